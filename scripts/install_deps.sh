@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what building and testing plsc-train needs, from Debian's own packages (Debian 12 and 13).
+# Uses sudo where not root; does nothing, quickly, where everything is already there.
+#   scripts/install_deps.sh           build and run
+#   scripts/install_deps.sh --test    also what the test command uses (clang-format, python3)
+#   scripts/install_deps.sh --full    also what `scripts/test.sh --full` uses (clang, debootstrap)
+set -euo pipefail
+
+packages=(g++ make cmake ninja-build pkg-config git ca-certificates
+  libopenmpi-dev openmpi-bin openssh-client
+  libdnnl-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
+  libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
+  libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libxxhash-dev catch2)
+case "${1:-}" in
+  "") ;;
+  --test) packages+=(clang-format python3) ;;
+  --full) packages+=(clang-format python3 clang libomp-dev debootstrap) ;;
+  *) echo "usage: $0 [--test|--full]" >&2; exit 2 ;;
+esac
+
+if ! command -v apt-get >/dev/null; then
+  echo "install_deps.sh: this system has no apt-get. Install by hand: ${packages[*]}" >&2
+  exit 1
+fi
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "install_deps.sh: not root and no sudo; as root run: apt-get install ${missing[*]}" >&2; exit 1; }
+  as_root=(sudo)
+fi
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

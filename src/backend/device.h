@@ -1,0 +1,35 @@
+// The compute seam, part 1: a device's memory and copies. The CPU is the device whose memory is the host's.
+#pragma once
+#include <string>
+
+#include "tensor/tensor.h"
+
+namespace plsc {
+
+enum class DeviceKind { cpu, cuda };
+
+/// One device of one rank. Ops run in order on the device's compute stream; `synchronize` waits for them.
+class Device : public Allocator {
+ public:
+  virtual DeviceKind kind() const = 0;
+  /// "cpu, 2 threads, avx512_core_amx": for the log, manifests and the resume check.
+  virtual std::string description() const = 0;
+  /// Compute threads on a CPU; 1 on a GPU.
+  virtual int threads() const = 0;
+  /// False where activations of this type cannot be computed (bf16 on a CPU without AVX-512 bf16 or AMX).
+  virtual bool supports(Dtype dtype) const = 0;
+
+  /// Copies between any two of host and device memory; shapes must hold as many elements of the same type.
+  virtual void copy(const Tensor& from, Tensor& to) = 0;
+  virtual void fill_zero(Tensor& t) = 0;
+  virtual void synchronize() = 0;
+
+  Tensor tensor(Shape shape, Dtype dtype = Dtype::f32) { return Tensor(*this, shape, dtype); }
+  Tensor zeros(Shape shape, Dtype dtype = Dtype::f32) {
+    Tensor t(*this, shape, dtype);
+    fill_zero(t);
+    return t;
+  }
+};
+
+}  // namespace plsc

@@ -1,0 +1,129 @@
+// The compute seam, part 2: what a convolutional network needs.
+// Activations are (N, H, W, C), in fp32 or 16 bit; parameters, statistics and their gradients are fp32.
+// Convolution weights are (O, I, K, K) as in PyTorch. Blocked layouts stay inside an op.
+#pragma once
+#include <memory>
+
+#include "tensor/tensor.h"
+
+namespace plsc {
+
+/// A 2-D convolution without bias (every one of ours is followed by a batch norm), square kernel, symmetric padding.
+struct ConvSpec {
+  int64_t batch = 0, height = 0, width = 0;  // of the input
+  int64_t in_channels = 0, out_channels = 0;
+  int64_t kernel = 3, stride = 1, pad = 1;
+  Dtype dtype = Dtype::f32;  // of x, y, dx, dy
+
+  int64_t out_height() const { return (height + 2 * pad - kernel) / stride + 1; }
+  int64_t out_width() const { return (width + 2 * pad - kernel) / stride + 1; }
+  bool operator==(const ConvSpec&) const = default;
+};
+
+/// A prepared convolution: owns its plan and workspace, which are made once per spec.
+class ConvOp {
+ public:
+  virtual ~ConvOp() = default;
+  virtual void forward(const Tensor& x, const Tensor& weight, Tensor& y) = 0;
+  virtual void backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) = 0;
+  /// dweight (fp32) is overwritten, or added to where `accumulate`.
+  virtual void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) = 0;
+};
+
+/// y = x w^T + b with x (N, H, W, C) read as rows in (C, H, W) order, so that w (O, C*H*W) is PyTorch's matrix behind
+/// a flatten of NCHW. H = W = 1 is a plain linear layer.
+struct LinearSpec {
+  int64_t batch = 0, height = 1, width = 1, channels = 0, out_features = 0;
+  bool bias = true;
+  Dtype dtype = Dtype::f32;
+  bool operator==(const LinearSpec&) const = default;
+};
+class LinearOp {
+ public:
+  virtual ~LinearOp() = default;
+  virtual void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) = 0;  // y (N, O)
+  virtual void backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) = 0;
+  /// dbias may be undefined where the spec has no bias.
+  virtual void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor& dbias, bool accumulate) = 0;
+};
+
+struct PoolSpec {
+  enum class Kind { max, average } kind = Kind::max;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;
+  int64_t kernel_h = 3, kernel_w = 3, stride = 2, pad = 1;
+  Dtype dtype = Dtype::f32;
+
+  int64_t out_height() const { return (height + 2 * pad - kernel_h) / stride + 1; }
+  int64_t out_width() const { return (width + 2 * pad - kernel_w) / stride + 1; }
+  bool operator==(const PoolSpec&) const = default;
+};
+class PoolOp {
+ public:
+  virtual ~PoolOp() = default;
+  virtual void forward(const Tensor& x, Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, Tensor& dx) = 0;  // of the last forward
+};
+
+enum class Activation { none, relu, prelu };
+
+/// z = gamma (x - mean) rstd + beta + residual, y = activation(z). Undefined tensors mean: gamma 1, no residual.
+/// This one pass is what every batch norm of a ResNet does, so the fusion is the op.
+struct BatchNormApply {
+  Tensor x;          // (N, H, W, C) or (N, C)
+  Tensor mean_rstd;  // (2, C) fp32
+  Tensor gamma;      // (C) fp32 or undefined
+  Tensor beta;       // (C) fp32
+  Tensor residual;   // like x, or undefined
+  Activation activation = Activation::none;
+  Tensor slope;  // PReLU: (C) or (1) fp32
+  Tensor y;      // output, like x (or fp32 where x is 16 bit)
+};
+
+/// The backward pass of BatchNormApply in two ops, because the sums may cross ranks in between.
+struct BatchNormBackward {
+  BatchNormApply forward;  // as it ran (z is computed again, not stored); y is read where a residual went into a ReLU
+  Tensor dy;               // like y
+  Tensor sums;       // (2, C) fp32: sum dz, sum dz * xhat. Written by _sums, read by _apply (maybe merged between)
+  Tensor dslope;     // PReLU, same shape as slope, written by _sums where defined
+  double count = 0;  // rows (N*H*W) behind the sums, over all ranks where merged; 0: statistics were constants
+  Tensor add;        // like x, or undefined: added to dx (the gradient that comes by the residual path)
+  Tensor dx;         // output, like x
+  Tensor dresidual;  // output dz, like x, or undefined where not wanted
+};
+
+/// Ops that hold no state. All are repeatable for a fixed number of threads.
+class NnOps {
+ public:
+  virtual ~NnOps() = default;
+
+  virtual std::unique_ptr<ConvOp> make_conv(const ConvSpec& spec) = 0;
+  virtual std::unique_ptr<LinearOp> make_linear(const LinearSpec& spec) = 0;
+  virtual std::unique_ptr<PoolOp> make_pool(const PoolSpec& spec) = 0;
+
+  /// Per channel over all rows of x: stats (2, C) fp32 = mean, M2 (sum of squared deviations). Stable for any mean.
+  virtual void batch_norm_stats(const Tensor& x, Tensor& stats) = 0;
+  /// gathered (W, 2C + 1): each rank's mean, M2, row count, merged in rank order (Chan et al.) into
+  /// merged (2C + 1) of the same form, and mean_rstd (2, C) with rstd = 1 / sqrt(M2 / n + eps).
+  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd) = 0;
+  virtual void batch_norm_apply(const BatchNormApply& args) = 0;
+  virtual void batch_norm_backward_sums(const BatchNormBackward& args) = 0;
+  virtual void batch_norm_backward_apply(const BatchNormBackward& args) = 0;
+
+  /// Keeps an element where the counter RNG of (seed, step, global sample, position) says so, and scales by 1/(1-p).
+  /// Row i of x is sample first_sample + i of the global batch. The backward pass is the same call on dy.
+  struct Dropout {
+    Tensor x, y;
+    float p = 0;
+    uint64_t seed = 0;
+    int64_t step = 0;
+    int64_t first_sample = 0;
+  };
+  virtual void dropout(const Dropout& args) = 0;
+
+  /// Converts between fp32 and 16 bit (round to nearest even).
+  virtual void cast(const Tensor& from, Tensor& to) = 0;
+  /// y += x, fp32.
+  virtual void add(const Tensor& x, Tensor& y) = 0;
+};
+
+}  // namespace plsc

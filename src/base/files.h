@@ -1,0 +1,56 @@
+// Files: reading whole, writing atomically, locking. Every error names the path and the system's reason.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plsc {
+
+/// An open file descriptor, closed by the destructor. Reads and writes are complete or throw Error naming the path.
+class File {
+ public:
+  static File open_read(const std::string& path);
+  static File create(const std::string& path);  // truncates
+  ~File();
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+
+  int64_t size() const;
+  /// Exactly `out.size()` bytes at `offset`; a shorter file is an Error that says how many there were.
+  void read_at(int64_t offset, std::span<std::byte> out) const;
+  void write(std::span<const std::byte> data);
+  void sync();
+  /// Closes and reports what close(2) reports (a full disk may show only here).
+  void close();
+  const std::string& path() const { return path_; }
+
+ private:
+  File(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  std::string path_;
+  int fd_ = -1;
+};
+
+std::string read_text(const std::string& path);
+std::vector<std::byte> read_bytes(const std::string& path);
+
+/// Writes to `path`.tmp.<pid>, fsyncs, renames, fsyncs the folder: a reader sees the old text or the new one.
+void write_text_atomically(const std::string& path, std::string_view text);
+/// fsync on a folder, so that names in it survive a crash.
+void sync_folder(const std::string& path);
+
+/// An exclusive advisory lock on a file, released by the destructor or the end of the process.
+class FileLock {
+ public:
+  /// Throws Error naming the holder (host and process, as the file says) when another process has it.
+  explicit FileLock(const std::string& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace plsc

@@ -1,0 +1,92 @@
+// Sharded checkpoints: written by all ranks together, read by any number of ranks. Formats: safetensors files and a
+// manifest with a checksum per 16-MiB block; see "Checkpoints" in src/README.md.
+#pragma once
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/context.h"
+
+namespace plsc {
+
+/// A tensor that is the same on all ranks (written once), on the host or a device.
+struct NamedTensor {
+  std::string name;
+  Tensor value;
+};
+/// A tensor with one row per class; this rank holds `rows` = [begin, begin + rows.dim(0)) of `total`.
+struct NamedRows {
+  std::string name;
+  Tensor rows;
+  int64_t begin = 0, total = 0;
+};
+
+struct CheckpointContent {
+  int64_t step = 0;
+  std::string meta;  // JSON object: epoch, cursor, seed, config, versions, ...: kept in the manifest as "meta"
+  std::vector<NamedTensor> backbone;      // backbone.safetensors
+  std::vector<NamedTensor> optimizer;     // optimizer.safetensors
+  std::vector<NamedRows> head;            // head.RRRRR-of-WWWWW.safetensors
+  std::vector<NamedRows> head_optimizer;  // optimizer.RRRRR-of-WWWWW.safetensors
+};
+
+struct KeepPolicy {
+  int64_t keep = 3;
+  int64_t keep_every = 0;            // steps; such checkpoints are never pruned
+  std::optional<int64_t> best_step;  // never pruned
+};
+
+/// Writes output/checkpoints/step_XXXXXXXX through a temporary folder: fsync, rename, then `latest`, then pruning.
+/// All ranks call it. On any rank's failure (a full disk) every rank throws the same Error and the older checkpoints
+/// stay as they were. Returns the folder.
+std::string save_checkpoint(Context& context, const std::string& output, const CheckpointContent& content,
+                            const KeepPolicy& keep);
+
+/// One checkpoint for reading. Every block that is read is checked against its checksum.
+class CheckpointReader {
+ public:
+  /// Reads the manifest and checks the files' sizes; Error says what is missing. `folder` may also be one
+  /// .safetensors file (weights alone, no manifest).
+  static std::unique_ptr<CheckpointReader> open(const std::string& folder);
+  virtual ~CheckpointReader() = default;
+
+  struct TensorInfo {
+    std::string name;
+    Shape shape;  // of the whole tensor, over all shards
+    Dtype dtype;
+    std::string group;  // "backbone", "optimizer", "head", "head_optimizer"
+  };
+  virtual int64_t step() const = 0;
+  virtual const std::string& meta() const = 0;  // JSON object
+  virtual int64_t ranks() const = 0;            // that wrote it
+  virtual const std::string& folder() const = 0;
+  virtual std::vector<TensorInfo> tensors() const = 0;
+  virtual bool has(const std::string& group, const std::string& name) const = 0;
+  /// The whole tensor into `to` (same shape and type, host or device).
+  virtual void read(Context& context, const std::string& group, const std::string& name, Tensor& to) const = 0;
+  /// Rows [begin, begin + to.dim(0)), from as many shards as they lie in; reads only the blocks it needs.
+  virtual void read_rows(Context& context, const std::string& group, const std::string& name, int64_t begin,
+                         Tensor& to) const = 0;
+
+  struct FileInfo {
+    std::string file;
+    int64_t bytes = 0;
+    std::vector<TensorInfo> tensors;
+    int64_t row_begin = 0, row_end = 0;  // shards only
+  };
+  virtual std::vector<FileInfo> files() const = 0;
+  /// Reads everything and checks every block. Error names the file and the block.
+  virtual void verify() const = 0;
+};
+
+/// Folders of whole checkpoints below output/checkpoints, oldest first. What is not whole is skipped and named in
+/// `rejected` with the reason.
+struct CheckpointList {
+  std::vector<std::string> whole;
+  std::vector<std::string> rejected;
+};
+CheckpointList list_checkpoints(const std::string& output);
+
+}  // namespace plsc

@@ -1,0 +1,186 @@
+// The configuration as plain structs: what parse.cpp makes of a YAML file. Defaults stand here and nowhere else.
+// configs/README.md explains every key.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace plsc {
+
+struct AugmentConfig {
+  std::string kind;  // "flip"
+  double probability = 0.5;
+};
+
+struct SyntheticConfig {
+  int64_t classes = 1000;
+  int64_t images = 10000;
+};
+
+struct DataConfig {
+  std::vector<std::string> train;  // .rec files, image folders, list files; or the one word "synthetic"
+  SyntheticConfig synthetic;
+  std::array<int64_t, 2> image_size{112, 112};  // height, width
+  int64_t channels = 3;
+  std::vector<double> mean{127.5}, std{127.5};  // one for all channels, or one a channel
+  std::string resize = "exact";                 // exact | stretch | fit_crop
+  std::vector<AugmentConfig> augment{{"flip", 0.5}};
+  int64_t workers = 0;            // decoding threads of a rank; 0: auto
+  std::string cache = "none";     // none | decoded
+  int64_t cache_limit = 0;        // bytes a node; 0: half of its free memory
+  std::string on_error = "stop";  // stop | skip
+};
+
+/// A backbone by name (kind, blocks and the rest filled in from it) or spelled out.
+struct BackboneConfig {
+  std::string name = "iresnet50";  // empty for a mapping
+  std::string kind = "iresnet";    // iresnet | resnet | plsc
+  int64_t stem = 64;
+  std::vector<int64_t> widths{64, 128, 256, 512};
+  std::vector<int64_t> blocks{3, 4, 14, 3};
+  std::vector<int64_t> strides{2, 2, 2, 2};  // of the first block of each stage
+  bool bottleneck = false;                   // resnet only
+};
+
+struct ModelConfig {
+  BackboneConfig backbone;
+  int64_t embedding_size = 512;
+  double dropout = 0;
+  bool sync_batch_norm = false;
+};
+
+struct InitConfig {
+  std::string from;           // checkpoint folder or .safetensors file; empty: none
+  std::string head = "auto";  // auto | true | false: take the class centres too
+  std::vector<std::string> freeze;
+};
+
+struct MarginConfig {
+  std::string name = "arcface";  // arcface | cosface | sphereface | none | custom
+  double m1 = 1, m2 = 0.5, m3 = 0;
+};
+
+struct SamplingConfig {
+  std::string method = "full";  // full | uniform
+  double ratio = 0.1;
+};
+
+struct HeadConfig {
+  int64_t classes = 0;  // 0: auto, from the data
+  MarginConfig margin;
+  double scale = 64;
+  std::string gradient = "exact";  // exact | straight_through
+  SamplingConfig sampling;
+  std::string update = "dense";             // dense | lazy
+  std::optional<double> interclass_filter;  // cosine threshold; none: off
+  double init_std = 0.01;                   // 0: xavier, sqrt(2 / (C + D))
+};
+
+struct OptimizerConfig {
+  std::string name = "sgd";
+  double momentum = 0.9;
+  bool nesterov = false;
+  double weight_decay = 5e-4;
+  bool decay_norms = true;  // batch norms, PReLU slopes and biases decay too (as the peers do)
+};
+
+struct ScheduleConfig {
+  std::string name = "poly";  // poly | step | cosine | constant
+  double base_lr = 0.1;
+  int64_t warmup_steps = 0;
+  std::optional<double> warmup_epochs;
+  double power = 2;
+  std::vector<double> milestones;        // step: in epochs
+  std::vector<int64_t> milestone_steps;  // step: in steps
+  double factor = 0.1;                   // step
+  double final_lr = 0;                   // poly, cosine
+};
+
+struct TrainConfig {
+  int64_t batch_size = 0;      // global; 0 where batch_per_rank is given
+  int64_t batch_per_rank = 0;  // 128 where neither is given
+  double epochs = 20;
+  int64_t steps = 0;  // > 0 wins over epochs
+  std::string precision = "fp32";
+  double clip_norm = 5;  // 0: off
+  int64_t accumulate = 1;
+  int64_t threads = 0;  // compute threads of a rank; 0: auto
+};
+
+struct CheckpointConfig {
+  int64_t every_steps = 0;
+  double every_epochs = 0;
+  bool at_end = true;
+  int64_t keep = 3;
+  int64_t keep_every = 0;  // steps: such checkpoints are never pruned
+  std::string best_set, best_metric;
+};
+
+struct EvalSetConfig {
+  std::string name;
+  std::string kind = "verification";  // verification | classification
+  std::string bin, folder, pairs, data;
+};
+struct EvalConfig {
+  int64_t every_steps = 0;
+  double every_epochs = 0;
+  bool at_end = true;
+  int64_t batch_size = 64;  // images a rank
+  std::vector<EvalSetConfig> sets;
+};
+
+struct LogConfig {
+  int64_t every_steps = 10;
+};
+
+struct CommConfig {
+  std::string backend = "auto";  // auto | nccl | mpi
+  double timeout = 600;          // seconds
+};
+
+struct Config {
+  std::string output = "runs/run";
+  uint64_t seed = 1;
+  std::string device = "auto";  // auto | cpu | cuda
+  int64_t ranks = 0;            // 0: auto
+  DataConfig data;
+  ModelConfig model;
+  InitConfig init;
+  HeadConfig head;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  TrainConfig train;
+  CheckpointConfig checkpoint;
+  EvalConfig eval;
+  LogConfig log;
+  CommConfig comm;
+};
+
+/// Where the value of one key came from: "file.yaml:12", "-o", "default".
+struct ValueOrigin {
+  std::string key;    // "train.batch_size"
+  std::string value;  // as YAML
+  std::string origin;
+};
+
+struct LoadedConfig {
+  Config config;
+  std::vector<ValueOrigin> values;  // every key, in the order of the reference
+};
+
+/// Reads, overrides ("key.path=value", the value read as YAML), validates. Relative paths stay relative to the working
+/// folder. Throws Error with "file:line: key: what was found, what was expected" and the nearest valid key.
+LoadedConfig load_config(const std::string& path, const std::vector<std::string>& overrides = {});
+LoadedConfig parse_config(const std::string& yaml, const std::string& name,
+                          const std::vector<std::string>& overrides = {});
+
+/// The effective configuration as YAML that load_config reads back to the same Config.
+std::string to_yaml(const Config& config);
+
+/// The table of named backbones: fills kind, stem, widths, blocks from `name`. Throws Error naming the nearest one.
+BackboneConfig named_backbone(const std::string& name);
+std::vector<std::string> backbone_names();
+
+}  // namespace plsc

@@ -1,0 +1,42 @@
+// Where images come from: RecordIO, image folders, list files, or made in memory. Random access by index.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+
+namespace plsc {
+
+/// One stored sample: still encoded (JPEG, PNG, ...), or decoded pixels where a source makes them.
+struct RawSample {
+  std::vector<uint8_t> encoded;  // empty when `pixels` holds (H, W, C) RGB or grey
+  std::vector<uint8_t> pixels;
+  int64_t label = -1;  // -1: has none
+  std::string where;   // "train.rec, offset 123456, key 42" or the file's path: for messages
+};
+
+/// Thread-safe for reading. Reading a damaged sample throws Error that names it.
+class DataSource {
+ public:
+  virtual ~DataSource() = default;
+  virtual int64_t size() const = 0;
+  virtual RawSample read(int64_t index) const = 0;
+  /// The label alone, cheaply (kept in memory).
+  virtual int64_t label(int64_t index) const = 0;
+  /// Number of classes: 1 + the largest label, or what the source's own header says.
+  virtual int64_t classes() const = 0;
+  /// Names of the classes where the source knows them (folder names), else empty.
+  virtual const std::vector<std::string>& class_names() const = 0;
+  /// What identifies sample `index` to a user: a relative path, or a record's key.
+  virtual std::string name(int64_t index) const = 0;
+  virtual std::string description() const = 0;
+};
+
+/// .rec file, image folder (class a sub-folder; or images alone, without labels), list file ("path label" or "path"),
+/// or "synthetic". Several paths are one source: labels of folders are merged by class name, of .rec and lists kept.
+std::unique_ptr<DataSource> open_source(const DataConfig& config, uint64_t seed);
+std::unique_ptr<DataSource> open_source(const std::vector<std::string>& paths);
+
+}  // namespace plsc

@@ -1,0 +1,48 @@
+// Evaluation: verification as InsightFace does it, and classification over the sharded head.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "data/source.h"
+#include "head/margin_head.h"
+#include "nn/module.h"
+
+namespace plsc {
+
+/// The numbers of one set, with the names that metrics.jsonl uses.
+struct EvalResult {
+  std::string set, kind;
+  double accuracy = 0, accuracy_std = 0, auc = 0;  // verification
+  double threshold = 0;                            // of the squared distance, mean over the folds
+  std::map<std::string, double> tar_at_far;        // "1e-3" -> TAR; only FARs that the set can resolve
+  double top1 = 0, top5 = 0;                       // classification
+  int64_t images = 0;
+  double seconds = 0;
+  std::vector<double> roc_far, roc_tar;  // the curve, on rank 0
+  /// By name, for `best`: "accuracy", "auc", "top1", "tar_at_far.1e-3". Error when there is none.
+  double metric(const std::string& name) const;
+};
+
+/// The embeddings of a list of images, computed by all ranks together (rank r takes a contiguous share) and gathered.
+class Evaluator {
+ public:
+  virtual ~Evaluator() = default;
+  /// All sets, in order. All ranks call it.
+  virtual std::vector<EvalResult> run(Context& context, Backbone& backbone, MarginHead* head) = 0;
+};
+
+/// Opens every set now, so that a missing file is an error at the start and not after an epoch.
+std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& config, const DataConfig& data);
+
+/// Embeddings of this rank's share [begin, end) of `source`: (end - begin, D) fp32 on the host. flip_sum adds the
+/// embedding of the mirrored image (InsightFace's verification); no normalisation here.
+Tensor embed_range(Context& context, Backbone& backbone, const DataSource& source, const DataConfig& data,
+                   int64_t begin, int64_t end, int64_t batch_size, bool flip_sum);
+
+/// Draws ROC curves (log-scale FAR) to a PNG.
+void draw_roc(const std::string& path, const std::vector<EvalResult>& results);
+
+}  // namespace plsc

@@ -1,0 +1,82 @@
+// The last layer: a margin softmax whose class centres are split by class over the ranks (model-parallel).
+// The algorithm is section "The margin head" of src/README.md: logits are never stored.
+#pragma once
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "config/config.h"
+#include "runtime/context.h"
+
+namespace plsc {
+
+/// The classes [begin, end) of `total` that one rank owns: the first total mod ranks ranks own one more.
+struct ClassShard {
+  int64_t begin = 0, end = 0, total = 0;
+  int64_t size() const { return end - begin; }
+};
+ClassShard class_shard(int64_t total, int ranks, int rank);
+
+/// What a pass over one (micro-)batch gives; the same on every rank but for d_embedding.
+struct HeadResult {
+  double loss_sum = 0;  // sum over the samples of all ranks of this micro-batch
+  int64_t correct = 0;  // samples whose target cosine, without margin, is above every other active class's
+  int64_t samples = 0;  // of all ranks
+  int64_t active = 0;   // classes that took part, over all ranks
+  Tensor d_embedding;   // (b, D) fp32: gradient of (sum of losses / StepInfo::global_batch)
+};
+
+/// How the rows are updated in this step.
+struct RowUpdate {
+  float lr = 0, momentum = 0, weight_decay = 0;
+  bool nesterov = false;
+};
+
+/// A tensor with one row per class, of which this rank holds [shard.begin, shard.end): for checkpoints.
+struct HeadRows {
+  std::string name;  // "centers", "momentum", "last_update"
+  Tensor rows;       // (local classes, ...)
+};
+
+class MarginHead {
+ public:
+  virtual ~MarginHead() = default;
+
+  virtual const ClassShard& shard() const = 0;
+  virtual int64_t embedding_size() const = 0;
+  /// "arcface m2 .5, s 64, 5,822,653 classes x 512, full softmax"
+  virtual std::string description() const = 0;
+
+  /// Starts one optimizer step. `labels`: this rank's labels of all micro-batches of the step, in order (they decide
+  /// the active classes). `micro_batches` > 1 keeps dW until end_step; 1 may fuse the update into the backward pass.
+  /// Labels outside [0, classes) are an Error.
+  virtual void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
+                          const StepInfo& step, const RowUpdate& update) = 0;
+  /// One micro-batch: embeddings (b, D) fp32 with their labels; ranks may differ in b by one. All ranks call it.
+  /// A loss that is not finite throws Error naming the step, on every rank, before any row is changed.
+  virtual HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) = 0;
+  /// Applies what has not been applied yet.
+  virtual void end_step(Context& context) = 0;
+
+  /// First loss expected of an untrained network (design: s sin m2 or s m3 + ln(active) + s^2 / 2D).
+  virtual double expected_first_loss() const = 0;
+
+  /// Rows that a checkpoint stores: raw, without catching anything up; live state is not changed.
+  virtual std::vector<HeadRows> state() = 0;
+  /// What else the state needs to be read again, as JSON: the catch-up table.
+  virtual std::string state_table() const = 0;
+  /// Called after `state()` tensors have been filled from a checkpoint.
+  virtual void restore_table(const std::string& table) = 0;
+
+  /// The K classes of largest cosine for each embedding, over all ranks: ids (b, K) i64 and cosines (b, K) f32 on the
+  /// host, ties by class id. Rows that lag behind are caught up in copies. All ranks call it, with any b.
+  struct Nearest {
+    Tensor classes, cosines;
+  };
+  virtual Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) = 0;
+};
+
+std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,
+                                             int64_t embedding_size);
+
+}  // namespace plsc

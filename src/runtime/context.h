@@ -1,0 +1,32 @@
+// What an algorithm runs on: passed explicitly to everything above the two seams.
+#pragma once
+
+#include "backend/backend.h"
+#include "base/log.h"
+#include "comm/collective.h"
+
+namespace plsc {
+
+/// References borrow from app/'s composition root, which outlives all users.
+struct Context {
+  Backend& backend;
+  Collective& comm;  // tensors of the device: gradients, embeddings, logit sums
+  Collective& host;  // host values: labels, decisions, file agreements. A communicator of its own
+  Log& log;
+  Dtype activations = Dtype::f32;  // fp32 or bf16: train.precision
+  uint64_t seed = 1;
+
+  Device& device() const { return *backend.device; }
+  NnOps& nn() const { return *backend.nn; }
+  int rank() const { return host.rank(); }
+  int ranks() const { return host.size(); }
+};
+
+/// What one step needs to know wherever randomness or averaging depends on it.
+struct StepInfo {
+  int64_t step = 0;          // 0, 1, ...: optimizer steps
+  int64_t first_sample = 0;  // this rank's first sample within the step's global batch
+  int64_t global_batch = 0;  // samples of the optimizer step over all ranks and micro-batches
+};
+
+}  // namespace plsc

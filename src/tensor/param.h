@@ -1,0 +1,31 @@
+// Named state of a network: what the optimizer changes, what a checkpoint stores, what ranks must agree on.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace plsc {
+
+enum class ParamKind {
+  weight,  // convolution and linear weights
+  bias,    // biases of linear layers
+  norm,    // scale and shift of batch norms, PReLU slopes
+  buffer,  // running statistics: no gradient, no optimizer
+};
+
+/// One named tensor of the replicated part of a network. Master values are fp32 in PyTorch's layout
+/// (convolution: O, I, H, W; linear: O, I); the names are those of torchvision or arcface_torch.
+struct Param {
+  std::string name;
+  Tensor value;
+  Tensor grad;      // fp32, same shape; undefined for buffers and frozen parameters
+  Tensor momentum;  // fp32, same shape; undefined until the optimizer makes it
+  ParamKind kind = ParamKind::weight;
+  bool frozen = false;  // no gradient, no decay, no update (init.freeze; arcface_torch's features.weight)
+
+  bool trainable() const { return kind != ParamKind::buffer && !frozen; }
+};
+
+}  // namespace plsc

@@ -1,0 +1,10 @@
+// Catch2 2 (Debian 12) and 3 (Debian 13) under one include.
+#pragma once
+#if __has_include(<catch2/catch_all.hpp>)
+#include <catch2/catch_all.hpp>
+#else
+#include <catch2/catch.hpp>
+#endif
+namespace plsc::test {
+using Catch::Approx;
+}
