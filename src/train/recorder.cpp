@@ -1,0 +1,118 @@
+#include "train/recorder.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace plsc {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Keeps the lines of steps up to `step`. A last line that a crash cut off does not parse and goes too.
+void cut_back(const std::string& path, int64_t step) {
+  if (!std::filesystem::exists(path)) return;
+  std::istringstream lines(read_text(path));
+  std::string kept, line;
+  while (std::getline(lines, line)) {
+    const Json value = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (value.is_discarded() || !value.is_object() || value.value("step", int64_t{0}) > step) continue;
+    kept += line + "\n";
+  }
+  write_text_atomically(path, kept);
+}
+
+}  // namespace
+
+Recorder::Recorder(const Options& options, Log& log) : options_(options), log_(log) {
+  if (!options_.writes) return;
+  const std::string path = options_.output + "/metrics.jsonl";
+  cut_back(path, options_.first_step);
+  file_.open(path, std::ios::app);
+  if (!file_) fail("cannot open {} for writing", path);
+}
+
+void Recorder::note(const StepRecord& record) {
+  ++steps_;
+  samples_ += record.samples;
+  correct_ += record.correct;
+  loss_ += record.loss;
+  wait_ += record.data_wait;
+  const bool due = record.step % options_.every_steps == 0 || record.step == options_.total_steps;
+  if (due) {
+    write_line(record, window_.seconds() - idle_);
+    total_idle_ += idle_;
+    idle_ = 0;
+    window_.restart();
+  }
+  show(record);
+  if (due) {
+    steps_ = samples_ = correct_ = 0;
+    loss_ = wait_ = 0;
+  }
+}
+
+void Recorder::write_line(const StepRecord& last, double seconds) {
+  images_per_second_ = seconds > 0 ? static_cast<double>(samples_) / seconds : 0;
+  const auto n = static_cast<double>(steps_);
+  Json line;
+  line["kind"] = "train";
+  line["step"] = last.step;
+  line["epoch"] = last.epoch;
+  line["loss"] = loss_ / n;
+  line["top1"] = samples_ > 0 ? static_cast<double>(correct_) / static_cast<double>(samples_) : 0;
+  line["lr"] = last.lr;
+  line["grad_norm"] = last.grad_norm;
+  line["images_per_s"] = images_per_second_;
+  line["data_wait"] = wait_ / n;
+  append(line.dump());
+}
+
+void Recorder::show(const StepRecord& record) {
+  if (!options_.writes) return;
+  const auto done = static_cast<double>(record.step - options_.first_step);
+  const double left = static_cast<double>(options_.total_steps - record.step);
+  const double eta = (run_.seconds() - total_idle_ - idle_) / done * left;
+  log_.progress(fmt::format("step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA {}",
+                            record.step, options_.total_steps, record.epoch, loss_ / static_cast<double>(steps_),
+                            samples_ > 0 ? 100.0 * static_cast<double>(correct_) / static_cast<double>(samples_) : 0,
+                            record.lr, images_per_second_, human_duration(eta)),
+                record.step == options_.total_steps);
+}
+
+void Recorder::note(const EvalResult& result, int64_t step) {
+  Json line;
+  line["kind"] = "eval";
+  line["step"] = step;
+  line["set"] = result.set;
+  if (result.kind == "classification") {
+    line["top1"] = result.top1;
+    line["top5"] = result.top5;
+    log_.info("{}: top-1 {:.2f} %, top-5 {:.2f} % ({} images, {})", result.set, 100 * result.top1, 100 * result.top5,
+              result.images, human_duration(result.seconds));
+  } else {
+    line["accuracy"] = result.accuracy;
+    line["accuracy_std"] = result.accuracy_std;
+    line["threshold"] = result.threshold;
+    line["auc"] = result.auc;
+    line["tar_at_far"] = result.tar_at_far;
+    log_.info("{}: accuracy {:.2f} +- {:.2f} %, AUC {:.4f} ({} images, {})", result.set, 100 * result.accuracy,
+              100 * result.accuracy_std, result.auc, result.images, human_duration(result.seconds));
+  }
+  line["seconds"] = result.seconds;
+  append(line.dump());
+}
+
+void Recorder::append(const std::string& line) {
+  if (!options_.writes) return;
+  file_ << line << '\n' << std::flush;
+  if (!file_) {
+    fail_hint("free some space, then start again: the run resumes from its last checkpoint",
+              "cannot write {}/metrics.jsonl", options_.output);
+  }
+}
+
+}  // namespace plsc

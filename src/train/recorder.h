@@ -1,0 +1,63 @@
+// What a run tells: metrics.jsonl for programs, the progress line and the log for people. Only rank 0 writes.
+#pragma once
+#include <cstdint>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "eval/evaluator.h"
+
+namespace plsc {
+
+/// One optimizer step, as all ranks agree on it.
+struct StepRecord {
+  int64_t step = 0;  // steps done, this one included
+  double epoch = 0;
+  double loss = 0;  // mean over the global batch
+  int64_t correct = 0, samples = 0;
+  double lr = 0;
+  double grad_norm = 0;  // backbone, before clipping
+  double data_wait = 0;  // seconds this rank waited for its batch
+};
+
+class Recorder {
+ public:
+  struct Options {
+    std::string output;        // run directory
+    int64_t every_steps = 10;  // a metrics line each
+    int64_t first_step = 0;    // steps done when this process started
+    int64_t total_steps = 0;
+    bool writes = true;  // rank 0
+  };
+  /// Opens metrics.jsonl; lines of steps after `first_step` (a run that was cut off) are removed first.
+  Recorder(const Options& options, Log& log);
+
+  /// Every step. Writes a line each `every_steps`, with means over the steps since the last one.
+  void note(const StepRecord& record);
+  /// Time that was no training (evaluation, checkpoints) does not count in images/s.
+  void pause() { paused_ = Stopwatch(); }
+  void resume() { idle_ += paused_.seconds(); }
+
+  void note(const EvalResult& result, int64_t step);
+  /// The last images/s that a line carried; 0 before the first.
+  double images_per_second() const { return images_per_second_; }
+
+ private:
+  void write_line(const StepRecord& last, double seconds);
+  void show(const StepRecord& record);
+  void append(const std::string& line);
+
+  Options options_;
+  Log& log_;
+  std::ofstream file_;
+  Stopwatch window_, run_, paused_;
+  double idle_ = 0;  // of the window
+  double total_idle_ = 0;
+  int64_t steps_ = 0, samples_ = 0, correct_ = 0;
+  double loss_ = 0, wait_ = 0;
+  double images_per_second_ = 0;
+};
+
+}  // namespace plsc

@@ -1,0 +1,224 @@
+#include "train/state.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kMomentumPrefix = "momentum.";
+
+void read_param(Context& context, const CheckpointReader& reader, Param& param) {
+  reader.read(context, "backbone", param.name, param.value);
+}
+
+Shape rows_shape(const HeadRows& rows, int64_t total) {
+  std::vector<int64_t> dims(rows.rows.shape().dims().begin(), rows.rows.shape().dims().end());
+  dims[0] = total;
+  return Shape(std::span<const int64_t>(dims));
+}
+
+std::string head_group(const HeadRows& rows) { return rows.name == "centers" ? "head" : "head_optimizer"; }
+
+const CheckpointReader::TensorInfo* find(const std::vector<CheckpointReader::TensorInfo>& tensors,
+                                         const std::string& group, const std::string& name) {
+  for (const auto& t : tensors)
+    if (t.group == group && t.name == name) return &t;
+  return nullptr;
+}
+
+/// Every tensor of the backbone must be there with its shape, and none beside.
+void require_same_model(const CheckpointReader& reader, Backbone& backbone) {
+  const auto tensors = reader.tensors();
+  const std::string hint =
+      "train into another output folder, or take the weights alone: init: {from: " + reader.folder() + "}";
+  size_t expected = 0;
+  for (const Param* p : backbone.params()) {
+    ++expected;
+    const auto* found = find(tensors, "backbone", p->name);
+    if (found == nullptr) {
+      fail_hint(hint, "{} is a checkpoint of another model: it has no tensor '{}', which {} needs", reader.folder(),
+                p->name, backbone.description());
+    }
+    if (!(found->shape == p->value.shape())) {
+      fail_hint(hint, "{} is a checkpoint of another model: '{}' is {} there, and {} in {}", reader.folder(), p->name,
+                found->shape.text(), p->value.shape().text(), backbone.description());
+    }
+  }
+  size_t stored = 0;
+  for (const auto& t : tensors) stored += t.group == "backbone";
+  if (stored != expected) {
+    fail_hint(hint, "{} is a checkpoint of another model: it has {} backbone tensors, {} has {}", reader.folder(),
+              stored, backbone.description(), expected);
+  }
+}
+
+void require_same_head(const CheckpointReader& reader, MarginHead& head) {
+  const auto tensors = reader.tensors();
+  const auto* centers = find(tensors, "head", "centers");
+  const Shape expected{head.shard().total, head.embedding_size()};
+  if (centers == nullptr) fail("{} holds no class centres", reader.folder());
+  if (!(centers->shape == expected)) {
+    fail_hint("to go on with other classes start a new output folder with init: {from: " + reader.folder() + "}",
+              "{} holds class centres of {} (classes, embedding size), this configuration has {}", reader.folder(),
+              centers->shape.text(), expected.text());
+  }
+}
+
+}  // namespace
+
+std::string RunMeta::to_json() const {
+  Json j;
+  j["epoch"] = epoch;
+  j["steps_per_epoch"] = steps_per_epoch;
+  j["total_steps"] = total_steps;
+  j["global_batch"] = global_batch;
+  j["samples"] = samples;
+  j["classes"] = classes;
+  j["embedding_size"] = embedding_size;
+  j["seed"] = seed;
+  j["model"] = model;
+  j["versions"] = versions;
+  j["device"] = device;
+  j["ranks"] = ranks;
+  if (best_step >= 0) j["best"] = {{"metric", best_metric}, {"value", best_value}, {"step", best_step}};
+  if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
+  j["config"] = config;
+  return j.dump();
+}
+
+RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
+  try {
+    const Json j = Json::parse(text);
+    RunMeta m;
+    m.epoch = j.at("epoch");
+    m.steps_per_epoch = j.at("steps_per_epoch");
+    m.total_steps = j.at("total_steps");
+    m.global_batch = j.at("global_batch");
+    m.samples = j.at("samples");
+    m.classes = j.at("classes");
+    m.embedding_size = j.at("embedding_size");
+    m.seed = j.at("seed");
+    m.model = j.at("model");
+    m.versions = j.at("versions");
+    m.device = j.at("device");
+    m.ranks = j.at("ranks");
+    m.config = j.at("config");
+    if (j.contains("best")) {
+      m.best_metric = j["best"].at("metric");
+      m.best_value = j["best"].at("value");
+      m.best_step = j["best"].at("step");
+    }
+    if (j.contains("head_table")) m.head_table = j["head_table"].dump();
+    return m;
+  } catch (const nlohmann::json::exception& e) {
+    fail_hint("the manifest was written by another program or edited by hand; use another checkpoint",
+              "{}: the manifest's \"meta\" cannot be read: {}", where, e.what());
+  }
+}
+
+CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta) {
+  CheckpointContent content;
+  content.step = step;
+  RunMeta full = meta;
+  full.head_table = head.state_table();
+  content.meta = full.to_json();
+  for (Param* p : backbone.params()) {
+    content.backbone.push_back({p->name, p->value});
+    if (p->trainable() && p->momentum.defined()) content.optimizer.push_back({kMomentumPrefix + p->name, p->momentum});
+  }
+  for (HeadRows& rows : head.state()) {
+    auto& group = head_group(rows) == "head" ? content.head : content.head_optimizer;
+    group.push_back({rows.name, rows.rows, head.shard().begin, head.shard().total});
+  }
+  return content;
+}
+
+void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone) {
+  require_same_model(reader, backbone);
+  for (Param* p : backbone.params()) read_param(context, reader, *p);
+}
+
+void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head) {
+  require_same_head(reader, head);
+  for (HeadRows& rows : head.state()) {
+    if (reader.has(head_group(rows), rows.name)) {
+      reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
+    }
+  }
+  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
+  if (!meta.head_table.empty()) head.restore_table(meta.head_table);
+}
+
+void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head) {
+  require_same_model(reader, backbone);
+  require_same_head(reader, head);
+  for (Param* p : backbone.params()) {
+    read_param(context, reader, *p);
+    const std::string momentum = kMomentumPrefix + p->name;
+    if (!p->trainable() || !reader.has("optimizer", momentum)) continue;
+    if (!p->momentum.defined()) p->momentum = context.device().tensor(p->value.shape());
+    reader.read(context, "optimizer", momentum, p->momentum);
+  }
+  for (HeadRows& rows : head.state()) {
+    if (!reader.has(head_group(rows), rows.name)) {
+      fail_hint(
+          "resume with the head.sampling and head.update that the checkpoint was trained with, or take its weights "
+          "alone with init.from",
+          "{} holds no '{}' {}, which this configuration's head needs", reader.folder(), rows.name,
+          rows_shape(rows, head.shard().total).text());
+    }
+    reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
+  }
+  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
+  if (!meta.head_table.empty()) head.restore_table(meta.head_table);
+}
+
+void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head) {
+  const auto reader = CheckpointReader::open(config.from);
+  const auto tensors = reader->tensors();
+  int64_t taken = 0, missing = 0;
+  std::string first_missing;
+  for (Param* p : backbone.params()) {
+    const auto* found = find(tensors, "backbone", p->name);
+    if (found == nullptr) {
+      if (missing++ == 0) first_missing = p->name;
+      continue;
+    }
+    if (!(found->shape == p->value.shape())) {
+      fail_hint("make model.* the same as in the run that wrote these weights",
+                "init.from: {}: '{}' is {} there, and {} in {}", config.from, p->name, found->shape.text(),
+                p->value.shape().text(), backbone.description());
+    }
+    read_param(context, *reader, *p);
+    ++taken;
+  }
+  if (taken == 0) {
+    fail_hint("names must be those of arcface_torch (iresnet) or torchvision (resnet)",
+              "init.from: {}: none of its {} tensors fits {}", config.from, tensors.size(), backbone.description());
+  }
+  context.log.info("init: {} of {} backbone tensors from {}", taken, taken + missing, config.from);
+  if (missing > 0)
+    context.log.warn("init: {} tensors keep their random start, the first is '{}'", missing, first_missing);
+
+  const auto* centers = find(tensors, "head", "centers");
+  const Shape expected{head.shard().total, head.embedding_size()};
+  const bool fits = centers != nullptr && centers->shape == expected;
+  if (config.head == "true" && !fits) {
+    fail_hint("use init.head: auto", "init.head is true, but {} {}", config.from,
+              centers == nullptr ? "holds no class centres"
+                                 : fmt::format("has centres of {}, and this configuration {}", centers->shape.text(),
+                                               expected.text()));
+  }
+  if (config.head != "false" && fits) {
+    restore_centers(context, *reader, head);
+    context.log.info("init: class centres {} from {}", expected.text(), config.from);
+  } else {
+    context.log.info("init: class centres start at random");
+  }
+}
+
+}  // namespace plsc

@@ -1,0 +1,49 @@
+// Between a live network and a checkpoint: what is stored, how it is read back, and weights taken from elsewhere.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "config/config.h"
+#include "head/margin_head.h"
+#include "nn/module.h"
+
+namespace plsc {
+
+/// What the manifest remembers of a run beside its tensors.
+struct RunMeta {
+  int64_t epoch = 0;  // whole epochs done
+  int64_t steps_per_epoch = 0, total_steps = 0;
+  int64_t global_batch = 0, samples = 0;  // samples: of the training data
+  int64_t classes = 0, embedding_size = 0;
+  uint64_t seed = 0;
+  std::string model;     // the backbone's description
+  std::string config;    // effective YAML
+  std::string versions;  // program and libraries
+  std::string device;    // with threads and instruction set: resume is bit-exact only where it is the same
+  int64_t ranks = 0;
+  std::string best_metric;  // "lfw accuracy"; empty: none
+  double best_value = 0;
+  int64_t best_step = -1;
+  std::string head_table;  // MarginHead::state_table
+
+  std::string to_json() const;
+  static RunMeta from_json(const std::string& text, const std::string& where);
+};
+
+CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta);
+
+/// Reads all of a run's state. Error when the checkpoint is of another model: names the first tensor that differs.
+/// A head whose class count differs is an Error that points at `init`.
+void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head);
+
+/// The backbone's parameters and buffers alone, for evaluation and embedding.
+void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone);
+/// The class centres alone (with what is needed to catch them up): evaluation by class.
+void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head);
+
+/// Weights of `config.from` into a fresh network (step 0). Centres follow `config.head`: auto takes them when class
+/// count and embedding size are the same. Says in the log what was taken and what was not.
+void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head);
+
+}  // namespace plsc
