@@ -4,11 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define PLSC_HD __host__ __device__
-#else
-#define PLSC_HD
-#endif
+#include "kernels/math/host_device.h"
 
 namespace plsc::math {
 
