@@ -1,0 +1,28 @@
+// The command line of plsc-train: what the user asked for, as values.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace plsc {
+
+enum class Command { train, eval, embed, inspect, config };
+
+struct CommandLine {
+  Command command = Command::train;
+  std::string config;                  // -c
+  std::vector<std::string> overrides;  // -o key.path=value
+  std::string resume = "auto";         // auto | none | folder
+  std::string checkpoint;              // eval, embed, inspect
+  std::string input, output;           // embed
+  bool flip_sum = false;               // embed
+  int64_t top = 0;                     // embed: nearest classes
+  int64_t batch_size = 64;             // embed: images a rank
+  int64_t ranks = 0;                   // embed; 0: auto
+  bool reference = false;              // config: print the reference of every key
+};
+
+/// Parses; for --help and --version prints, and for errors explains, and then sets `exit_code` and returns false.
+bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code);
+
+}  // namespace plsc

@@ -1,0 +1,24 @@
+// The subcommands of plsc-train.
+#pragma once
+#include "app/command_line.h"
+#include "config/config.h"
+
+namespace plsc {
+
+struct World;
+class StopSignal;
+
+/// Runs what the command line asks for, on ranks of its own where that is needed. Catches everything: prints an error
+/// once with its rank, ends all ranks, returns the exit status.
+int run_command(const CommandLine& line, int argc, char** argv);
+
+// The commands that run on ranks.
+int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, StopSignal& stop);
+int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
+int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
+
+// Those that need none.
+int inspect_command(const CommandLine& line);
+int config_command(const CommandLine& line);
+
+}  // namespace plsc

@@ -1,0 +1,57 @@
+// plsc-train inspect: what a checkpoint holds, and whether every byte of it is what was written.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "app/commands.h"
+#include "base/clock.h"
+#include "checkpoint/checkpoint.h"
+#include "train/state.h"
+
+namespace plsc {
+namespace {
+
+void print_meta(const CheckpointReader& reader) {
+  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
+  fmt::print("step            {} of {} (epoch {}, {} steps each)\n", reader.step(), meta.total_steps, meta.epoch,
+             meta.steps_per_epoch);
+  fmt::print("model           {}\n", meta.model);
+  fmt::print("class centres   {} x {}\n", meta.classes, meta.embedding_size);
+  fmt::print("trained on      {} images, global batch {}, seed {}\n", meta.samples, meta.global_batch, meta.seed);
+  fmt::print("written by      {} rank{}, {}, {}\n", reader.ranks(), reader.ranks() == 1 ? "" : "s", meta.versions,
+             meta.device);
+  if (meta.best_step >= 0) {
+    fmt::print("best so far     {} {:.4f} at step {}\n", meta.best_metric, meta.best_value, meta.best_step);
+  }
+}
+
+void print_files(const CheckpointReader& reader) {
+  for (const auto& file : reader.files()) {
+    fmt::print("\n{}  {}", file.file, human_bytes(static_cast<double>(file.bytes)));
+    if (file.row_end > file.row_begin) fmt::print("  classes [{}, {})", file.row_begin, file.row_end);
+    fmt::print("\n");
+    constexpr size_t kShown = 8;
+    for (size_t i = 0; i < file.tensors.size() && i < kShown; ++i) {
+      const auto& t = file.tensors[i];
+      fmt::print("  {:<34} {:<5} {}\n", t.name, dtype_name(t.dtype), t.shape.text());
+    }
+    if (file.tensors.size() > kShown) fmt::print("  ... and {} more tensors\n", file.tensors.size() - kShown);
+  }
+}
+
+}  // namespace
+
+int inspect_command(const CommandLine& line) {
+  const auto reader = CheckpointReader::open(line.checkpoint);
+  fmt::print("{}\n", reader->folder());
+  if (reader->step() >= 0) print_meta(*reader);
+  print_files(*reader);
+  std::fflush(stdout);
+  const Stopwatch watch;
+  reader->verify();
+  double bytes = 0;
+  for (const auto& file : reader->files()) bytes += static_cast<double>(file.bytes);
+  fmt::print("\nevery block's checksum is right ({} in {})\n", human_bytes(bytes), human_duration(watch.seconds()));
+  return 0;
+}
+
+}  // namespace plsc

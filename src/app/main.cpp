@@ -1,0 +1,10 @@
+// plsc-train: parse, run, report. An error is printed once, with its rank, and ends all ranks.
+#include "app/command_line.h"
+#include "app/commands.h"
+
+int main(int argc, char** argv) {
+  plsc::CommandLine line;
+  int exit_code = 0;
+  if (!plsc::parse_command_line(argc, argv, line, exit_code)) return exit_code;
+  return plsc::run_command(line, argc, argv);
+}

@@ -1,0 +1,100 @@
+#include "train/run_folder.h"
+
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+std::string utc_now() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+void move_aside(const fs::path& path) {
+  if (!fs::exists(path)) return;
+  for (int n = 1;; ++n) {
+    const fs::path target = path.string() + "." + std::to_string(n);
+    if (fs::exists(target)) continue;
+    fs::rename(path, target);
+    return;
+  }
+}
+
+}  // namespace
+
+void on_rank_0(Context& context, const std::function<void()>& work) {
+  std::string error;
+  if (context.rank() == 0) {
+    try {
+      work();
+    } catch (const std::exception& e) {
+      error = e.what();
+    }
+  }
+  agree_or_fail(context.host, error);
+}
+
+RunFolder::RunFolder(Context& context, const Config& config) : path_(config.output) {
+  on_rank_0(context, [&] {
+    std::error_code code;
+    fs::create_directories(path_, code);
+    if (code) fail_hint("choose another `output`", "cannot make the run directory {}: {}", path_, code.message());
+    lock_ = std::make_unique<FileLock>(path_ + "/.lock");
+    write_text_atomically(path_ + "/config.yaml", to_yaml(config));
+  });
+  std::string error;
+  try {
+    context.log.open_file(path_ + "/train.log");
+  } catch (const std::exception& e) {
+    error = e.what();  // another host that does not see the folder
+  }
+  agree_or_fail(context.host, error);
+}
+
+void RunFolder::write_class_names(Context& context, const DataSource& source) {
+  on_rank_0(context, [&] {
+    if (source.class_names().empty()) return;
+    std::string text;
+    int64_t id = 0;
+    for (const std::string& name : source.class_names()) text += fmt::format("{}\t{}\n", id++, name);
+    write_text_atomically(path_ + "/classes.txt", text);
+  });
+}
+
+void RunFolder::write_versions(Context& context, const std::string& versions, const std::vector<std::string>& hosts) {
+  on_rank_0(context, [&] {
+    const std::string file = path_ + "/run.json";
+    Json starts = fs::exists(file) ? Json::parse(read_text(file), nullptr, false) : Json::array();
+    if (!starts.is_array()) starts = Json::array();
+    starts.push_back({{"started", utc_now()},
+                      {"versions", versions},
+                      {"device", context.device().description()},
+                      {"ranks", context.ranks()},
+                      {"hosts", hosts}});
+    write_text_atomically(file, starts.dump(2) + "\n");
+  });
+}
+
+void RunFolder::set_aside_earlier_run(Context& context) {
+  on_rank_0(context, [&] {
+    for (const char* name : {"checkpoints", "metrics.jsonl"}) {
+      if (!fs::exists(fs::path(path_) / name)) continue;
+      context.log.warn("--resume none: {}/{} of an earlier run is moved aside", path_, name);
+      move_aside(fs::path(path_) / name);
+    }
+  });
+}
+
+}  // namespace plsc

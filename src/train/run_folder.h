@@ -1,0 +1,38 @@
+// The run directory: its lock, and the files that say what ran. All ranks construct it; rank 0 writes.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "config/config.h"
+#include "data/source.h"
+#include "runtime/context.h"
+
+namespace plsc {
+
+class RunFolder {
+ public:
+  /// Makes `config.output`, locks it against a second run, opens train.log on every rank, and writes config.yaml.
+  /// Error on every rank when the folder is in use or cannot be written.
+  RunFolder(Context& context, const Config& config);
+
+  /// The class-name map (classes.txt: "id<TAB>name"), for sources that know names.
+  void write_class_names(Context& context, const DataSource& source);
+  /// run.json: versions, hosts, ranks; one entry is appended for each start.
+  void write_versions(Context& context, const std::string& versions, const std::vector<std::string>& hosts);
+  /// Moves what an earlier run left (checkpoints, metrics) aside, as *.1, *.2, ...: --resume none.
+  void set_aside_earlier_run(Context& context);
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  std::unique_ptr<FileLock> lock_;  // rank 0
+};
+
+/// Runs `work` on rank 0 alone; if it throws, every rank throws the same Error.
+void on_rank_0(Context& context, const std::function<void()>& work);
+
+}  // namespace plsc

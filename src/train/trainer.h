@@ -1,0 +1,64 @@
+// The training loop: steps, evaluation, checkpoints, stopping.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "config/config.h"
+#include "data/loader.h"
+#include "eval/evaluator.h"
+#include "head/margin_head.h"
+#include "nn/module.h"
+#include "optim/grad_sync.h"
+#include "optim/schedule.h"
+#include "optim/sgd.h"
+#include "train/recorder.h"
+#include "train/state.h"
+
+namespace plsc {
+
+/// What app/ builds and the trainer drives. References outlive the trainer.
+struct TrainParts {
+  Backbone& backbone;
+  MarginHead& head;
+  Loader& loader;
+  Evaluator* evaluator = nullptr;  // null: no set is configured
+  Schedule schedule;
+  /// True once this process was asked to stop (SIGTERM, SIGUSR1, SIGINT).
+  std::function<bool()> stop_requested;
+  /// Told (step, phase) as they change, for the monitor that names a hung rank.
+  std::function<void(int64_t step, const char* phase)> note_phase;
+};
+
+enum class TrainEnd { complete, stopped };
+
+class Trainer {
+ public:
+  Trainer(Context& context, const Config& config, TrainParts parts, RunMeta meta);
+
+  /// Runs steps [first_step, meta.total_steps). Returns `stopped` after a stop request, with a checkpoint written.
+  TrainEnd run(int64_t first_step);
+
+ private:
+  StepRecord train_step(int64_t step);
+  void micro_batch(const Batch& batch, const StepInfo& info, StepRecord& record);
+  void check_first_loss(const StepRecord& record) const;
+  void evaluate(int64_t step);
+  void save(int64_t step);
+  bool all_agree_to_stop();
+  bool due(int64_t step, int64_t every_steps, double every_epochs, bool at_end) const;
+  void phase(int64_t step, const char* name);
+
+  Context& context_;
+  const Config& config_;
+  TrainParts parts_;
+  RunMeta meta_;
+  std::unique_ptr<Recorder> recorder_;
+  std::vector<Param*> params_;
+  Sgd sgd_;
+  GradSync sync_;
+  int64_t saved_step_ = -1, evaluated_step_ = -1;
+};
+
+}  // namespace plsc
