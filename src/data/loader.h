@@ -27,8 +27,13 @@ struct LoaderOptions {
   int64_t micro_batches = 1;
   int64_t first_step = 0;  // resume: the cursor; step s is epoch s / steps_per_epoch
   int64_t last_step = 0;   // exclusive
+  /// Names the decoded cache that the local ranks share: the same on all ranks of a job, another for every job (its
+  /// output folder). Empty: each rank has a cache of its own, of cache_limit / local_ranks.
+  std::string cache_key;
 };
 
+/// The step's global batch is cut into micro-batches first and each of these over the ranks (the first ranks take one
+/// more), so that neither cut changes which samples a micro-batch holds.
 /// An epoch is floor(N / B) steps over one permutation of (seed, epoch); the rest is dropped. Decoding runs on
 /// `data.workers` threads, ahead of the consumer; the batches do not depend on the number of threads.
 class Loader {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "config/config.h"
 
 namespace plsc {
@@ -23,9 +24,9 @@ class DataSource {
   virtual ~DataSource() = default;
   virtual int64_t size() const = 0;
   virtual RawSample read(int64_t index) const = 0;
-  /// The label alone, cheaply (kept in memory).
+  /// The label alone, cheaply: from memory, or by one small read of a record's header. -1: none.
   virtual int64_t label(int64_t index) const = 0;
-  /// Number of classes: 1 + the largest label, or what the source's own header says.
+  /// Number of classes: 1 + the largest label, or what the source's own header says. 0: no labels.
   virtual int64_t classes() const = 0;
   /// Names of the classes where the source knows them (folder names), else empty.
   virtual const std::vector<std::string>& class_names() const = 0;
@@ -36,7 +37,16 @@ class DataSource {
 
 /// .rec file, image folder (class a sub-folder; or images alone, without labels), list file ("path label" or "path"),
 /// or "synthetic". Several paths are one source: labels of folders are merged by class name, of .rec and lists kept.
-std::unique_ptr<DataSource> open_source(const DataConfig& config, uint64_t seed);
-std::unique_ptr<DataSource> open_source(const std::vector<std::string>& paths);
+/// A labelled folder cannot be mixed with .rec or list files: names and numbers do not merge.
+/// `log` shows the progress of long scans; null: none. Throws Error for missing, empty or damaged data.
+std::unique_ptr<DataSource> open_source(const DataConfig& config, uint64_t seed, Log* log = nullptr);
+std::unique_ptr<DataSource> open_source(const std::vector<std::string>& paths, Log* log = nullptr);
+
+/// Encoded images in memory (a verification .bin). `labels` may be empty: none.
+std::unique_ptr<DataSource> make_memory_source(std::vector<std::vector<uint8_t>> images, std::vector<int64_t> labels,
+                                               const std::string& description);
+/// Image files by path, as they are (no existence check before the first read). `labels` may be empty: none.
+std::unique_ptr<DataSource> make_path_source(const std::vector<std::string>& paths, std::vector<int64_t> labels,
+                                             const std::string& description);
 
 }  // namespace plsc
