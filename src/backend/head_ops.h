@@ -1,0 +1,104 @@
+// The compute seam, part 5: the margin head. One call is one pass over a rank's active rows: each pass owns its tile
+// loop and its scratch memory, and no call ever holds a matrix of (samples, classes). The algorithm that joins the
+// passes is src/head/margin_head.cpp. B: samples of all ranks, D: columns of an embedding, x: unit embeddings.
+#pragma once
+#include <cstdint>
+#include <optional>
+
+#include "backend/optim_ops.h"
+#include "backend/row_source.h"
+#include "kernels/math/margin.h"
+#include "tensor/tensor.h"
+
+namespace plsc {
+
+/// What all passes over one batch share.
+struct HeadPass {
+  Tensor x;         // (B, D) fp32, rows of length 1 (zero rows for padding)
+  Tensor position;  // (B) i64: the target's place among the active rows here, -1 where it is on another rank (or none)
+  float scale = 64;
+  std::optional<float> filter;  // negatives of a cosine above it count as cosine 0, without gradient
+  Dtype compute = Dtype::f32;   // of the matrix products' inputs: f32 or bf16
+};
+
+/// What the forward pass sums over this rank's negatives.
+struct HeadSums {
+  Tensor sum;         // (B): sum of exp(scale * cos - shift)
+  Tensor shift;       // (B): read where `fixed_shift`, else written: the largest scale * cos (-inf without negatives)
+  Tensor max_cosine;  // (B): written: the largest cosine of a negative, before the filter; -inf without negatives
+  bool fixed_shift = true;
+};
+
+/// From sums over all ranks to the loss and to what the backward pass needs. Samples of a negative label are padding.
+struct HeadLossArgs {
+  Tensor sum;            // (B): HeadSums::sum over all ranks
+  Tensor target_cosine;  // (B)
+  Tensor shift;          // (B): what the sums were shifted by
+  Tensor max_cosine;     // (B): over all ranks
+  Tensor labels;         // (B) i64
+  math::MarginRule margin;
+  float scale = 64;
+  double gradient_scale = 1;  // 1 / samples of the step
+  Tensor log_sum;             // (B) written: ln of the sum over all classes of exp(logit); +inf for padding
+  Tensor target_gradient;     // (B) written: d loss / d target cosine, gradient_scale included; 0 for padding
+};
+struct HeadLoss {
+  double sum = 0;       // of the samples' losses
+  int64_t correct = 0;  // target cosine above max_cosine
+};
+
+struct HeadGradient {
+  Tensor log_sum, target_gradient;  // (B), of HeadLossArgs
+  double gradient_scale = 1;
+  Tensor dx;                      // (B, D) written: this rank's part of d loss / dx
+  Tensor dweight;                 // (active, D): added to; undefined: the update runs inside the pass
+  std::optional<SgdStep> update;  // set exactly where dweight is undefined
+};
+
+/// Class j takes part when it is a positive or when its key, uniform in [0, 1) and a pure function of
+/// (seed, step, class), is below `threshold`.
+struct SampleRows {
+  uint64_t seed = 0;
+  int64_t step = 0;
+  double threshold = 0;
+  int64_t first_class = 0, classes = 0;  // of this rank
+  Tensor positives;                      // (P) i64 on the host: rows of this rank (class - first_class), ascending
+};
+
+/// The largest cosines of each sample, best first, ties by row; cosine -inf and row -1 beyond the active rows.
+struct TopRows {
+  Tensor cosines;  // (b, k) fp32 written
+  Tensor rows;     // (b, k) i64 written: places among the active rows
+};
+
+class HeadOps {
+ public:
+  virtual ~HeadOps() = default;
+
+  /// y = x / max(|x|, 1e-12) by row; norm (rows) = |x|. As torch.nn.functional.normalize.
+  virtual void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) = 0;
+  virtual void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) = 0;
+
+  /// rows (n, D) = normal numbers of standard deviation `std`; element (i, d) depends on (seed, first_class + i, d).
+  virtual void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) = 0;
+  /// The active rows of this rank, (n) i64 in device memory, ascending.
+  virtual Tensor sample_rows(const SampleRows& args) = 0;
+
+  /// cosine (B) = x . w / |w| of each sample's target in fp32 whatever `compute` is, 0 where position is -1.
+  virtual void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) = 0;
+  virtual void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) = 0;
+  /// sum *= exp(from - to), elementwise; an empty sum stays 0.
+  virtual void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) = 0;
+  virtual HeadLoss loss(const HeadLossArgs& args) = 0;
+  virtual void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) = 0;
+
+  /// One optimizer step on the active rows from a kept gradient (active, D).
+  virtual void update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) = 0;
+  /// Brings lagging rows up to date where they lie.
+  virtual void catch_up_rows(RowSource& rows) = 0;
+
+  /// x (b, D) unit rows.
+  virtual void top_rows(RowSource& rows, const Tensor& x, TopRows& top) = 0;
+};
+
+}  // namespace plsc

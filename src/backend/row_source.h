@@ -1,0 +1,44 @@
+// Where a pass of the head draws its rows from: tiles of the active rows of one rank's shard. The passes know nothing
+// of the store behind it (device memory now; host memory or disk can follow), nor of how the rows were chosen.
+#pragma once
+#include <cstdint>
+
+#include "kernels/math/catch_up.h"
+
+namespace plsc {
+
+enum class RowAccess {
+  read,    // weights (and momentum, where rows lag) are read
+  update,  // weights and momentum are read and written; afterwards the rows no longer lag
+};
+
+/// Where rows that missed steps stand: row j has taken all updates before number last_update[j], and is to be read as
+/// if it had taken those before `next`. steps[u - first] is what updates [u, next) do to an untouched row.
+struct RowLag {
+  int64_t* last_update = nullptr;  // by stored row; null: nothing lags
+  const math::CatchUpMatrix<float>* steps = nullptr;
+  int64_t first = 0, next = 0;
+};
+
+/// Active rows [begin, begin + count): active row i of the tile is stored row index[i] of weight and momentum
+/// (fp32, `columns` wide), or stored row i where index is null. Pointers are memory of the device.
+struct RowTile {
+  int64_t begin = 0, count = 0;
+  float* weight = nullptr;
+  float* momentum = nullptr;
+  const int64_t* index = nullptr;
+  RowLag lag;  // last_update follows the same indexing
+};
+
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  /// Active rows.
+  virtual int64_t count() const = 0;
+  virtual int64_t columns() const = 0;
+  /// Several threads may hold different tiles at once; no two hold the same row.
+  virtual RowTile open(int64_t begin, int64_t count, RowAccess access) = 0;
+  virtual void close(const RowTile& tile, RowAccess access) = 0;
+};
+
+}  // namespace plsc
