@@ -1,9 +1,12 @@
-// Modules: layers with explicit forward and backward passes. No autograd.
+// Modules: networks with explicit forward and backward passes. No autograd.
 #pragma once
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "config/config.h"
 #include "runtime/context.h"
 #include "tensor/param.h"
 
@@ -26,6 +29,7 @@ class Module {
  public:
   virtual ~Module() = default;
   virtual Tensor forward(Context& context, const Tensor& x, Mode mode, const StepInfo& step) = 0;
+  /// The gradient of x, or undefined where nobody asks for it (a network's images).
   virtual Tensor backward(Context& context, const Tensor& dy) = 0;
   virtual void visit(ParamVisitor& visitor) = 0;
   /// Once a step, after the gradients and `summed` tensors have been reduced over the ranks (and not for a step that
@@ -37,11 +41,28 @@ class Module {
 class Backbone : public Module {
  public:
   virtual int64_t embedding_size() const = 0;
-  /// Parameters and buffers in visiting order.
+  /// Parameters and buffers in visiting order: that of PyTorch's state_dict.
   std::vector<Param*> params();
-  std::vector<Tensor> summed();
+  /// The tensors that ride with the gradients; their storage may be moved (grad_sync puts all into one buffer).
+  std::vector<Tensor*> summed();
   /// "iresnet50, 43.59 M parameters"
   virtual std::string description() const = 0;
+
+  /// Parts that `freeze` knows, from the images up: "stem", "layer1", ..., "tail".
+  virtual std::vector<std::string> parts() const = 0;
+  /// Keeps these parts as they are: no gradient, no decay, batch norms use their running statistics. The backward
+  /// pass ends above the lowest part that is not frozen. Error for a name that is not one of `parts()`.
+  virtual void freeze(const std::vector<std::string>& names) = 0;
+
+  /// Called in the backward pass with each parameter whose gradient of this (micro-)batch has become complete, so
+  /// that its all-reduce can start while the rest is computed. Empty: nobody listens.
+  std::function<void(Param&)> on_gradient;
 };
+
+/// The network that `config` describes for images of image_size (height, width) with `channels` channels, its
+/// parameters drawn from (context.seed, index of the parameter, index of the element): the same on any rank count.
+/// Error where the images are too small for the network's strides or the description is inconsistent.
+std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& config, std::array<int64_t, 2> image_size,
+                                        int64_t channels);
 
 }  // namespace plsc

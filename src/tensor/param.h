@@ -22,6 +22,9 @@ struct Param {
   Tensor value;
   Tensor grad;      // fp32, same shape; undefined for buffers and frozen parameters
   Tensor momentum;  // fp32, same shape; undefined until the optimizer makes it
+  /// `grad` holds nothing of this step yet: the next backward pass writes it instead of adding to it. zero_grad sets
+  /// this, so that no pass over the gradients is spent on zeros.
+  bool grad_stale = true;
   ParamKind kind = ParamKind::weight;
   bool frozen = false;  // no gradient, no decay, no update (init.freeze; arcface_torch's features.weight)
 

@@ -1,0 +1,24 @@
+#include "nn/module.h"
+
+namespace plsc {
+
+std::vector<Param*> Backbone::params() {
+  struct Collect final : ParamVisitor {
+    std::vector<Param*> found;
+    void param(Param& p) override { found.push_back(&p); }
+  } collect;
+  visit(collect);
+  return std::move(collect.found);
+}
+
+std::vector<Tensor*> Backbone::summed() {
+  struct Collect final : ParamVisitor {
+    std::vector<Tensor*> found;
+    void param(Param&) override {}
+    void summed(Tensor& t) override { found.push_back(&t); }
+  } collect;
+  visit(collect);
+  return std::move(collect.found);
+}
+
+}  // namespace plsc

@@ -1,0 +1,115 @@
+#include "optim/grad_sync.h"
+
+#include <string>
+
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+// Pieces start on cache lines.
+constexpr int64_t kAlign = 16;
+int64_t padded(int64_t elements) { return (elements + kAlign - 1) / kAlign * kAlign; }
+
+/// A piece of the flat buffer for each tensor, in the order in which backward completes them.
+struct Layout {
+  std::vector<int64_t> offsets;         // of the trainable parameters from the last to the first, then the statistics
+  std::vector<int64_t> bucket_offsets;  // begin of each bucket, and the end of the last
+  int64_t elements = 0;
+};
+
+Layout lay_out(const std::vector<int64_t>& sizes, int64_t bucket_elements) {
+  Layout layout;
+  layout.bucket_offsets.push_back(0);
+  for (const int64_t size : sizes) {
+    if (layout.elements - layout.bucket_offsets.back() >= bucket_elements)
+      layout.bucket_offsets.push_back(layout.elements);
+    layout.offsets.push_back(layout.elements);
+    layout.elements += padded(size);
+  }
+  layout.bucket_offsets.push_back(layout.elements);
+  return layout;
+}
+
+}  // namespace
+
+GradSync::GradSync(Context& context, const std::vector<Param*>& params, const std::vector<Tensor*>& summed,
+                   int64_t bucket_bytes) {
+  std::vector<Param*> trainable;
+  for (auto p = params.rbegin(); p != params.rend(); ++p) {
+    if ((*p)->trainable()) trainable.push_back(*p);
+  }
+  std::vector<int64_t> sizes;
+  for (const Param* p : trainable) sizes.push_back(p->value.elements());
+  for (const Tensor* t : summed) sizes.push_back(t->elements());
+  const Layout layout = lay_out(sizes, bucket_bytes / static_cast<int64_t>(sizeof(float)));
+  if (layout.elements == 0) return;
+
+  flat_ = context.device().zeros({layout.elements});
+  for (size_t b = 0; b + 1 < layout.bucket_offsets.size(); ++b) {
+    Bucket bucket;
+    bucket.elements = flat_.slice(layout.bucket_offsets[b], {layout.bucket_offsets[b + 1] - layout.bucket_offsets[b]});
+    buckets_.push_back(std::move(bucket));
+  }
+  size_t bucket = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    while (layout.offsets[i] >= layout.bucket_offsets[bucket + 1]) ++bucket;
+    if (i < trainable.size()) {
+      Param& p = *trainable[i];
+      p.grad = flat_.slice(layout.offsets[i], p.value.shape());
+      p.grad_stale = true;
+      bucket_of_[&p] = bucket;
+      ++buckets_[bucket].params;
+    } else {
+      Tensor& t = *summed[i - trainable.size()];
+      Tensor piece = flat_.slice(layout.offsets[i], t.shape());
+      context.device().copy(t, piece);
+      t = piece;
+    }
+  }
+}
+
+void GradSync::begin(int64_t micro_batches) {
+  for (Bucket& b : buckets_) {
+    PLSC_CHECK(!b.started, "a step began before the last one's gradients were waited for");
+    b.open = b.params * micro_batches;
+  }
+  announced_ = true;
+}
+
+void GradSync::notify(Context& context, const Param& param) {
+  if (!announced_) return;
+  const auto found = bucket_of_.find(&param);
+  if (found == bucket_of_.end()) return;
+  Bucket& bucket = buckets_[found->second];
+  PLSC_CHECK(bucket.open > 0, "more gradients of {} than were announced", param.name);
+  --bucket.open;
+  // In order, so that all ranks start the same sequence whatever order their layers finish in.
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    if (buckets_[b].params == 0 || buckets_[b].open > 0) break;
+    if (!buckets_[b].started) start(context, b);
+    // Without a thread of its own a collective moves only while somebody polls.
+    if (buckets_[b].pending) buckets_[b].pending->poll();
+  }
+}
+
+void GradSync::run(Context& context) {
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    if (!buckets_[b].started) start(context, b);
+  }
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    if (buckets_[b].pending) context.comm.wait(std::move(buckets_[b].pending), "gradient bucket " + std::to_string(b));
+    buckets_[b].pending = nullptr;
+    buckets_[b].started = false;
+  }
+  announced_ = false;
+}
+
+void GradSync::start(Context& context, size_t bucket) {
+  Bucket& b = buckets_[bucket];
+  b.started = true;
+  if (context.comm.size() == 1) return;
+  b.pending = context.comm.start_all_reduce(b.elements, ReduceOp::sum);
+}
+
+}  // namespace plsc

@@ -1,0 +1,53 @@
+// Sums gradients over the ranks. All gradients (and the statistics that ride with them) live in one flat fp32 buffer
+// whose pieces are the parameters' grad tensors, so nothing is packed or copied; buckets of it are all-reduced.
+#pragma once
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/context.h"
+#include "tensor/param.h"
+
+namespace plsc {
+
+class GradSync {
+ public:
+  static constexpr int64_t kBucketBytes = int64_t{8} << 20;
+
+  /// Gives every trainable parameter a gradient inside the flat buffer, in reverse order (backward fills the last
+  /// ones first), and moves the `summed` tensors into it. Call it before the first backward pass and after freezing.
+  GradSync(Context& context, const std::vector<Param*>& params, const std::vector<Tensor*>& summed,
+           int64_t bucket_bytes = kBucketBytes);
+  /// The same for a network: anything that has params() and summed().
+  template <class Network>
+  GradSync(Context& context, Network& network, int64_t bucket_bytes = kBucketBytes)
+      : GradSync(context, network.params(), network.summed(), bucket_bytes) {}
+
+  /// Announces a step of `micro_batches` backward passes whose `notify` calls will come. Without it, or without
+  /// notify, `run` starts everything.
+  void begin(int64_t micro_batches);
+  /// The gradient of `param` for one micro-batch is complete. A bucket starts its all-reduce when the last of its
+  /// parameters has been announced for the last micro-batch. The same order on every rank.
+  void notify(Context& context, const Param& param);
+  /// Starts what has not been started and waits for all of it, in order.
+  void run(Context& context);
+
+  int64_t buckets() const { return static_cast<int64_t>(buckets_.size()); }
+
+ private:
+  struct Bucket {
+    Tensor elements;     // a piece of the flat buffer
+    int64_t params = 0;  // gradients in it
+    int64_t open = 0;    // announcements still to come in this step
+    Pending pending;
+    bool started = false;
+  };
+  void start(Context& context, size_t bucket);
+
+  Tensor flat_;
+  std::vector<Bucket> buckets_;
+  std::unordered_map<const Param*, size_t> bucket_of_;
+  bool announced_ = false;
+};
+
+}  // namespace plsc
