@@ -1,9 +1,11 @@
 // Files: reading whole, writing atomically, locking. Every error names the path and the system's reason.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace plsc {
@@ -12,12 +14,14 @@ namespace plsc {
 class File {
  public:
   static File open_read(const std::string& path);
-  static File create(const std::string& path);  // truncates
+  static File create(const std::string& path);  // truncates what was there
   ~File();
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
 
   int64_t size() const;
+  /// As many bytes at `offset` as there are, at most `out.size()`: less only at the end of the file.
+  size_t read_some(int64_t offset, std::span<std::byte> out) const;
   /// Exactly `out.size()` bytes at `offset`; a shorter file is an Error that says how many there were.
   void read_at(int64_t offset, std::span<std::byte> out) const;
   void write(std::span<const std::byte> data);

@@ -11,12 +11,21 @@ namespace plsc {
 
 enum class LogLevel { debug, info, warning, error };
 
+/// Where console output goes: a file descriptor, and the width of the terminal behind it (0: none).
+struct Console {
+  int fd = 2;
+  int columns = 0;
+  /// Standard error. The width is the terminal's own, or $PLSC_TERMINAL, which the launcher sets: under mpirun the
+  /// ranks themselves see a pipe.
+  static Console standard();
+};
+
 /// Where log lines go. Rank 0 writes all levels to the console; the other ranks write nothing there.
 /// After `open_file` the warnings and errors of every rank also reach the run's train.log (appended whole lines).
 class Log {
  public:
   /// `rank` below 0 means one process that is not part of a run (tools, tests).
-  explicit Log(int rank = -1, LogLevel console = LogLevel::info);
+  explicit Log(int rank = -1, LogLevel console_level = LogLevel::info, Console console = Console::standard());
   ~Log();
   Log(Log&&) noexcept;
   Log& operator=(Log&&) noexcept;
