@@ -1,0 +1,122 @@
+"""What users get wrong and what disks do: every error says what was found, what was expected and where, and costs
+no checkpoint."""
+import os
+import resource
+import shutil
+import subprocess
+import unittest
+
+from support import DATA, TRAIN, E2eCase, run
+
+
+class Errors(E2eCase):
+    def refused(self, name, *words, ranks=1, overrides=(), **options):
+        """The run fails and its message holds every word; an error is printed once, whatever the number of ranks."""
+        done = self.train(name, ranks, overrides=overrides, fails=True, **options)
+        for word in words:
+            self.assertIn(word, done.stdout)
+        return done.stdout
+
+    def test_unknown_key(self):
+        path = self.config("unknown")
+        with open(path, "a") as f:
+            f.write("optimiser: {name: sgd}\n")
+        self.refused("unknown", "unknown.yaml:", "optimiser", "optimizer", config=path)
+
+    def test_wrong_type(self):
+        self.refused("type", "train.batch_size", "many", overrides=["train.batch_size=many"])
+
+    def test_missing_data(self):
+        out = self.refused("missing", "/nowhere/train.rec", ranks=2, overrides=["data.train=/nowhere/train.rec"])
+        self.assertEqual(out.count("/nowhere/train.rec"), 1, out)
+
+    def test_missing_evaluation_file(self):
+        self.refused("noeval", "/nowhere/lfw.bin", overrides=["eval.sets=[{name: lfw, bin: /nowhere/lfw.bin}]"])
+
+    def test_empty_data(self):
+        os.makedirs(self.folder("empty"), exist_ok=True)
+        self.refused("empty-run", self.folder("empty"), overrides=[f"data.train={self.folder('empty')}"])
+
+    def test_label_out_of_range(self):
+        self.refused("range", "39", "classes", ranks=2, overrides=["head.classes=39"])
+
+    def test_fewer_samples_than_a_batch(self):
+        self.refused("few", "320", "1000", overrides=["train.batch_size=1000"])
+
+    def test_fewer_samples_than_ranks(self):
+        self.refused("ranks", "batch", ranks=3, overrides=["train.batch_size=2"])
+
+    def test_damaged_records(self):
+        folder = self.folder("rec")
+        os.makedirs(folder)
+        rec = os.path.join(folder, "train.rec")
+        run([DATA, "pack", "--input", os.path.join(self.data, "train"), "--output", rec])
+        whole = open(rec, "rb").read()
+        with open(rec, "wb") as f:
+            f.write(whole[:len(whole) // 2 + 1])
+        self.refused("truncated", "train.rec", "offset", overrides=[f"data.train={rec}"])
+        at = len(whole) // 2
+        with open(rec, "wb") as f:
+            f.write(whole[:at] + bytes(2000) + whole[at + 2000:])
+        self.refused("corrupt", "train.rec", overrides=[f"data.train={rec}"])
+
+    def test_corrupt_image_stops_or_is_skipped(self):
+        folder = self.folder("photos")
+        shutil.copytree(os.path.join(self.data, "train"), folder)
+        victim = os.path.join(folder, sorted(os.listdir(folder))[3])
+        victim = os.path.join(victim, sorted(os.listdir(victim))[0])
+        with open(victim, "wb") as f:
+            f.write(b"\x89PNG\r\n\x1a\nnonsense")
+        steps = ["train.steps=11", f"data.train={folder}"]
+        self.refused("stop", victim, ranks=2, overrides=steps)
+        done = self.train("skip", 2, overrides=steps + ["data.on_error=skip"])
+        self.assertIn(os.path.basename(victim), done.stdout + open(self.folder("skip/train.log")).read())
+        self.train("skip1", 1, overrides=steps + ["data.on_error=skip"])
+        self.assert_close(self.losses("skip"), self.losses("skip1"), 1e-4)
+
+    def test_checkpoint_of_another_model(self):
+        self.train("model", overrides=["train.steps=2"])
+        self.refused("model", "another model", ranks=2, overrides=[
+            "train.steps=4", "model.backbone={kind: iresnet, stem: 8, widths: [8, 24], blocks: [1, 1]}"])
+        self.refused("model", "class", overrides=["train.steps=4", "head.classes=50"])
+
+    def test_checksum_mismatch(self):
+        self.train("sum", overrides=["train.steps=2"])
+        file = os.path.join(self.checkpoint("sum", 2), "head.00000-of-00001.safetensors")
+        body = bytearray(open(file, "rb").read())
+        body[-5] ^= 1
+        open(file, "wb").write(body)
+        self.refused("sum", "checksum", "head.00000-of-00001.safetensors", overrides=["train.steps=4"])
+        run([TRAIN, "inspect", "--checkpoint", self.checkpoint("sum", 2)], fails=True)
+
+    def test_full_disk_keeps_the_old_checkpoint(self):
+        self.train("full", overrides=["train.steps=2"])
+        before = sorted(os.listdir(self.folder("full/checkpoints")))
+        # No file may grow beyond 16 KiB: what a full disk does to a shard, without one.
+        args = [TRAIN, "-c", self.config("full"), "-o", "train.steps=4", "-o", "ranks=1"]
+        done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384)))
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        self.assertIn("step_", done.stdout)
+        self.assertEqual(sorted(os.listdir(self.folder("full/checkpoints"))), before)
+        self.train("full", overrides=["train.steps=4"])
+
+    def test_non_finite_loss_names_the_step_and_touches_nothing(self):
+        out = self.refused("nan", "step", "finite", ranks=2, overrides=["schedule={base_lr: 1.0e+38}", "train.clip_norm=none",
+                                                                         "head.margin=none"])
+        self.assertNotIn("checkpoint /", out)
+        self.assertFalse(os.path.exists(self.checkpoint("nan", 40)))
+
+    def test_bf16_is_refused_by_name_where_it_is_not(self):
+        flags = open("/proc/cpuinfo").read()
+        if "avx512_bf16" in flags or "amx_bf16" in flags:
+            self.train("bf16", overrides=["train.precision=bf16", "train.steps=3"])
+        else:
+            self.refused("bf16", "bf16", "fp32", overrides=["train.precision=bf16"])
+
+    def test_cuda_is_refused_by_name(self):
+        self.refused("cuda", "cuda", "cpu", overrides=["device=cuda"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

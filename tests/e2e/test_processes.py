@@ -1,0 +1,117 @@
+"""Processes that die, hang, are told to stop, or get in each other's way."""
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from support import TRAIN, E2eCase, run
+
+LONG = ["train.steps=100000", "checkpoint.every_steps=20", "eval.sets=[]"]
+
+
+def ranks_of(launcher):
+    """{rank: pid} of the plsc-train processes below a launcher, by their environment."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as f:
+                env = dict(e.split(b"=", 1) for e in f.read().split(b"\0") if b"=" in e)
+            with open(f"/proc/{entry}/cmdline", "rb") as f:
+                program = f.read().split(b"\0")[0]
+        except OSError:
+            continue
+        if b"PLSC_E2E" in env and env[b"PLSC_E2E"] == launcher and b"OMPI_COMM_WORLD_RANK" in env and program.endswith(b"plsc-train"):
+            found[int(env[b"OMPI_COMM_WORLD_RANK"])] = int(entry)
+    return found
+
+
+class Processes(E2eCase):
+    def start(self, name, ranks, overrides=()):
+        args = [TRAIN, "-c", self.config(name), "-o", f"ranks={ranks}"]
+        for o in LONG + list(overrides):
+            args += ["-o", o]
+        self.log = open(self.folder(name + ".out"), "w+")
+        self.addCleanup(self.log.close)
+        process = subprocess.Popen(args, stdout=self.log, stderr=subprocess.STDOUT, env={**os.environ, "PLSC_E2E": name})
+        self.addCleanup(self.kill_all, name, process)
+        self.wait_for(lambda: os.path.exists(self.folder(f"{name}/metrics.jsonl")) and len(self.losses(name)) > 2,
+                      "the first steps", process)
+        return process
+
+    def kill_all(self, name, process):
+        process.poll() is None and process.kill()
+        for pid in ranks_of(name.encode()).values():
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+    def wait_for(self, condition, what, process=None, seconds=90):
+        end = time.time() + seconds
+        while not condition():
+            if time.time() > end or (process and process.poll() is not None):
+                self.fail(f"{what} did not come\n{self.output()[-3000:]}")
+            time.sleep(0.1)
+
+    def output(self):
+        self.log.flush()
+        with open(self.log.name) as f:
+            return f.read()
+
+    def test_dead_rank_is_named_and_the_others_end(self):
+        process = self.start("dead", 3)
+        os.kill(ranks_of(b"dead")[1], signal.SIGKILL)
+        killed = time.time()
+        self.assertNotEqual(process.wait(timeout=60), 0)
+        self.assertLess(time.time() - killed, 30)
+        self.wait_for(lambda: not ranks_of(b"dead"), "the end of the others")
+        self.assertRegex(self.output(), r"rank 1\b")
+
+    def test_hung_rank_is_named(self):
+        process = self.start("hung", 3, ["comm.timeout=5s"])
+        os.kill(ranks_of(b"hung")[2], signal.SIGSTOP)
+        self.assertNotEqual(process.wait(timeout=90), 0)
+        self.assertRegex(self.output(), r"rank 2\b")
+
+    def test_terminate_writes_a_checkpoint_and_resumes(self):
+        process = self.start("term", 2)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        self.assertIn("stopped on request", self.output())
+        done = len(self.losses("term"))
+        self.assertTrue(os.path.isdir(self.checkpoint("term", done)), done)
+        self.train("term", 2, overrides=[f"train.steps={done + 3}", "eval.sets=[]"])
+        self.assertEqual(len(self.losses("term")), done + 3)
+
+    def test_killed_at_any_time_resumes(self):
+        for delay in (0.3, 0.8):
+            process = self.start("killed", 2)
+            time.sleep(delay)
+            for pid in ranks_of(b"killed").values():
+                os.kill(pid, signal.SIGKILL)
+            process.wait(timeout=60)
+        steps = max([int(d[5:]) for d in os.listdir(self.folder("killed/checkpoints")) if d.startswith("step_")] or [0])
+        self.train("killed", 2, overrides=[f"train.steps={steps + 5}", "eval.sets=[]"])
+        self.assertEqual([m["step"] for m in self.metrics("killed")], list(range(1, steps + 6)))
+
+    def test_two_runs_into_one_output(self):
+        process = self.start("twice", 1)
+        done = run([TRAIN, "-c", self.config("twice"), "-o", "ranks=2"], fails=True)
+        self.assertIn(self.folder("twice"), done.stdout)
+        self.assertIsNone(process.poll())
+
+    def test_under_mpirun(self):
+        args = ["mpirun", "-np", "2", "--oversubscribe", "--bind-to", "none", TRAIN, "-c", self.config("mpirun"), "-o",
+                "train.steps=3"]
+        run(args, env={"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        self.assertEqual(len(self.losses("mpirun")), 3)
+
+    def test_scheduler_tasks_without_mpi(self):
+        done = run([TRAIN, "-c", self.config("slurm")], fails=True,
+                   env={"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "4"})
+        self.assertIn("--mpi=pmix", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,113 @@
+"""The main job: train, evaluate, embed, inspect; a configuration of five lines; fine-tuning on other classes."""
+import json
+import os
+import unittest
+
+from support import DATA, E2eCase, TRAIN, read_npy, run
+
+
+class Training(E2eCase):
+    def test_learns_and_leaves_everything_behind(self):
+        done = self.train("main", ranks=2, overrides=["train.steps=150", "schedule.base_lr=0.1"])
+        losses = self.losses("main")
+        self.assertEqual(len(losses), 150)
+        self.assertLess(sum(losses[-10:]), 0.7 * sum(losses[:10]))
+        evals = self.metrics("main", "eval")
+        self.assertEqual(len(evals), 1)
+        # Raw glyphs score well under this; an untrained network about .6.
+        self.assertGreater(evals[0]["accuracy"], 0.75, done.stdout)
+        for key in ("set", "step", "accuracy_std", "auc", "tar_at_far"):
+            self.assertIn(key, evals[0])
+        for key in ("step", "epoch", "loss", "top1", "lr", "grad_norm", "images_per_s", "data_wait"):
+            self.assertIn(key, self.metrics("main")[0])
+        for file in ("config.yaml", "train.log", "classes.txt", "run.json", "roc.png", "metrics.jsonl"):
+            self.assertTrue(os.path.exists(os.path.join(self.folder("main"), file)), file)
+        self.assertIn("first loss", done.stdout)
+        self.check_eval()
+        self.check_embed()
+        self.check_inspect()
+        self.check_again()
+
+    def check_eval(self):
+        trained = self.metrics("main", "eval")[0]["accuracy"]
+        seen = set()
+        for ranks in (1, 2, 3, 4):
+            done = run([TRAIN, "eval", "-c", os.path.join(self.folder("main"), "config.yaml"), "-o", f"ranks={ranks}",
+                        "--checkpoint", self.checkpoint("main", 150)])
+            seen.add(next(line for line in done.stdout.splitlines() if "accuracy" in line).split("accuracy")[1][:6])
+        self.assertEqual(len(seen), 1, seen)
+        self.assertAlmostEqual(float(seen.pop().strip()), 100 * trained, places=1)
+
+    def check_embed(self):
+        outputs = []
+        for ranks in (1, 2, 3, 4):
+            out = self.folder(f"emb{ranks}.npy")
+            run([TRAIN, "embed", "--checkpoint", self.checkpoint("main", 150), "--input",
+                 os.path.join(self.data, "verify"), "--output", out, "--flip-sum", "--ranks", str(ranks), "--top", "3"])
+            shape, values = read_npy(out)
+            self.assertEqual(shape, (80, 32))
+            outputs.append(values)
+        for other in outputs[1:]:
+            self.assertEqual(outputs[0], other)
+        with open(self.folder("emb1.txt")) as f:
+            names = f.read().splitlines()
+        self.assertEqual(len(names), 80)
+        self.assertTrue(all(n.endswith(".png") for n in names), names[:2])
+        with open(self.folder("emb1.top.tsv")) as f:
+            self.assertGreaterEqual(len(f.read().splitlines()), 80)
+
+    def check_inspect(self):
+        done = run([TRAIN, "inspect", "--checkpoint", self.checkpoint("main", 150)])
+        self.assertIn("every block's checksum is right", done.stdout)
+        self.assertIn("centers", done.stdout)
+
+    def check_again(self):
+        self.assertIn("complete", self.train("main", ranks=2, overrides=["train.steps=150"]).stdout)
+
+    def test_five_lines(self):
+        path = self.folder("five.yaml")
+        train = os.path.join(self.data, "train")
+        with open(path, "w") as f:
+            f.write(f"output: {self.folder('five')}\ndata: {{train: {train}, image_size: 24, channels: 1}}\n"
+                    "model: {backbone: iresnet18, embedding_size: 16}\ntrain: {steps: 2, batch_size: 4}\ndevice: cpu\n")
+        run([TRAIN, "-c", path])
+        self.assertTrue(os.path.isdir(self.checkpoint("five", 2)))
+        done = run([TRAIN, "config", "-c", path])
+        self.assertIn("five.yaml:4", done.stdout)
+        self.assertIn("default", done.stdout)
+
+    def test_recordio_gives_the_same_curve_as_the_folder(self):
+        rec = self.folder("packed/train.rec")
+        os.makedirs(os.path.dirname(rec), exist_ok=True)
+        run([DATA, "pack", "--input", os.path.join(self.data, "train"), "--output", rec, "--no-shuffle"])
+        self.train("folder", overrides=["train.steps=5"])
+        self.train("rec", config=self.config("rec", train=rec), overrides=["train.steps=5"])
+        self.assertEqual(self.losses("folder"), self.losses("rec"))
+
+    def test_fine_tunes_on_other_classes_and_ranks(self):
+        self.train("base", ranks=3, overrides=["train.steps=30"])
+        other = os.path.join(self.data, "verify")
+        start = ["train.steps=2", f"init.from={self.checkpoint('base', 30)}", "init.freeze=[stem]"]
+        done = self.train("tuned", ranks=2, config=self.config("tuned", train=other), overrides=start)
+        self.assertIn("class centres start at random", done.stdout)
+        self.assertEqual(json.load(open(self.checkpoint("tuned", 2) + "/manifest.json"))["step"], 2)
+
+    def test_accumulation_gives_the_curve_of_one_batch_with_frozen_statistics(self):
+        # Batch norm statistics are per micro-batch, so the first loss alone is compared: it sees no difference but them.
+        self.train("acc", overrides=["train.steps=3", "train.accumulate=2"])
+        self.train("plain", overrides=["train.steps=3"])
+        self.assert_close(self.losses("acc")[:1], self.losses("plain")[:1], 0.05)
+
+    def test_synthetic_and_classification(self):
+        sets = f"eval.sets=[{{name: train, data: {self.data}/train, kind: classification}}]"
+        self.train("cls", overrides=["train.steps=60", "head.margin=none", sets])
+        result = self.metrics("cls", "eval")[0]
+        self.assertGreater(result["top5"], 0.3)
+        self.assertGreaterEqual(result["top5"], result["top1"])
+        self.train("synth", overrides=["data.train=synthetic", "data.synthetic={classes: 50, images: 200}",
+                                       "train.steps=3", "eval.sets=[]"])
+        self.assertEqual(len(self.losses("synth")), 3)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
