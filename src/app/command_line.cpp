@@ -35,6 +35,7 @@ void add_eval(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("eval", "evaluate a checkpoint on the sets of eval.sets, on all ranks");
   add_config_options(*sub, line, true);
   add_checkpoint_option(*sub, line);
+  sub->add_option("--roc", line.roc, "draw the ROC curves to this PNG");
   sub->callback([&line] { line.command = Command::eval; });
 }
 

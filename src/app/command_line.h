@@ -18,8 +18,8 @@ struct CommandLine {
   bool flip_sum = false;               // embed
   int64_t top = 0;                     // embed: nearest classes
   int64_t batch_size = 64;             // embed: images a rank
+  std::string roc;                     // eval: PNG to draw
   int64_t ranks = 0;                   // embed; 0: auto
-  bool reference = false;              // config: print the reference of every key
 };
 
 /// Parses; for --help and --version prints, and for errors explains, and then sets `exit_code` and returns false.

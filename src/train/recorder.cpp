@@ -83,6 +83,17 @@ void Recorder::show(const StepRecord& record) {
                 record.step == options_.total_steps);
 }
 
+std::string summary(const EvalResult& result) {
+  const std::string tail = fmt::format("({} images, {})", result.images, human_duration(result.seconds));
+  if (result.kind == "classification") {
+    return fmt::format("{}: top-1 {:.2f} %, top-5 {:.2f} % {}", result.set, 100 * result.top1, 100 * result.top5, tail);
+  }
+  std::string tar;
+  for (const auto& [far, value] : result.tar_at_far) tar += fmt::format(", TAR {:.2f} % at FAR {}", 100 * value, far);
+  return fmt::format("{}: accuracy {:.2f} +- {:.2f} %, AUC {:.4f}{} {}", result.set, 100 * result.accuracy,
+                     100 * result.accuracy_std, result.auc, tar, tail);
+}
+
 void Recorder::note(const EvalResult& result, int64_t step) {
   Json line;
   line["kind"] = "eval";
@@ -91,19 +102,16 @@ void Recorder::note(const EvalResult& result, int64_t step) {
   if (result.kind == "classification") {
     line["top1"] = result.top1;
     line["top5"] = result.top5;
-    log_.info("{}: top-1 {:.2f} %, top-5 {:.2f} % ({} images, {})", result.set, 100 * result.top1, 100 * result.top5,
-              result.images, human_duration(result.seconds));
   } else {
     line["accuracy"] = result.accuracy;
     line["accuracy_std"] = result.accuracy_std;
     line["threshold"] = result.threshold;
     line["auc"] = result.auc;
     line["tar_at_far"] = result.tar_at_far;
-    log_.info("{}: accuracy {:.2f} +- {:.2f} %, AUC {:.4f} ({} images, {})", result.set, 100 * result.accuracy,
-              100 * result.accuracy_std, result.auc, result.images, human_duration(result.seconds));
   }
   line["seconds"] = result.seconds;
   append(line.dump());
+  log_.info("{}", summary(result));
 }
 
 void Recorder::append(const std::string& line) {

@@ -22,6 +22,9 @@ struct StepRecord {
   double data_wait = 0;  // seconds this rank waited for its batch
 };
 
+/// "lfw: accuracy 99.82 +- 0.21 %, AUC 0.9990, TAR 98.90 % at FAR 1e-3 (13,233 images, 42 s)"
+std::string summary(const EvalResult& result);
+
 class Recorder {
  public:
   struct Options {

@@ -86,8 +86,8 @@ StepRecord Trainer::train_step(int64_t step) {
 
 void Trainer::micro_batch(const Batch& batch, const StepInfo& info, StepRecord& record) {
   phase(info.step, "forward");
-  const Tensor embeddings =
-      parts_.backbone.forward(context_, to_network_input(context_, config_.data, batch.bytes, batch.flip), Mode::train, info);
+  const Tensor embeddings = parts_.backbone.forward(
+      context_, to_network_input(context_, config_.data, batch.bytes, batch.flip), Mode::train, info);
   phase(info.step, "head");
   const HeadResult result = parts_.head.run(context_, embeddings, batch.labels);
   phase(info.step, "backward");

@@ -1,0 +1,55 @@
+#include "app/build.h"
+
+#include "app/version.h"
+#include "base/error.h"
+
+namespace plsc {
+
+Backend build_backend(const Config& config, int threads) {
+  if (config.device == "cuda") {
+    fail_hint("use device: cpu, or auto", "device: cuda: this build of plsc-train has no CUDA backend");
+  }
+  return make_cpu_backend(threads);
+}
+
+Dtype activation_type(const Config& config, const Device& device) {
+  if (config.train.precision == "fp32") return Dtype::f32;
+  PLSC_CHECK(config.train.precision == "bf16", "precision {}", config.train.precision);
+  if (!device.supports(Dtype::bf16)) {
+    fail_hint("use train.precision: fp32", "train.precision: bf16: {} has no bf16 instructions (AVX-512 BF16 or AMX)",
+              device.description());
+  }
+  return Dtype::bf16;
+}
+
+int64_t decide_classes(const Config& config, const DataSource& source) {
+  const int64_t classes = config.head.classes > 0 ? config.head.classes : source.classes();
+  for (int64_t i = 0; i < source.size(); ++i) {
+    const int64_t label = source.label(i);
+    if (label >= 0 && label < classes) continue;
+    if (label < 0) {
+      fail_hint("training needs a sub-folder a class, a list of \"path label\", or a labelled .rec",
+                "{}: sample '{}' has no label", source.description(), source.name(i));
+    }
+    fail_hint("set head.classes: auto, or to the number of classes of the data",
+              "{}: sample '{}' has label {}, but head.classes is {}, so labels end at {}", source.description(),
+              source.name(i), label, classes, classes - 1);
+  }
+  return classes;
+}
+
+int64_t decide_global_batch(const Config& config, int ranks) {
+  const int64_t batch = config.train.batch_per_rank > 0 ? config.train.batch_per_rank * ranks : config.train.batch_size;
+  if (batch < ranks * config.train.accumulate) {
+    fail_hint("use a larger train.batch_size or fewer ranks",
+              "train.batch_size is {}, fewer than {} ranks x {} micro-batches: a rank would get no sample", batch,
+              ranks, config.train.accumulate);
+  }
+  return batch;
+}
+
+std::string versions_text(const Device& device, const std::string& mpi_version) {
+  return fmt::format("plsc-train {}, {}, {}", kVersion, device.library_versions(), mpi_version);
+}
+
+}  // namespace plsc

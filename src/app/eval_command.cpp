@@ -1,0 +1,43 @@
+// plsc-train eval: the sets of a configuration, scored on a checkpoint by all ranks together.
+#include "app/build.h"
+#include "app/commands.h"
+#include "app/world.h"
+#include "base/error.h"
+#include "checkpoint/checkpoint.h"
+#include "nn/backbone.h"
+#include "train/recorder.h"
+#include "train/run_folder.h"
+#include "train/state.h"
+
+namespace plsc {
+
+int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
+  const Config& config = loaded.config;
+  Log log(world.rank());
+  Backend backend = build_backend(config, world.threads());
+  Context context{
+      backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
+      config.seed};
+  if (config.eval.sets.empty()) {
+    fail_hint("add eval: {sets: [{name: lfw, bin: lfw.bin}]}", "{}: eval.sets is empty: nothing to evaluate",
+              line.config);
+  }
+  const auto reader = CheckpointReader::open(line.checkpoint);
+  const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
+  const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
+  restore_backbone(context, *reader, *backbone);
+  std::unique_ptr<MarginHead> head;
+  for (const EvalSetConfig& set : config.eval.sets) {
+    if (set.kind != "classification" || head) continue;
+    head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
+    restore_centers(context, *reader, *head);
+  }
+  const auto evaluator = make_evaluator(context, config.eval, config.data);
+  const std::vector<EvalResult> results = evaluator->run(context, *backbone, head.get());
+  log.info("{}, step {}", reader->folder(), reader->step());
+  for (const EvalResult& result : results) log.info("{}", summary(result));
+  if (!line.roc.empty()) on_rank_0(context, [&] { draw_roc(line.roc, results); });
+  return 0;
+}
+
+}  // namespace plsc

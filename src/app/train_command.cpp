@@ -1,0 +1,158 @@
+// plsc-train -c FILE: builds the parts and runs the trainer.
+#include <cmath>
+
+#include "app/build.h"
+#include "app/commands.h"
+#include "app/world.h"
+#include "base/clock.h"
+#include "base/stop_signal.h"
+#include "nn/backbone.h"
+#include "train/run_folder.h"
+#include "train/trainer.h"
+
+namespace plsc {
+namespace {
+
+RunMeta plan_run(const Config& config, const DataSource& source, int64_t classes, int64_t global_batch) {
+  RunMeta meta;
+  meta.samples = source.size();
+  meta.global_batch = global_batch;
+  meta.steps_per_epoch = source.size() / global_batch;
+  if (meta.steps_per_epoch == 0) {
+    fail_hint("lower train.batch_size", "{} holds {} samples, fewer than one global batch of {}", source.description(),
+              source.size(), global_batch);
+  }
+  meta.total_steps = config.train.steps > 0
+                         ? config.train.steps
+                         : std::llround(config.train.epochs * static_cast<double>(meta.steps_per_epoch));
+  meta.classes = classes;
+  meta.embedding_size = config.model.embedding_size;
+  meta.seed = config.seed;
+  meta.config = to_yaml(config);
+  return meta;
+}
+
+/// The checkpoint to resume from, the same on every rank; empty: none.
+std::string choose_checkpoint(Context& context, const std::string& resume, const std::string& output) {
+  if (resume == "none") return "";
+  if (resume != "auto") return resume;
+  std::string newest;
+  on_rank_0(context, [&] {
+    const CheckpointList list = list_checkpoints(output);
+    for (const std::string& why : list.rejected)
+      context.log.warn("not resuming from a checkpoint that is not whole: {}", why);
+    if (!list.whole.empty()) newest = list.whole.back();
+  });
+  return broadcast_text(context.host, newest);
+}
+
+void warn_of_differences(Context& context, const RunMeta& stored, const RunMeta& now) {
+  if (stored.ranks != now.ranks || stored.device != now.device || stored.versions != now.versions) {
+    context.log.warn(
+        "resuming, but not bit for bit: the checkpoint was written by {} rank(s), {}, {}; this run has {}, {}, {}",
+        stored.ranks, stored.device, stored.versions, now.ranks, now.device, now.versions);
+  }
+  if (stored.seed != now.seed) {
+    context.log.warn("seed {} now, {} in the checkpoint: the order of the data changes", now.seed, stored.seed);
+  }
+  if (stored.samples != now.samples || stored.global_batch != now.global_batch) {
+    context.log.warn(
+        "{} samples in batches of {} now, {} in batches of {} in the checkpoint: epochs are counted anew from "
+        "the step number",
+        now.samples, now.global_batch, stored.samples, stored.global_batch);
+  }
+}
+
+/// Restores where there is something to restore; returns the first step to run.
+int64_t start_or_resume(Context& context, const CommandLine& line, const Config& config, Backbone& backbone,
+                        MarginHead& head, RunMeta& meta) {
+  const std::string folder = choose_checkpoint(context, line.resume, config.output);
+  if (folder.empty()) {
+    if (!config.init.from.empty()) init_weights(context, config.init, backbone, head);
+    return 0;
+  }
+  const auto reader = CheckpointReader::open(folder);
+  const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
+  restore_state(context, *reader, backbone, head);
+  warn_of_differences(context, stored, meta);
+  meta.best_metric = stored.best_metric;
+  meta.best_value = stored.best_value;
+  meta.best_step = stored.best_step;
+  context.log.info("resuming from {}: step {} of {}", folder, reader->step(), meta.total_steps);
+  return reader->step();
+}
+
+void announce(Context& context, const Config& config, const DataSource& source, const Backbone& backbone,
+              const MarginHead& head, const RunMeta& meta) {
+  Log& log = context.log;
+  log.info("{}", meta.versions);
+  log.info("device     {} x {}", context.ranks(), context.device().description());
+  log.info("data       {}", source.description());
+  log.info("network    {}", backbone.description());
+  log.info("head       {}", head.description());
+  log.info("batch      {} a step over all ranks, {} to {} a rank{}", meta.global_batch,
+           meta.global_batch / context.ranks(), (meta.global_batch + context.ranks() - 1) / context.ranks(),
+           config.train.accumulate > 1 ? fmt::format(", in {} micro-batches", config.train.accumulate) : "");
+  log.info("run        {} steps, {} an epoch, into {}", meta.total_steps, meta.steps_per_epoch, config.output);
+}
+
+LoaderOptions loader_options(const Config& config, const World& world, const RunMeta& meta, int64_t first_step) {
+  LoaderOptions options;
+  options.data = config.data;
+  options.seed = config.seed;
+  options.rank = world.rank();
+  options.ranks = world.size();
+  options.local_ranks = world.local_size();
+  options.global_batch = meta.global_batch;
+  options.micro_batches = config.train.accumulate;
+  options.first_step = first_step;
+  options.last_step = meta.total_steps;
+  return options;
+}
+
+}  // namespace
+
+int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, StopSignal& stop) {
+  Config config = loaded.config;
+  Log log(world.rank());
+  Backend backend = build_backend(config, world.threads());
+  Context context{
+      backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
+      config.seed};
+  RunFolder folder(context, config);
+  if (line.resume == "none") folder.set_aside_earlier_run(context);
+
+  const auto source = open_source(config.data, config.seed);
+  const int64_t classes = decide_classes(config, *source);
+  RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
+  meta.ranks = world.size();
+  meta.device = backend.device->description();
+  meta.versions = versions_text(*backend.device, world.mpi_version());
+  folder.write_class_names(context, *source);
+  folder.write_versions(context, meta.versions, gather_texts(context.host, world.host_name()));
+
+  const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
+  backbone->freeze(config.init.freeze);
+  const auto head = make_margin_head(context, config.head, classes, backbone->embedding_size());
+  meta.model = backbone->description();
+  const auto evaluator = config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data);
+  const int64_t first_step = start_or_resume(context, line, config, *backbone, *head, meta);
+  announce(context, config, *source, *backbone, *head, meta);
+  if (first_step >= meta.total_steps) {
+    log.info("training is already complete: step {} of {} is in {}/checkpoints", first_step, meta.total_steps,
+             config.output);
+    return 0;
+  }
+  const auto loader = make_loader(*source, loader_options(config, world, meta, first_step), log);
+  Trainer trainer(
+      context, config,
+      {*backbone, *head, *loader, evaluator.get(), Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch),
+       [&] { return stop.requested(); }, [&](int64_t step, const char* phase) { world.note(step, phase); }},
+      meta);
+  const Stopwatch watch;
+  const TrainEnd end = trainer.run(first_step);
+  log.info("{} after {}", end == TrainEnd::complete ? "complete" : "stopped", human_duration(watch.seconds()));
+  return 0;
+}
+
+}  // namespace plsc
