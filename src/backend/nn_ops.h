@@ -105,6 +105,13 @@ class NnOps {
   /// gathered (W, 2C + 1): each rank's mean, M2, row count, merged in rank order (Chan et al.) into
   /// merged (2C + 1) of the same form, and mean_rstd (2, C) with rstd = 1 / sqrt(M2 / n + eps).
   virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd) = 0;
+  /// Running statistics take in what all micro-batches and ranks of a step saw. `pool` adds one batch (2C + 1: mean,
+  /// M2, row count) to pooled (2C + 1) as n (mean - shift), M2 + n (mean - shift)^2, n, or writes it there where not
+  /// `accumulate`: sums alone, so that ranks add up; the shift (C), the running mean, keeps them accurate in fp32.
+  virtual void batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled);
+  /// Folds pooled statistics, with the running mean as their shift, into running_mean and running_var (C):
+  /// r += momentum (value - r), the variance unbiased as PyTorch's is.
+  virtual void batch_norm_fold(const Tensor& pooled, float momentum, Tensor& running_mean, Tensor& running_var);
   virtual void batch_norm_apply(const BatchNormApply& args) = 0;
   virtual void batch_norm_backward_sums(const BatchNormBackward& args) = 0;
   virtual void batch_norm_backward_apply(const BatchNormBackward& args) = 0;

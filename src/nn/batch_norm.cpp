@@ -1,0 +1,158 @@
+#include "nn/batch_norm.h"
+
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+Tensor running_buffer(Device& device, int64_t channels) {
+  Tensor host(host_allocator(), {2 * channels + 1}, Dtype::f32);
+  for (int64_t i = 0; i <= 2 * channels; ++i) host.data<float>()[i] = i < channels ? 0.0f : 1.0f;
+  if (device.is_host()) return host;
+  Tensor t = device.tensor(host.shape());
+  device.copy(host, t);
+  return t;
+}
+
+Param buffer(const std::string& name, Tensor value) {
+  Param p;
+  p.name = name;
+  p.kind = ParamKind::buffer;
+  p.value = std::move(value);
+  return p;
+}
+
+}  // namespace
+
+BatchNorm::BatchNorm(Device& device, const std::string& name, const BatchNormOptions& options)
+    : name_(name),
+      options_(options),
+      weight_(make_param(device, name + ".weight", {options.channels}, ParamKind::norm, 1)),
+      bias_(make_param(device, name + ".bias", {options.channels}, ParamKind::norm)),
+      running_(running_buffer(device, options.channels)),
+      local_(device.tensor({2 * options.channels + 1})),
+      pooled_(device.zeros({2 * options.channels + 1})) {
+  const int64_t c = options.channels;
+  weight_.frozen = options.fixed_scale;
+  running_mean_ = buffer(name + ".running_mean", running_.slice(0, {c}));
+  running_var_ = buffer(name + ".running_var", running_.slice(c, {c}));
+  batches_ = buffer(name + ".num_batches_tracked", Tensor::from<int64_t>({0}, Shape()));
+}
+
+void BatchNorm::visit(ParamVisitor& visitor) {
+  visitor.param(weight_);
+  visitor.param(bias_);
+  visitor.param(running_mean_);
+  visitor.param(running_var_);
+  visitor.param(batches_);
+  visitor.summed(pooled_);
+}
+
+Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, const Fused& fused) {
+  const int64_t rows = x.elements() / options_.channels;
+  PLSC_CHECK(rows * options_.channels == x.elements(), "{} of {}", name_, x.shape().text());
+  const bool measure = pass.train() && !frozen();
+  BatchNormApply args;
+  args.x = x;
+  args.mean_rstd = measure ? batch_statistics(context, x, pass) : running_statistics(context);
+  args.gamma = weight_.value;
+  args.beta = bias_.value;
+  args.residual = fused.residual;
+  args.activation = fused.activation;
+  if (fused.slope != nullptr) args.slope = fused.slope->value;
+  args.y = context.device().tensor(x.shape(), fused.fp32_output ? Dtype::f32 : x.dtype());
+  context.nn().batch_norm_apply(args);
+  if (pass.train()) {
+    const double samples = static_cast<double>(options_.synchronised ? pass.all_samples : pass.samples);
+    save(args, measure ? static_cast<double>(rows / pass.samples) * samples : 0, fused.slope);
+  }
+  return args.y;
+}
+
+void BatchNorm::save(const BatchNormApply& args, double count, Param* slope) {
+  saved_ = {args, count, slope};
+  // Backward computes z again; only a ReLU behind a residual sum is read off its output.
+  const bool reads_output = args.residual.defined() && args.activation != Activation::none;
+  if (!reads_output) saved_.apply.residual = saved_.apply.y = {};
+}
+
+Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass& pass) {
+  const int64_t c = options_.channels, rows = x.elements() / c;
+  const bool merge_ranks = options_.synchronised && context.comm.size() > 1;
+  if (rows < 2 && !merge_ranks) {
+    fail_hint("raise train.batch_size to at least 2 images a rank and micro-batch, or set model.sync_batch_norm: true",
+              "batch norm '{}' has a single row on this rank (a local batch of {}): no variance can be estimated",
+              name_, pass.samples);
+  }
+  Device& device = context.device();
+  if (local_rows_ != rows) {
+    Tensor count = local_.slice(2 * c, {1});
+    device.copy(Tensor::from<float>({static_cast<float>(rows)}, {1}), count);
+    local_rows_ = rows;
+  }
+  Tensor moments = local_.slice(0, {2, c});
+  context.nn().batch_norm_stats(x, moments);
+
+  // Several micro-batches of a step add up, and the ranks add up in the all-reduce: each contributes its own alone.
+  context.nn().batch_norm_pool(local_, running_mean_.value, pooled_step_ == pass.step.step, pooled_);
+  pooled_step_ = pass.step.step;
+
+  Tensor gathered = local_.reshape({1, 2 * c + 1});
+  if (merge_ranks) {
+    gathered = device.tensor({context.comm.size(), 2 * c + 1});
+    context.comm.all_gather(local_, gathered, "statistics of " + name_);
+  }
+  Tensor merged = device.tensor({2 * c + 1}), mean_rstd = device.tensor({2, c});
+  context.nn().batch_norm_merge(gathered, options_.eps, merged, mean_rstd);
+  return mean_rstd;
+}
+
+Tensor BatchNorm::running_statistics(Context& context) {
+  const int64_t c = options_.channels;
+  Tensor merged = context.device().tensor({2 * c + 1}), mean_rstd = context.device().tensor({2, c});
+  context.nn().batch_norm_merge(running_.reshape({1, 2 * c + 1}), options_.eps, merged, mean_rstd);
+  return mean_rstd;
+}
+
+BatchNorm::Gradients BatchNorm::backward(Context& context, const Tensor& dy, const Want& want) {
+  PLSC_CHECK(saved_.apply.x.defined(), "{}: backward without forward", name_);
+  const Saved saved = std::move(saved_);
+  saved_ = {};
+  BatchNormBackward args;
+  args.forward = saved.apply;
+  args.dy = dy;
+  args.count = saved.count;
+  args.sums = context.device().tensor({2, options_.channels});
+  const bool learns = !frozen() || (saved.slope != nullptr && saved.slope->trainable());
+  if (learns) accumulate_gradients(context, args, saved.slope);
+  if (!want.dx && !want.dresidual) return {};
+
+  if (saved.count > 0 && options_.synchronised && context.comm.size() > 1)
+    context.comm.all_reduce(args.sums, ReduceOp::sum, "gradient sums of " + name_);
+  const Tensor& x = args.forward.x;
+  args.add = want.add;
+  args.dx = context.device().tensor(x.shape(), x.dtype());
+  if (want.dresidual) args.dresidual = context.device().tensor(x.shape(), x.dtype());
+  context.nn().batch_norm_backward_apply(args);
+  return {args.dx, args.dresidual};
+}
+
+void BatchNorm::accumulate_gradients(Context& context, BatchNormBackward& args, Param* slope) {
+  const int64_t c = options_.channels;
+  const bool slope_trains = slope != nullptr && slope->trainable();
+  if (slope_trains) args.dslope = context.device().tensor(slope->value.shape());
+  context.nn().batch_norm_backward_sums(args);
+  // This rank's sums: the all-reduce of the gradients adds the others'.
+  add_gradient(context, bias_, args.sums.slice(0, {c}));
+  add_gradient(context, weight_, args.sums.slice(c, {c}));
+  if (slope_trains) add_gradient(context, *slope, args.dslope);
+}
+
+void BatchNorm::finish_step(Context& context) {
+  if (pooled_step_ < 0) return;
+  pooled_step_ = -1;
+  context.nn().batch_norm_fold(pooled_, kMomentum, running_mean_.value, running_var_.value);
+  ++*batches_.value.data<int64_t>();
+}
+
+}  // namespace plsc

@@ -1,0 +1,128 @@
+#include "nn/block.h"
+
+namespace plsc {
+namespace {
+
+/// The projection of the residual path, where the shapes of x and of the block's output differ.
+std::optional<ConvNorm> make_downsample(const BlockFactory& make, const std::string& name, const BlockShape& shape,
+                                        int64_t out) {
+  if (shape.stride == 1 && shape.in == out) return std::nullopt;
+  return ConvNorm{make.conv(name + ".downsample.0", {shape.in, out, 1, shape.stride, 0}),
+                  make.norm(name + ".downsample.1", out)};
+}
+
+Tensor residual_forward(Context& context, std::optional<ConvNorm>& downsample, const Tensor& x, const Pass& pass) {
+  if (!downsample) return x;
+  return downsample->norm.forward(context, downsample->conv.forward(context, x, pass), pass);
+}
+
+Tensor residual_backward(Context& context, std::optional<ConvNorm>& downsample, const Tensor& dy, bool want_dx) {
+  if (!downsample) return dy;
+  return downsample->conv.backward(context, downsample->norm.backward(context, dy), want_dx);
+}
+
+}  // namespace
+
+IrBlock::IrBlock(const BlockFactory& make, const std::string& name, const BlockShape& shape)
+    : norm1_(make.norm(name + ".bn1", shape.in)),
+      conv1_(make.conv(name + ".conv1", {shape.in, shape.width, 3, 1, 1})),
+      norm2_(make.norm(name + ".bn2", shape.width)),
+      slope_(make.slope(name + ".prelu", shape.width)),
+      conv2_(make.conv(name + ".conv2", {shape.width, shape.width, 3, shape.stride, 1})),
+      norm3_(make.norm(name + ".bn3", shape.width)),
+      downsample_(make_downsample(make, name, shape, shape.width)) {}
+
+Tensor IrBlock::forward(Context& context, const Tensor& x, const Pass& pass) {
+  BatchNorm::Fused activation;
+  activation.activation = Activation::prelu;
+  activation.slope = &slope_;
+  BatchNorm::Fused sum;
+  sum.residual = residual_forward(context, downsample_, x, pass);
+  Tensor y = norm1_.forward(context, x, pass);
+  y = conv1_.forward(context, y, pass);
+  y = norm2_.forward(context, y, pass, activation);
+  y = conv2_.forward(context, y, pass);
+  return norm3_.forward(context, y, pass, sum);
+}
+
+Tensor IrBlock::backward(Context& context, const Tensor& dy, bool want_dx) {
+  Tensor d = norm3_.backward(context, dy);
+  d = conv2_.backward(context, d);
+  d = norm2_.backward(context, d);
+  d = conv1_.backward(context, d);
+  BatchNorm::Want want;
+  want.add = residual_backward(context, downsample_, dy, want_dx);
+  want.dx = want_dx;
+  return norm1_.backward(context, d, want).dx;
+}
+
+void IrBlock::visit(ParamVisitor& visitor) {
+  norm1_.visit(visitor);
+  conv1_.visit(visitor);
+  norm2_.visit(visitor);
+  visitor.param(slope_);
+  conv2_.visit(visitor);
+  norm3_.visit(visitor);
+  if (downsample_) downsample_->visit(visitor);
+}
+
+void IrBlock::finish_step(Context& context) {
+  for (BatchNorm* norm : {&norm1_, &norm2_, &norm3_}) norm->finish_step(context);
+  if (downsample_) downsample_->norm.finish_step(context);
+}
+
+ResidualBlock::ResidualBlock(const BlockFactory& make, const std::string& name, const BlockShape& shape,
+                             bool bottleneck)
+    : downsample_(make_downsample(make, name, shape, bottleneck ? shape.width * kExpansion : shape.width)) {
+  const int64_t out = bottleneck ? shape.width * kExpansion : shape.width;
+  std::vector<ConvShape> convs;
+  if (bottleneck) {
+    convs = {
+        {shape.in, shape.width, 1, 1, 0}, {shape.width, shape.width, 3, shape.stride, 1}, {shape.width, out, 1, 1, 0}};
+  } else {
+    convs = {{shape.in, shape.width, 3, shape.stride, 1}, {shape.width, out, 3, 1, 1}};
+  }
+  for (size_t i = 0; i < convs.size(); ++i) {
+    const std::string number = std::to_string(i + 1);
+    layers_.push_back({make.conv(name + ".conv" + number, convs[i]), make.norm(name + ".bn" + number, convs[i].out)});
+  }
+}
+
+Tensor ResidualBlock::forward(Context& context, const Tensor& x, const Pass& pass) {
+  const Tensor residual = residual_forward(context, downsample_, x, pass);
+  Tensor y = x;
+  for (ConvNorm& layer : layers_) {
+    BatchNorm::Fused fused;
+    fused.activation = Activation::relu;
+    if (&layer == &layers_.back()) fused.residual = residual;
+    y = layer.norm.forward(context, layer.conv.forward(context, y, pass), pass, fused);
+  }
+  return y;
+}
+
+Tensor ResidualBlock::backward(Context& context, const Tensor& dy, bool want_dx) {
+  BatchNorm::Want want;
+  want.dresidual = true;
+  const BatchNorm::Gradients last = layers_.back().norm.backward(context, dy, want);
+  Tensor d = last.dx;
+  for (size_t i = layers_.size(); i-- > 0;) {
+    if (i + 1 < layers_.size()) d = layers_[i].norm.backward(context, d);
+    d = layers_[i].conv.backward(context, d, want_dx || i > 0);
+  }
+  const Tensor dresidual = residual_backward(context, downsample_, last.dresidual, want_dx);
+  if (!want_dx) return {};
+  context.nn().add(dresidual, d);
+  return d;
+}
+
+void ResidualBlock::visit(ParamVisitor& visitor) {
+  for (ConvNorm& layer : layers_) layer.visit(visitor);
+  if (downsample_) downsample_->visit(visitor);
+}
+
+void ResidualBlock::finish_step(Context& context) {
+  for (ConvNorm& layer : layers_) layer.norm.finish_step(context);
+  if (downsample_) downsample_->norm.finish_step(context);
+}
+
+}  // namespace plsc

@@ -1,0 +1,44 @@
+// Pooling and dropout: layers without parameters.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "nn/layer.h"
+
+namespace plsc {
+
+class Pool {
+ public:
+  /// 3x3 maximum with stride 2, or the average over the whole feature map.
+  explicit Pool(PoolSpec::Kind kind) : kind_(kind) {}
+
+  Tensor forward(Context& context, const Tensor& x);
+  Tensor backward(Context& context, const Tensor& dy);
+
+ private:
+  struct Prepared {
+    PoolSpec spec;
+    std::unique_ptr<PoolOp> op;
+  };
+  static constexpr size_t kPrepared = 4;
+  PoolSpec::Kind kind_;
+  std::vector<Prepared> prepared_;  // last used first; an op remembers its last forward pass
+};
+
+/// Zeroes a feature with probability p in train mode and scales the others by 1 / (1 - p). Which ones depends on
+/// (seed, step, sample of the global batch, position), so not on the rank count.
+class Dropout {
+ public:
+  explicit Dropout(float p) : p_(p) {}
+
+  Tensor forward(Context& context, const Tensor& x, const Pass& pass);
+  Tensor backward(Context& context, const Tensor& dy);
+
+ private:
+  Tensor apply(Context& context, const Tensor& x) const;
+
+  float p_;
+  StepInfo step_;  // of the last forward pass in train mode
+};
+
+}  // namespace plsc

@@ -1,0 +1,122 @@
+#include "nn/residual_network.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+/// Calls f for every parameter and buffer of `block`.
+template <class F>
+void for_each_param(Block& block, F f) {
+  struct Visitor final : ParamVisitor {
+    explicit Visitor(F& function) : f_(function) {}
+    void param(Param& p) override { f_(p); }
+    F& f_;
+  } visitor(f);
+  block.visit(visitor);
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& w : words) text += (text.empty() ? "" : ", ") + w;
+  return text;
+}
+
+}  // namespace
+
+ResidualNetwork::ResidualNetwork(Options options, std::unique_ptr<ConvOps> ops, std::vector<Part> parts)
+    : options_(std::move(options)), ops_(std::move(ops)), parts_(std::move(parts)) {
+  for (const Param* p : params()) {
+    if (p->kind != ParamKind::buffer) parameters_ += p->value.elements();
+  }
+}
+
+void ResidualNetwork::visit(ParamVisitor& visitor) {
+  for (Part& part : parts_) {
+    for (auto& block : part.blocks) block->visit(visitor);
+  }
+}
+
+void ResidualNetwork::finish_step(Context& context) {
+  for (Part& part : parts_) {
+    for (auto& block : part.blocks) block->finish_step(context);
+  }
+}
+
+std::string ResidualNetwork::description() const {
+  return fmt::format("{}, {:.2f} M parameters", options_.name, static_cast<double>(parameters_) * 1e-6);
+}
+
+std::vector<std::string> ResidualNetwork::parts() const {
+  std::vector<std::string> names;
+  for (const Part& part : parts_) names.push_back(part.name);
+  return names;
+}
+
+void ResidualNetwork::freeze(const std::vector<std::string>& names) {
+  const std::vector<std::string> known = parts();
+  for (const std::string& name : names) {
+    const auto found = std::find(known.begin(), known.end(), name);
+    if (found == known.end()) fail("init.freeze: {} has no part '{}'; it has {}", options_.name, name, joined(known));
+    for (auto& block : parts_[static_cast<size_t>(found - known.begin())].blocks)
+      for_each_param(*block, [](Param& p) { p.frozen = true; });
+  }
+  first_trainable_ = 0;
+  for (const Part& part : parts_) {
+    bool trains = false;
+    for (auto& block : part.blocks) for_each_param(*block, [&](Param& p) { trains = trains || p.trainable(); });
+    if (trains) break;
+    ++first_trainable_;
+  }
+}
+
+Pass ResidualNetwork::make_pass(Context& context, const Tensor& x, Mode mode, const StepInfo& step) const {
+  Pass pass{mode, step, x.dim(0), x.dim(0)};
+  if (mode == Mode::train && options_.synchronised && context.ranks() > 1) {
+    pass.all_samples = 0;
+    for (const int64_t samples : gather_values(context.host, x.dim(0))) pass.all_samples += samples;
+  }
+  return pass;
+}
+
+Tensor ResidualNetwork::forward(Context& context, const Tensor& x, Mode mode, const StepInfo& step) {
+  PLSC_CHECK(x.shape().size() == 4 && x.dim(1) == options_.height && x.dim(2) == options_.width &&
+                 x.dim(3) == options_.channels,
+             "images {} for a network of ({}, {}, {})", x.shape().text(), options_.height, options_.width,
+             options_.channels);
+  const Pass pass = make_pass(context, x, mode, step);
+  Pass frozen = pass;
+  frozen.mode = Mode::eval;
+  Tensor y = x;
+  if (x.dtype() != context.activations) {
+    y = context.device().tensor(x.shape(), context.activations);
+    context.nn().cast(x, y);
+  }
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    for (auto& block : parts_[i].blocks) y = block->forward(context, y, i < first_trainable_ ? frozen : pass);
+  }
+  return y;
+}
+
+Tensor ResidualNetwork::backward(Context& context, const Tensor& dy) {
+  Tensor d = dy;
+  for (size_t i = parts_.size(); i-- > first_trainable_;) {
+    auto& blocks = parts_[i].blocks;
+    for (size_t b = blocks.size(); b-- > 0;) {
+      d = blocks[b]->backward(context, d, i > first_trainable_ || b > 0);
+      announce(*blocks[b]);
+    }
+  }
+  return {};
+}
+
+void ResidualNetwork::announce(Block& block) {
+  if (!on_gradient) return;
+  for_each_param(block, [this](Param& p) {
+    if (p.trainable()) on_gradient(p);
+  });
+}
+
+}  // namespace plsc
