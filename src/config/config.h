@@ -12,11 +12,13 @@ namespace plsc {
 struct AugmentConfig {
   std::string kind;  // "flip"
   double probability = 0.5;
+  bool operator==(const AugmentConfig&) const = default;
 };
 
 struct SyntheticConfig {
   int64_t classes = 1000;
   int64_t images = 10000;
+  bool operator==(const SyntheticConfig&) const = default;
 };
 
 struct DataConfig {
@@ -31,6 +33,7 @@ struct DataConfig {
   std::string cache = "none";     // none | decoded
   int64_t cache_limit = 0;        // bytes a node; 0: half of its free memory
   std::string on_error = "stop";  // stop | skip
+  bool operator==(const DataConfig&) const = default;
 };
 
 /// A backbone by name (kind, blocks and the rest filled in from it) or spelled out.
@@ -42,6 +45,7 @@ struct BackboneConfig {
   std::vector<int64_t> blocks{3, 4, 14, 3};
   std::vector<int64_t> strides{2, 2, 2, 2};  // of the first block of each stage
   bool bottleneck = false;                   // resnet only
+  bool operator==(const BackboneConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -49,22 +53,26 @@ struct ModelConfig {
   int64_t embedding_size = 512;
   double dropout = 0;
   bool sync_batch_norm = false;
+  bool operator==(const ModelConfig&) const = default;
 };
 
 struct InitConfig {
   std::string from;           // checkpoint folder or .safetensors file; empty: none
   std::string head = "auto";  // auto | true | false: take the class centres too
   std::vector<std::string> freeze;
+  bool operator==(const InitConfig&) const = default;
 };
 
 struct MarginConfig {
   std::string name = "arcface";  // arcface | cosface | sphereface | none | custom
   double m1 = 1, m2 = 0.5, m3 = 0;
+  bool operator==(const MarginConfig&) const = default;
 };
 
 struct SamplingConfig {
   std::string method = "full";  // full | uniform
   double ratio = 0.1;
+  bool operator==(const SamplingConfig&) const = default;
 };
 
 struct HeadConfig {
@@ -76,6 +84,7 @@ struct HeadConfig {
   std::string update = "dense";             // dense | lazy
   std::optional<double> interclass_filter;  // cosine threshold; none: off
   double init_std = 0.01;                   // 0: xavier, sqrt(2 / (C + D))
+  bool operator==(const HeadConfig&) const = default;
 };
 
 struct OptimizerConfig {
@@ -84,6 +93,7 @@ struct OptimizerConfig {
   bool nesterov = false;
   double weight_decay = 5e-4;
   bool decay_norms = true;  // batch norms, PReLU slopes and biases decay too (as the peers do)
+  bool operator==(const OptimizerConfig&) const = default;
 };
 
 struct ScheduleConfig {
@@ -96,6 +106,7 @@ struct ScheduleConfig {
   std::vector<int64_t> milestone_steps;  // step: in steps
   double factor = 0.1;                   // step
   double final_lr = 0;                   // poly, cosine
+  bool operator==(const ScheduleConfig&) const = default;
 };
 
 struct TrainConfig {
@@ -107,6 +118,7 @@ struct TrainConfig {
   double clip_norm = 5;  // 0: off
   int64_t accumulate = 1;
   int64_t threads = 0;  // compute threads of a rank; 0: auto
+  bool operator==(const TrainConfig&) const = default;
 };
 
 struct CheckpointConfig {
@@ -116,12 +128,14 @@ struct CheckpointConfig {
   int64_t keep = 3;
   int64_t keep_every = 0;  // steps: such checkpoints are never pruned
   std::string best_set, best_metric;
+  bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct EvalSetConfig {
   std::string name;
   std::string kind = "verification";  // verification | classification
   std::string bin, folder, pairs, data;
+  bool operator==(const EvalSetConfig&) const = default;
 };
 struct EvalConfig {
   int64_t every_steps = 0;
@@ -129,15 +143,18 @@ struct EvalConfig {
   bool at_end = true;
   int64_t batch_size = 64;  // images a rank
   std::vector<EvalSetConfig> sets;
+  bool operator==(const EvalConfig&) const = default;
 };
 
 struct LogConfig {
   int64_t every_steps = 10;
+  bool operator==(const LogConfig&) const = default;
 };
 
 struct CommConfig {
   std::string backend = "auto";  // auto | nccl | mpi
   double timeout = 600;          // seconds
+  bool operator==(const CommConfig&) const = default;
 };
 
 struct Config {
@@ -156,6 +173,7 @@ struct Config {
   EvalConfig eval;
   LogConfig log;
   CommConfig comm;
+  bool operator==(const Config&) const = default;
 };
 
 /// Where the value of one key came from: "file.yaml:12", "-o", "default".
@@ -168,6 +186,7 @@ struct ValueOrigin {
 struct LoadedConfig {
   Config config;
   std::vector<ValueOrigin> values;  // every key, in the order of the reference
+  bool operator==(const LoadedConfig&) const = default;
 };
 
 /// Reads, overrides ("key.path=value", the value read as YAML), validates. Relative paths stay relative to the working
@@ -178,6 +197,12 @@ LoadedConfig parse_config(const std::string& yaml, const std::string& name,
 
 /// The effective configuration as YAML that load_config reads back to the same Config.
 std::string to_yaml(const Config& config);
+/// The same with the origin of each value as a comment behind it.
+std::string to_annotated_yaml(const LoadedConfig& loaded);
+
+/// The reference of every key (Markdown tables, one a section): type, default, meaning, what the peers call it.
+/// configs/README.md holds it, and a test holds configs/README.md to it.
+std::string config_reference();
 
 /// The table of named backbones: fills kind, stem, widths, blocks from `name`. Throws Error naming the nearest one.
 BackboneConfig named_backbone(const std::string& name);

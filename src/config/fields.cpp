@@ -1,0 +1,112 @@
+// The table itself: the keys of data, model, init and head. Meanings are what configs/README.md prints.
+#include "config/fields.h"
+
+namespace plsc {
+
+std::vector<Field> config_fields() {
+  std::vector<Field> fields;
+  Section<Config>(fields, "", [](Config& c) -> Config& { return c; })
+      .key("output", &Config::output, text(),
+           "Folder of the run: checkpoints, metrics.jsonl, train.log, config.yaml. Only one run at a time may use it.",
+           {"output", "model_save_dir, Global.output_dir"})
+      .key("seed", &Config::seed, whole_64_bits(),
+           "Initial weights, order, augmentation, dropout and sampled classes follow from it, whatever the number of "
+           "ranks.",
+           {"seed", "Global.seed"})
+      .key("device", &Config::device, one_of({"auto", "cpu", "cuda"}),
+           "auto: the GPUs where there are any, else the CPU.", {"", "Global.device"})
+      .key("ranks", &Config::ranks, zero_is("auto", whole(1, 1 << 20)),
+           "Processes to start when `plsc-train` is started plainly; auto: one a GPU of this node, or 1 on the CPU. "
+           "Under mpirun or srun their number counts.",
+           {"torchrun --nproc_per_node", "-m paddle.distributed.launch"});
+  add_data_fields(fields);
+  add_model_fields(fields);
+  add_training_fields(fields);
+  add_run_fields(fields);
+  return fields;
+}
+
+void add_data_fields(std::vector<Field>& fields) {
+  Section<DataConfig> data(fields, "data.", [](Config& c) -> DataConfig& { return c.data; });
+  data.key("train", &DataConfig::train, list_of(text(), true),
+           "**Required.** A .rec file, an image folder (a sub-folder a class), a list file (`path label` a line), or a "
+           "list of such; or the word synthetic: random images made in memory, for benchmarks.",
+           {"rec", "dataset_dir, DataLoader.Train.dataset"});
+  Section<SyntheticConfig>(fields, "data.synthetic.", [](Config& c) -> SyntheticConfig& { return c.data.synthetic; })
+      .key("classes", &SyntheticConfig::classes, whole(1), "Classes of `train: synthetic`.",
+           {"num_classes", "class_num"})
+      .key("images", &SyntheticConfig::images, whole(1), "Images of `train: synthetic`.",
+           {"num_image", "train_image_num"});
+  data.key("image_size", &DataConfig::image_size, image_size(), "What the network sees.", {"", "image_shape"})
+      .key("channels", &DataConfig::channels, whole(1, 3), "3: RGB; 1: grey.", {"", "image_shape"})
+      .key("normalize.mean", &DataConfig::mean, list_of(number({}), true),
+           "Subtracted from the bytes; one number, or one a channel.", {"127.5, fixed", "Normalize.mean"})
+      .key("normalize.std", &DataConfig::std, list_of(number(above(0)), true),
+           "Divides what is left; one number, or one a channel.", {"127.5, fixed", "Normalize.std"})
+      .key("resize", &DataConfig::resize, one_of({"exact", "stretch", "fit_crop"}),
+           "What to do with images of another size. exact: an error; stretch: to the size, whatever the shape; "
+           "fit_crop: "
+           "keep the shape, crop the middle.")
+      .key("augment", &DataConfig::augment, augmentations(),
+           "Done to training images, in order. `flip: p` mirrors with probability p.", {"flip .5, fixed", "RandFlip"})
+      .key("workers", &DataConfig::workers, zero_is("auto", whole(1, 4096)), "Decoding threads of a rank.",
+           {"num_workers", "DataLoader.Train.loader.num_workers"})
+      .key("cache", &DataConfig::cache, one_of({"none", "decoded"}),
+           "decoded: keep every image, decoded and resized, in memory that the ranks of a node share.")
+      .key("cache_limit", &DataConfig::cache_limit, zero_is("auto", bytes()),
+           "Most memory for the cache on a node; auto: half of what is free. What does not fit is decoded each time.")
+      .key("on_error", &DataConfig::on_error, one_of({"stop", "skip"}),
+           "A damaged image. stop: an error that names it; skip: another takes its place, and the count is reported.");
+}
+
+void add_model_fields(std::vector<Field>& fields) {
+  Section<ModelConfig>(fields, "model.", [](Config& c) -> ModelConfig& { return c.model; })
+      .key("backbone", &ModelConfig::backbone, backbone(), "A name, or a network of one's own: see below.",
+           {"network", "Model.name"})
+      .key("embedding_size", &ModelConfig::embedding_size, whole(1, 1 << 16), "Length of an embedding.",
+           {"embedding_size", "emb_size"})
+      .key("dropout", &ModelConfig::dropout, number({0, 1, false, true}), "Before the last linear layer.",
+           {"0, fixed", ".4, fixed (1.x)"})
+      .key(
+          "sync_batch_norm", &ModelConfig::sync_batch_norm, boolean(),
+          "Batch statistics over all ranks: the loss curve then does not depend on their number. false: of each rank's "
+          "own images; the running statistics are merged either way.");
+  Section<InitConfig>(fields, "init.", [](Config& c) -> InitConfig& { return c.init; })
+      .key("from", &InitConfig::from, text_or_none(),
+           "Start from these weights, at step 0: a checkpoint folder (of any number of ranks) or a .safetensors file.",
+           {"", "checkpoint_dir, Global.pretrained_model"})
+      .key("head", &InitConfig::head, one_of({"auto", "true", "false"}),
+           "Take the class centres too. auto: where the number of classes is the same.")
+      .key("freeze", &InitConfig::freeze, list_of(text()),
+           "Parts of the backbone that do not train: stem, layer1, layer2, ...");
+  Section<HeadConfig> head(fields, "head.", [](Config& c) -> HeadConfig& { return c.head; });
+  head.key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
+           {"num_classes", "class_num, Model.class_num"})
+      .key("margin", &HeadConfig::margin, margin(),
+           "On the target's angle: cos(m1 theta + m2) - m3. arcface {1, .5, 0}, cosface {1, 0, .4}, sphereface {1.35, "
+           "0, "
+           "0}, none {1, 0, 0}; or a mapping, in which what is left out is m1: 1, m2: 0, m3: 0.",
+           {"margin_list", "loss_type, Loss.MarginLoss"})
+      .key("scale", &HeadConfig::scale, number(above(0)), "Of the cosines: s.", {"64, fixed", "MarginLoss.s"})
+      .key("gradient", &HeadConfig::gradient, one_of({"exact", "straight_through"}),
+           "Of the margin. straight_through: as arcface_torch's ArcFace computes it since 2022.");
+  Section<SamplingConfig>(fields, "head.sampling.", [](Config& c) -> SamplingConfig& { return c.head.sampling; })
+      .key("method", &SamplingConfig::method, one_of({"full", "uniform"}),
+           "full: every class takes part in every step; uniform (Partial FC): the batch's own and a random part of the "
+           "others.",
+           {"sample_rate < 1", "sample_ratio < 1"})
+      .key("ratio", &SamplingConfig::ratio, number({0, 1, true, false}), "uniform: this part of all classes.",
+           {"sample_rate", "sample_ratio"});
+  head.key("update", &HeadConfig::update, one_of({"dense", "lazy"}),
+           "Rows that were not sampled. dense: decay and coast on their momentum exactly as in dense SGD, at sparse "
+           "cost; "
+           "lazy: rest.",
+           {"dense", "sparse_update"})
+      .key("interclass_filter", &HeadConfig::interclass_filter, absent_is("off", number({-1, 1})),
+           "Negatives with a cosine above this count as cosine 0: for noisy labels.",
+           {"interclass_filtering_threshold", ""})
+      .key("init_std", &HeadConfig::init_std, zero_is("xavier", number(above(0))),
+           "Of the random class centres; xavier: sqrt(2 / (classes + embedding_size)).", {"0.01, fixed", ""});
+}
+
+}  // namespace plsc

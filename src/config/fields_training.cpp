@@ -1,0 +1,116 @@
+// The table of keys, second half: optimizer, schedule, train; checkpoint, eval, log, comm.
+#include "config/fields.h"
+
+namespace plsc {
+namespace {
+
+void add_optimizer_fields(std::vector<Field>& fields) {
+  Section<OptimizerConfig>(fields, "optimizer.", [](Config& c) -> OptimizerConfig& { return c.optimizer; })
+      .key("name", &OptimizerConfig::name, one_of({"sgd"}), "Stochastic gradient descent.",
+           {"optimizer", "Optimizer.name"})
+      .key("momentum", &OptimizerConfig::momentum, number({0, 1, false, true}), "v = momentum v + g; w = w - lr v.",
+           {".9, fixed (momentum is ignored)", "Optimizer.momentum"})
+      .key("nesterov", &OptimizerConfig::nesterov, boolean(), "Nesterov's momentum.", {"", "use_nesterov"})
+      .key("weight_decay", &OptimizerConfig::weight_decay, number(at_least(0)),
+           "Added to the gradient as weight_decay w; of the class centres too.", {"weight_decay", "weight_decay"})
+      .key("decay_norms", &OptimizerConfig::decay_norms, boolean(),
+           "Batch norms, PReLU slopes and biases decay as well, as with the peers.");
+}
+
+void add_schedule_fields(std::vector<Field>& fields) {
+  Section<ScheduleConfig>(fields, "schedule.", [](Config& c) -> ScheduleConfig& { return c.schedule; })
+      .key("name", &ScheduleConfig::name, one_of({"poly", "step", "cosine", "constant"}),
+           "What the rate does after the warm-up, x from 0 to 1. poly: (1 - x)^power; cosine: (1 + cos(pi x)) / 2; "
+           "step: times factor at each milestone.",
+           {"poly, fixed", "LRScheduler.name"})
+      .key("base_lr", &ScheduleConfig::base_lr, number(above(0)),
+           "The rate after the warm-up. It is used as it stands, whatever the batch size.", {"lr", "learning_rate"})
+      .key("warmup_steps", &ScheduleConfig::warmup_steps, whole(0),
+           "Update t of w warm-up steps uses base_lr (t + 1) / w.", {"", "LRScheduler.warmup_steps"})
+      .key("warmup_epochs", &ScheduleConfig::warmup_epochs, absent_is("none", number(at_least(0))),
+           "The same in epochs; give one of the two.", {"warmup_epoch", "warmup_epochs"})
+      .key("power", &ScheduleConfig::power, number(above(0)), "poly.",
+           {"1 (2 in what was published)", "LRScheduler.power"})
+      .key("milestones", &ScheduleConfig::milestones, list_of(number(above(0))), "step: in epochs, rising.",
+           {"", "step_boundaries"})
+      .key("milestone_steps", &ScheduleConfig::milestone_steps, list_of(whole(1)), "step: in steps, rising.",
+           {"", "step_boundaries"})
+      .key("factor", &ScheduleConfig::factor, number({0, 1, true, false}), "step: at each milestone.",
+           {"", "lr_decay_factor"})
+      .key("final_lr", &ScheduleConfig::final_lr, number(at_least(0)), "poly, cosine: where they end.",
+           {"0, fixed", "LRScheduler.end_lr"});
+}
+
+void add_train_fields(std::vector<Field>& fields) {
+  Section<TrainConfig>(fields, "train.", [](Config& c) -> TrainConfig& { return c.train; })
+      .key("batch_size", &TrainConfig::batch_size, zero_is("auto", whole(1)),
+           "Images of one update over ALL ranks; auto: batch_per_rank times the ranks.", {"batch_size x GPUs", ""})
+      .key("batch_per_rank", &TrainConfig::batch_per_rank, zero_is("auto", whole(1)),
+           "The other way to say it; give one of the two. 128 where neither is given.",
+           {"batch_size", "train_batch_size, batch_size"})
+      .key("epochs", &TrainConfig::epochs, number(above(0)), "Passes over the data; a fraction is possible.",
+           {"num_epoch", "train_epochs, Global.epochs"})
+      .key("steps", &TrainConfig::steps, zero_is("none", whole(0)), "Updates; where given, it counts and not epochs.",
+           {"", "train_steps, max_train_step"})
+      .key("precision", &TrainConfig::precision, one_of({"fp32", "bf16"}),
+           "bf16: 16-bit activations and GEMM inputs; weights, norms and sums stay fp32. A CPU without bf16 "
+           "instructions refuses it.",
+           {"fp16", "mixed_precision, FP16.level"})
+      .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
+           "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
+           {"5, fixed", "clip_norm"})
+      .key("accumulate", &TrainConfig::accumulate, whole(1),
+           "Passes that make one update: divides the batch where memory is short.", {"gradient_acc", "accum_steps"})
+      .key("threads", &TrainConfig::threads, zero_is("auto", whole(1, 4096)),
+           "Compute threads of a rank; auto: its share of the node's cores.");
+}
+
+void add_checkpoint_fields(std::vector<Field>& fields) {
+  Section<CheckpointConfig>(fields, "checkpoint.", [](Config& c) -> CheckpointConfig& { return c.checkpoint; })
+      .key("every_steps", &CheckpointConfig::every_steps, zero_is("none", whole(0)), "Save after so many updates.")
+      .key("every_epochs", &CheckpointConfig::every_epochs, zero_is("none", number(at_least(0))),
+           "Save after so many epochs; a fraction is possible.", {"1, fixed", "Global.save_interval"})
+      .key("at_end", &CheckpointConfig::at_end, boolean(), "Save after the last update.")
+      .key("keep", &CheckpointConfig::keep, whole(1), "The newest so many stay.",
+           {"1, fixed", "max_last_checkpoint_num, Global.max_num_latest_checkpoint"})
+      .key("keep_every", &CheckpointConfig::keep_every, zero_is("none", whole(0)),
+           "Checkpoints of steps that are multiples of this stay for good.")
+      .key("best.set", &CheckpointConfig::best_set, text_or_none(), "Save and keep the best on this set of eval.sets.",
+           {"", "best_model"})
+      .key("best.metric", &CheckpointConfig::best_metric, text_or_none(),
+           "accuracy, auc, tar_at_far.1e-3, ... (verification), top1, top5 (classification). none: accuracy or top1.");
+}
+
+void add_eval_fields(std::vector<Field>& fields) {
+  Section<EvalConfig>(fields, "eval.", [](Config& c) -> EvalConfig& { return c.eval; })
+      .key("every_steps", &EvalConfig::every_steps, zero_is("none", whole(0)), "Evaluate after so many updates.",
+           {"verbose", "test_period, Global.eval_interval"})
+      .key("every_epochs", &EvalConfig::every_epochs, zero_is("none", number(at_least(0))),
+           "Evaluate after so many epochs; a fraction is possible.", {"", "Global.eval_interval"})
+      .key("at_end", &EvalConfig::at_end, boolean(), "Evaluate after the last update.")
+      .key("batch_size", &EvalConfig::batch_size, whole(1, 1 << 16), "Images of a rank at a time.",
+           {"10, fixed", "test_batch_size"})
+      .key("sets", &EvalConfig::sets, eval_sets(), "What to evaluate on: see below.", {"val_targets", "val_targets"});
+}
+
+}  // namespace
+
+void add_training_fields(std::vector<Field>& fields) {
+  add_optimizer_fields(fields);
+  add_schedule_fields(fields);
+  add_train_fields(fields);
+}
+
+void add_run_fields(std::vector<Field>& fields) {
+  add_checkpoint_fields(fields);
+  add_eval_fields(fields);
+  Section<LogConfig>(fields, "log.", [](Config& c) -> LogConfig& { return c.log; })
+      .key("every_steps", &LogConfig::every_steps, whole(1), "A line in metrics.jsonl after so many updates.",
+           {"frequent", "log_period, Global.print_batch_step"});
+  Section<CommConfig>(fields, "comm.", [](Config& c) -> CommConfig& { return c.comm; })
+      .key("backend", &CommConfig::backend, one_of({"auto", "nccl", "mpi"}),
+           "auto: NCCL between GPUs of their own, else MPI.", {"nccl, fixed", ""})
+      .key("timeout", &CommConfig::timeout, seconds(), "A rank that is missing so long ends the run, which names it.");
+}
+
+}  // namespace plsc

@@ -1,0 +1,136 @@
+#include "config/validate.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "config/nearest.h"
+
+namespace plsc {
+namespace {
+
+void complete(Config& c) {
+  if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
+  if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
+  for (const EvalSetConfig& set : c.eval.sets)
+    if (set.name == c.checkpoint.best_set) c.checkpoint.best_metric = set.kind == "verification" ? "accuracy" : "top1";
+}
+
+void check_data(const DataConfig& data, const Origins& o) {
+  if (data.train.empty()) {
+    fail_hint("data: {train: PATH} names a .rec file, an image folder or a list file", "{} is missing, expected a path",
+              o.at("data.train"));
+  }
+  const auto is_synthetic = [](const std::string& path) { return path == "synthetic"; };
+  if (data.train.size() > 1 && std::any_of(data.train.begin(), data.train.end(), is_synthetic))
+    fail("{}: found synthetic beside other data, expected it alone", o.at("data.train"));
+  if (data.channels == 2) fail("{}: found 2, expected 1 (grey) or 3 (RGB)", o.at("data.channels"));
+  for (const auto& [key, size] :
+       {std::pair("data.normalize.mean", data.mean.size()), std::pair("data.normalize.std", data.std.size())}) {
+    if (size != 1 && size != static_cast<size_t>(data.channels))
+      fail("{}: found {} values, expected 1 or {}: data.channels is {}", o.at(key), size, data.channels, data.channels);
+  }
+}
+
+void check_init(const Config& c, const Origins& o) {
+  if (c.init.from.empty() && c.init.head == "true")
+    fail("{}: found true without init.from, expected weights to take the class centres from", o.at("init.head"));
+  std::vector<std::string> parts{"stem"};
+  for (size_t i = 1; i <= c.model.backbone.blocks.size(); ++i) parts.push_back(fmt::format("layer{}", i));
+  for (const std::string& name : c.init.freeze) {
+    if (std::find(parts.begin(), parts.end(), name) == parts.end())
+      fail("{}: found '{}', expected stem or layer1 to {}{}", o.at("init.freeze"), name, parts.back(),
+           did_you_mean(name, parts));
+  }
+}
+
+template <class T>
+void check_rising(const std::vector<T>& values, const std::string& where) {
+  for (size_t i = 1; i < values.size(); ++i)
+    if (values[i] <= values[i - 1])
+      fail("{}: found {} behind {}, expected rising values", where, values[i], values[i - 1]);
+}
+
+void check_schedule(const ScheduleConfig& s, const Origins& o) {
+  if (s.warmup_steps > 0 && s.warmup_epochs.value_or(0) > 0)
+    fail("{}: given beside {}, expected one of the two", o.at("schedule.warmup_epochs"), o.at("schedule.warmup_steps"));
+  const bool milestones = !s.milestones.empty(), steps = !s.milestone_steps.empty();
+  if (milestones && steps)
+    fail("{}: given beside {}, expected one of the two", o.at("schedule.milestone_steps"), o.at("schedule.milestones"));
+  if ((milestones || steps) && s.name != "step")
+    fail("{}: schedule.name is {}, expected step: only that schedule has milestones",
+         o.at(steps ? "schedule.milestone_steps" : "schedule.milestones"), s.name);
+  if (!milestones && !steps && s.name == "step")
+    fail("{}: found step without schedule.milestones, expected milestones such as [8, 14] (epochs)",
+         o.at("schedule.name"));
+  check_rising(s.milestones, o.at("schedule.milestones"));
+  check_rising(s.milestone_steps, o.at("schedule.milestone_steps"));
+  if (s.final_lr > s.base_lr)
+    fail("{}: found {}, expected at most schedule.base_lr, {}", o.at("schedule.final_lr"), s.final_lr, s.base_lr);
+}
+
+void check_train(const Config& c, const Origins& o) {
+  const TrainConfig& t = c.train;
+  if (t.batch_size > 0 && t.batch_per_rank > 0)
+    fail("{}: given beside {}, expected one of the two", o.at("train.batch_per_rank"), o.at("train.batch_size"));
+  if (t.batch_size > 0 && t.batch_size < t.accumulate)
+    fail("{}: found {}, expected at most train.batch_size, {}", o.at("train.accumulate"), t.accumulate, t.batch_size);
+  if (t.batch_size > 0 && t.batch_size < c.ranks)
+    fail("{}: found {}, expected at least one image a rank: ranks is {}", o.at("train.batch_size"), t.batch_size,
+         c.ranks);
+  if (t.batch_per_rank > 0 && t.batch_per_rank < t.accumulate)
+    fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
+         t.batch_per_rank);
+  if (c.optimizer.nesterov && c.optimizer.momentum == 0)
+    fail("{}: found true with optimizer.momentum 0, expected momentum above 0", o.at("optimizer.nesterov"));
+}
+
+void check_best(const Config& c, const Origins& o) {
+  const CheckpointConfig& k = c.checkpoint;
+  if (k.best_set.empty()) {
+    if (!k.best_metric.empty())
+      fail("{}: given without checkpoint.best.set, expected the name of a set", o.at("checkpoint.best.metric"));
+    return;
+  }
+  std::vector<std::string> names;
+  const EvalSetConfig* best = nullptr;
+  for (const EvalSetConfig& set : c.eval.sets) {
+    names.push_back(set.name);
+    if (set.name == k.best_set) best = &set;
+  }
+  if (best == nullptr) {
+    std::string all;
+    for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+    fail("{}: found '{}', expected the name of a set of eval.sets ({}){}", o.at("checkpoint.best.set"), k.best_set,
+         all.empty() ? "it has none" : all, did_you_mean(k.best_set, names));
+  }
+  const bool verification = best->kind == "verification";
+  const std::vector<std::string> metrics = verification ? std::vector<std::string>{"accuracy", "auc", "tar_at_far.1e-3"}
+                                                        : std::vector<std::string>{"top1", "top5"};
+  const bool far = verification && k.best_metric.rfind("tar_at_far.1e-", 0) == 0;
+  if (!far && std::find(metrics.begin(), metrics.end(), k.best_metric) == metrics.end())
+    fail("{}: found '{}', expected one that a {} set has, such as {}{}", o.at("checkpoint.best.metric"), k.best_metric,
+         best->kind, metrics[0], did_you_mean(k.best_metric, metrics));
+  if (c.eval.every_steps == 0 && c.eval.every_epochs == 0 && !c.eval.at_end)
+    fail("{}: found '{}', but nothing is ever evaluated: eval has neither every_steps nor every_epochs nor at_end",
+         o.at("checkpoint.best.set"), k.best_set);
+}
+
+}  // namespace
+
+std::string Origins::at(const std::string& key) const {
+  const auto found = given.find(key);
+  return fmt::format("{}: {}", found == given.end() ? file : found->second, key);
+}
+
+void complete_and_validate(Config& config, const Origins& origins) {
+  complete(config);
+  check_data(config.data, origins);
+  check_init(config, origins);
+  check_schedule(config.schedule, origins);
+  check_train(config, origins);
+  check_best(config, origins);
+  if (config.comm.backend == "nccl" && config.device == "cpu")
+    fail("{}: found nccl with device cpu, expected mpi or auto: NCCL joins GPUs", origins.at("comm.backend"));
+}
+
+}  // namespace plsc
