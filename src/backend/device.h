@@ -8,6 +8,13 @@ namespace plsc {
 
 enum class DeviceKind { cpu, cuda };
 
+/// Bytes of a device's memory that this process holds.
+struct DeviceMemory {
+  size_t in_use = 0;    // by tensors and ops
+  size_t peak = 0;      // the most that was ever in use
+  size_t reserved = 0;  // in use, and kept to be used again
+};
+
 /// One device of one rank. Ops run in order on the device's compute stream; `synchronize` waits for them.
 class Device : public Allocator {
  public:
@@ -18,6 +25,8 @@ class Device : public Allocator {
   virtual int threads() const = 0;
   /// False where activations of this type cannot be computed (bf16 on a CPU without AVX-512 bf16 or AMX).
   virtual bool supports(Dtype dtype) const = 0;
+  /// All zero where the device does not count.
+  virtual DeviceMemory memory() const { return {}; }
 
   /// Copies between any two of host and device memory; shapes must hold as many elements of the same type.
   virtual void copy(const Tensor& from, Tensor& to) = 0;

@@ -1,0 +1,74 @@
+// Batch norm over rows of `width` columns, one column a channel, with what follows it in a ResNet: a residual, then
+// ReLU or PReLU. A caller may fold k rows of C channels into one row of k*C columns, so that loops are long where C is
+// small: every per-column array then repeats its C values k times. One thread's rows each.
+#pragma once
+#include <cstdint>
+
+#include "kernels/cpu/element.h"
+
+namespace plsc::kernels {
+
+/// sum[c] += x - shift[c], squares[c] += (x - shift[c])^2 over the rows.
+void shifted_sums(const float* x, int64_t rows, int64_t width, const float* shift, float* sum, float* squares);
+void shifted_sums(const Bf16* x, int64_t rows, int64_t width, const float* shift, float* sum, float* squares);
+
+enum class NormActivation { none, relu, prelu };
+
+/// What turns x into z = (x - mean) scale + beta, scale = gamma rstd, and z into y; arrays of `width`.
+struct NormColumns {
+  const float* mean = nullptr;
+  const float* scale = nullptr;
+  const float* beta = nullptr;
+  const float* slope = nullptr;  // PReLU
+};
+
+/// y = activation((x - mean) scale + beta [+ residual]). A NaN stays a NaN, also through ReLU.
+template <class T, class Y>
+struct NormForward {
+  int64_t rows = 0, width = 0;
+  NormColumns columns;
+  NormActivation activation = NormActivation::none;
+  const T* x = nullptr;
+  const T* residual = nullptr;  // or null
+  Y* y = nullptr;
+};
+void norm_forward(const NormForward<float, float>& args);
+void norm_forward(const NormForward<Bf16, Bf16>& args);
+void norm_forward(const NormForward<Bf16, float>& args);
+
+/// How dz follows from dy.
+template <class T, class Y>
+struct NormGradient {
+  int64_t rows = 0, width = 0;
+  NormColumns columns;
+  NormActivation activation = NormActivation::none;
+  const T* x = nullptr;
+  const T* residual = nullptr;  // where it went into a PReLU
+  const Y* y = nullptr;         // read in place of z where not null (a residual went into a ReLU)
+  const Y* dy = nullptr;
+};
+
+/// Adds over the rows: sum_dz, sum_dz (x - mean), and for PReLU the slope's gradient, sum of min(z, 0) dy.
+struct NormSums {
+  float* dz = nullptr;
+  float* dz_x = nullptr;
+  float* dslope = nullptr;  // PReLU
+};
+void norm_backward_sums(const NormGradient<float, float>& args, const NormSums& sums);
+void norm_backward_sums(const NormGradient<Bf16, Bf16>& args, const NormSums& sums);
+void norm_backward_sums(const NormGradient<Bf16, float>& args, const NormSums& sums);
+
+/// dx = scale (dz - mean_dz - (x - mean) slope_dz) [+ add], dresidual = dz.
+template <class T>
+struct NormOutputs {
+  const float* mean_dz = nullptr;   // (width)
+  const float* slope_dz = nullptr;  // (width): rstd^2 times the mean of dz (x - mean)
+  const T* add = nullptr;           // or null
+  T* dx = nullptr;
+  T* dresidual = nullptr;  // or null
+};
+void norm_backward(const NormGradient<float, float>& args, const NormOutputs<float>& out);
+void norm_backward(const NormGradient<Bf16, Bf16>& args, const NormOutputs<Bf16>& out);
+void norm_backward(const NormGradient<Bf16, float>& args, const NormOutputs<Bf16>& out);
+
+}  // namespace plsc::kernels

@@ -1,0 +1,42 @@
+// Host memory that is kept and handed out again, so that a training step touches no new page after the first ones:
+// a step asks for the same sizes every time, and fresh pages cost more than the arithmetic done on them.
+#pragma once
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <vector>
+
+namespace plsc {
+
+/// Free blocks by size class (eight classes a doubling). Blocks are aligned to 64 bytes, large ones to huge pages.
+/// Safe to call from several threads.
+class BlockCache {
+ public:
+  BlockCache() = default;
+  ~BlockCache();
+  BlockCache(const BlockCache&) = delete;
+  BlockCache& operator=(const BlockCache&) = delete;
+
+  /// Throws Error when the system has no memory left, even after the free blocks were given back.
+  void* allocate(size_t bytes);
+  /// `bytes` is what was asked for.
+  void release(void* data, size_t bytes) noexcept;
+  /// Gives the free blocks back to the system.
+  void trim() noexcept;
+
+  size_t in_use() const;    // bytes handed out
+  size_t peak() const;      // the most ever handed out
+  size_t reserved() const;  // handed out and free
+
+  /// The bytes of the block that a request is served from: at most an eighth more.
+  static size_t size_class(size_t bytes);
+
+ private:
+  void trim_locked() noexcept;
+
+  mutable std::mutex mutex_;
+  std::map<size_t, std::vector<void*>> free_;
+  size_t in_use_ = 0, peak_ = 0, reserved_ = 0;
+};
+
+}  // namespace plsc

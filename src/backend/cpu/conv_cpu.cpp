@@ -1,0 +1,126 @@
+// Convolution by oneDNN. Activations stay NHWC: on AVX-512 and AMX that is as fast as oneDNN's blocked layouts for
+// every shape of the networks here once the conversions are counted (scripts/bench/conv_bench.cpp). Weights take the
+// layout that oneDNN likes best; they are small, and change at every step.
+#include "backend/cpu/dnnl_exec.h"
+#include "backend/cpu/ops_cpu.h"
+
+namespace plsc {
+namespace {
+
+using dnnl::convolution_backward_data;
+using dnnl::convolution_backward_weights;
+using dnnl::convolution_forward;
+
+struct Layouts {
+  explicit Layouts(const ConvSpec& s)
+      : x(dnnl_nhwc({s.batch, s.in_channels, s.height, s.width}, s.dtype)),
+        y(dnnl_nhwc({s.batch, s.out_channels, s.out_height(), s.out_width()}, s.dtype)),
+        weight_dims{s.out_channels, s.in_channels, s.kernel, s.kernel},
+        user_weight(weight_dims, dnnl::memory::data_type::f32, dnnl::memory::format_tag::oihw),
+        window{{s.kernel, s.kernel}, {s.stride, s.stride}, {s.pad, s.pad}} {}
+
+  dnnl::memory::desc x, y;
+  dnnl::memory::dims weight_dims;
+  dnnl::memory::desc user_weight;  // (O, I, K, K) fp32
+  DnnlWindow window;
+};
+
+struct ForwardPass {
+  ForwardPass(const DnnlRuntime& r, const Layouts& l, const convolution_forward::primitive_desc& d)
+      : weights(r, l.user_weight, d.weights_desc()),
+        primitive(r, convolution_forward(d), d,
+                  {{DNNL_ARG_SRC, l.x}, {DNNL_ARG_WEIGHTS, d.weights_desc()}, {DNNL_ARG_DST, l.y}}) {}
+  DnnlWeights weights;
+  DnnlPrimitive primitive;
+};
+
+struct DataPass {
+  DataPass(const DnnlRuntime& r, const Layouts& l, const convolution_backward_data::primitive_desc& d)
+      : weights(r, l.user_weight, d.weights_desc()),
+        primitive(r, convolution_backward_data(d), d,
+                  {{DNNL_ARG_DIFF_SRC, l.x}, {DNNL_ARG_WEIGHTS, d.weights_desc()}, {DNNL_ARG_DIFF_DST, l.y}}) {}
+  DnnlWeights weights;
+  DnnlPrimitive primitive;
+};
+
+struct WeightPass {
+  WeightPass(const DnnlRuntime& r, const Layouts& l, const convolution_backward_weights::primitive_desc& d)
+      : gradient(r, d.diff_weights_desc(), l.user_weight),
+        primitive(r, convolution_backward_weights(d), d,
+                  {{DNNL_ARG_SRC, l.x}, {DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc()}, {DNNL_ARG_DIFF_DST, l.y}}) {}
+  DnnlGradient gradient;
+  DnnlPrimitive primitive;
+};
+
+class CpuConv final : public ConvOp {
+ public:
+  CpuConv(const DnnlRuntime& runtime, const ConvSpec& spec)
+      : runtime_(runtime),
+        spec_(spec),
+        layouts_(spec),
+        desc_(dnnl_shim::conv_forward(runtime.engine, {layouts_.x, weight(spec.dtype), layouts_.y}, layouts_.window,
+                                      dnnl_attributes())),
+        forward_(runtime, layouts_, desc_) {}
+
+  void forward(const Tensor& x, const Tensor& w, Tensor& y) override {
+    check(x, w, y);
+    Tensor hold;
+    forward_.primitive.run(
+        {{DNNL_ARG_SRC, x.raw()}, {DNNL_ARG_WEIGHTS, forward_.weights.prepare(w, hold)}, {DNNL_ARG_DST, y.raw()}});
+  }
+
+  void backward_data(const Tensor& dy, const Tensor& w, Tensor& dx) override {
+    check(dx, w, dy);
+    if (!data_) {
+      data_.emplace(runtime_, layouts_,
+                    dnnl_shim::conv_backward_data(runtime_.engine, {layouts_.x, weight(spec_.dtype), layouts_.y},
+                                                  layouts_.window, dnnl_attributes(), desc_));
+    }
+    Tensor hold;
+    data_->primitive.run({{DNNL_ARG_DIFF_SRC, dx.raw()},
+                          {DNNL_ARG_WEIGHTS, data_->weights.prepare(w, hold)},
+                          {DNNL_ARG_DIFF_DST, dy.raw()}});
+  }
+
+  void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
+    check(x, dweight, dy);
+    if (!weight_) {
+      weight_.emplace(runtime_, layouts_,
+                      dnnl_shim::conv_backward_weights(runtime_.engine, {layouts_.x, weight(Dtype::f32), layouts_.y},
+                                                       layouts_.window, dnnl_attributes(), desc_));
+    }
+    Tensor hold;
+    void* target = weight_->gradient.target(dweight, accumulate, hold);
+    weight_->primitive.run({{DNNL_ARG_SRC, x.raw()}, {DNNL_ARG_DIFF_WEIGHTS, target}, {DNNL_ARG_DIFF_DST, dy.raw()}});
+    weight_->gradient.finish(target, dweight, accumulate);
+  }
+
+ private:
+  dnnl::memory::desc weight(Dtype dtype) const { return dnnl_any(layouts_.weight_dims, dtype); }
+
+  void check(const Tensor& x, const Tensor& w, const Tensor& y) const {
+    check_tensor("input", x, {spec_.batch, spec_.height, spec_.width, spec_.in_channels}, spec_.dtype);
+    check_tensor("weight", w, {spec_.out_channels, spec_.in_channels, spec_.kernel, spec_.kernel}, Dtype::f32);
+    check_tensor("output", y, {spec_.batch, spec_.out_height(), spec_.out_width(), spec_.out_channels}, spec_.dtype);
+  }
+
+  const DnnlRuntime& runtime_;
+  ConvSpec spec_;
+  Layouts layouts_;
+  convolution_forward::primitive_desc desc_;
+  ForwardPass forward_;
+  std::optional<DataPass> data_;      // made when first needed: evaluation never does
+  std::optional<WeightPass> weight_;  // likewise
+};
+
+}  // namespace
+
+std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& s) {
+  PLSC_CHECK(s.batch > 0 && s.in_channels > 0 && s.out_channels > 0 && s.kernel > 0 && s.stride > 0 && s.pad >= 0 &&
+                 s.height + 2 * s.pad >= s.kernel && s.width + 2 * s.pad >= s.kernel,
+             "convolution of ({}, {}, {}, {}) to {} channels, kernel {}, stride {}, pad {}", s.batch, s.height, s.width,
+             s.in_channels, s.out_channels, s.kernel, s.stride, s.pad);
+  return std::make_unique<CpuConv>(runtime, s);
+}
+
+}  // namespace plsc

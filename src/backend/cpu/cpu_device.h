@@ -1,0 +1,31 @@
+// The CPU as a device: cached host memory, and copies on all of its threads.
+#pragma once
+#include "backend/cpu/block_cache.h"
+#include "backend/device.h"
+
+namespace plsc {
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads);
+
+  void* allocate(size_t bytes) override { return blocks_.allocate(bytes); }
+  void release(void* data, size_t bytes) noexcept override { blocks_.release(data, bytes); }
+  bool is_host() const override { return true; }
+
+  DeviceKind kind() const override { return DeviceKind::cpu; }
+  std::string description() const override;
+  int threads() const override { return threads_; }
+  bool supports(Dtype dtype) const override;
+  DeviceMemory memory() const override { return {blocks_.in_use(), blocks_.peak(), blocks_.reserved()}; }
+
+  void copy(const Tensor& from, Tensor& to) override;
+  void fill_zero(Tensor& t) override;
+  void synchronize() override {}
+
+ private:
+  int threads_;
+  BlockCache blocks_;
+};
+
+}  // namespace plsc

@@ -1,0 +1,24 @@
+// Puts the CPU backend together.
+#include <omp.h>
+
+#include "backend/backend.h"
+#include "backend/cpu/cpu_device.h"
+#include "backend/cpu/head_ops_cpu.h"
+#include "backend/cpu/ops_cpu.h"
+
+namespace plsc {
+
+Backend make_cpu_backend(int threads) {
+  Backend backend;
+  backend.device = std::make_unique<CpuDevice>(threads);
+  // oneDNN takes its number of threads from OpenMP, for the calling thread.
+  omp_set_num_threads(threads);
+  Device& device = *backend.device;
+  backend.nn = make_cpu_nn_ops(device);
+  backend.head = make_cpu_head_ops(device, threads);
+  backend.optim = make_cpu_optim_ops(device);
+  backend.image = make_cpu_image_ops(device);
+  return backend;
+}
+
+}  // namespace plsc

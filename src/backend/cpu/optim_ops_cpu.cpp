@@ -1,0 +1,60 @@
+// The optimizer's arithmetic on the CPU, in pieces over threads.
+#include "backend/cpu/ops_cpu.h"
+#include "backend/cpu/parts.h"
+#include "kernels/cpu/elementwise.h"
+
+namespace plsc {
+namespace {
+
+constexpr int64_t kSumBlock = 4096;
+
+class CpuOptimOps final : public OptimOps {
+ public:
+  explicit CpuOptimOps(Device& device) : threads_(device.threads()) {}
+
+  void sgd(Param& param, const SgdStep& step) override {
+    const Shape& shape = param.value.shape();
+    check_tensor(param.name.c_str(), param.value, shape, Dtype::f32);
+    check_tensor(param.name.c_str(), param.grad, shape, Dtype::f32);
+    check_tensor(param.name.c_str(), param.momentum, shape, Dtype::f32);
+    const math::SgdRule rule{step.lr, step.momentum, step.weight_decay, step.gradient_scale, step.nesterov};
+    float *w = param.value.data<float>(), *v = param.momentum.data<float>();
+    const float* g = param.grad.data<float>();
+    for_parts(shape.elements(), kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+      kernels::sgd(rule, g + begin, w + begin, v + begin, end - begin);
+    });
+  }
+
+  double sum_of_squares(std::span<const Tensor> gradients) override {
+    double total = 0;
+    for (const Tensor& t : gradients) {
+      check_tensor("gradient", t, t.shape(), Dtype::f32);
+      total += tensor_sum(t);
+    }
+    return total;
+  }
+
+ private:
+  /// By blocks, summed in order: the same for any number of threads.
+  double tensor_sum(const Tensor& t) const {
+    const int64_t n = t.elements(), blocks = (n + kSumBlock - 1) / kSumBlock;
+    std::vector<double> sums(static_cast<size_t>(blocks));
+    for_parts(blocks, kElementsPerPart / kSumBlock, threads_, [&](int64_t begin, int64_t end, int) {
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t at = b * kSumBlock;
+        sums[static_cast<size_t>(b)] = kernels::sum_of_squares(t.data<float>() + at, std::min(kSumBlock, n - at));
+      }
+    });
+    double total = 0;
+    for (double s : sums) total += s;
+    return total;
+  }
+
+  int threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device) { return std::make_unique<CpuOptimOps>(device); }
+
+}  // namespace plsc
