@@ -9,7 +9,7 @@
 #include "base/files.h"
 #include "checkpoint/checkpoint.h"
 #include "eval/npy.h"
-#include "nn/backbone.h"
+#include "nn/module.h"
 #include "train/run_folder.h"
 #include "train/state.h"
 

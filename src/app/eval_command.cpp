@@ -4,7 +4,7 @@
 #include "app/world.h"
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
-#include "nn/backbone.h"
+#include "nn/module.h"
 #include "train/recorder.h"
 #include "train/run_folder.h"
 #include "train/state.h"

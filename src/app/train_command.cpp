@@ -6,7 +6,7 @@
 #include "app/world.h"
 #include "base/clock.h"
 #include "base/stop_signal.h"
-#include "nn/backbone.h"
+#include "nn/module.h"
 #include "train/run_folder.h"
 #include "train/trainer.h"
 

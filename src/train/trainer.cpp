@@ -23,7 +23,10 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
       meta_(std::move(meta)),
       params_(parts_.backbone.params()),
       sgd_(config.optimizer, config.train.clip_norm),
-      sync_(context, parts_.backbone) {}
+      sync_(context, parts_.backbone) {
+  // Gradients start their way over the ranks while the rest of the backward pass computes.
+  parts_.backbone.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
+}
 
 void Trainer::phase(int64_t step, const char* name) {
   if (parts_.note_phase) parts_.note_phase(step, name);
@@ -70,6 +73,7 @@ StepRecord Trainer::train_step(int64_t step) {
   parts_.head.begin_step(context_, labels, static_cast<int64_t>(batches.size()), info,
                          row_update(config_.optimizer, record.lr));
   zero_grad(params_);
+  sync_.begin(static_cast<int64_t>(batches.size()));
   for (const Batch& b : batches) {
     info.first_sample = b.first_sample;
     micro_batch(b, info, record);

@@ -36,6 +36,7 @@ enum class TrainEnd { complete, stopped };
 class Trainer {
  public:
   Trainer(Context& context, const Config& config, TrainParts parts, RunMeta meta);
+  ~Trainer() { parts_.backbone.on_gradient = nullptr; }
 
   /// Runs steps [first_step, meta.total_steps). Returns `stopped` after a stop request, with a checkpoint written.
   TrainEnd run(int64_t first_step);

@@ -1,0 +1,201 @@
+// mpirun as a child process. Options go through the environment, where those of Open MPI 4 and 5 do not collide.
+#include "app/launcher.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "base/threads.h"
+
+namespace plsc {
+namespace {
+
+constexpr int kKillSeconds = 10;  // from a second SIGINT to SIGKILL
+
+std::string find_program(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    std::string file = (folder.empty() ? "." : folder) + "/" + name;
+    if (::access(file.c_str(), X_OK) == 0) return file;
+  }
+  return "";
+}
+
+/// Whether this kernel lets a process read another's memory: some containers forbid it, and then Open MPI's way of
+/// copying between ranks fails in the middle of the run.
+bool may_read_processes() {
+  int value = 1, copy = 0;
+  const iovec from{&value, sizeof value}, to{&copy, sizeof copy};
+  return ::process_vm_readv(::getpid(), &to, 1, &from, 1, 0) == sizeof value;
+}
+
+/// A file that the monitor appends to; removed with this object.
+class LossFile {
+ public:
+  LossFile() {
+    path_ = (std::filesystem::temp_directory_path() / "plsc-train.XXXXXX").string();
+    const int fd = ::mkstemp(path_.data());
+    if (fd < 0) fail("cannot create a temporary file {}: {}", path_, std::strerror(errno));
+    ::close(fd);
+  }
+  ~LossFile() { ::unlink(path_.c_str()); }
+  LossFile(const LossFile&) = delete;
+  LossFile& operator=(const LossFile&) = delete;
+  const std::string& path() const { return path_; }
+  /// Each line once.
+  std::vector<std::string> lines() const {
+    std::vector<std::string> seen;
+    std::istringstream text(read_text(path_));
+    for (std::string line; std::getline(text, line);) {
+      if (std::find(seen.begin(), seen.end(), line) == seen.end()) seen.push_back(line);
+    }
+    return seen;
+  }
+
+ private:
+  std::string path_;
+};
+
+/// The signals that this process takes instead of dying, blocked while it lives and read by `next`.
+class SignalQueue {
+ public:
+  SignalQueue() {
+    ::sigemptyset(&set_);
+    for (int number : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD}) ::sigaddset(&set_, number);
+    ::sigprocmask(SIG_BLOCK, &set_, &before_);
+  }
+  ~SignalQueue() { restore(); }
+  SignalQueue(const SignalQueue&) = delete;
+  SignalQueue& operator=(const SignalQueue&) = delete;
+  /// A child starts with this process's mask.
+  void restore() const { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  /// The next signal's number; 0 after a second without one.
+  int next() const {
+    const timespec second{1, 0};
+    const int number = ::sigtimedwait(&set_, nullptr, &second);
+    return number > 0 ? number : 0;
+  }
+
+ private:
+  sigset_t set_{}, before_{};
+};
+
+[[noreturn]] void become(const std::vector<std::string>& command, const std::vector<std::string>& variables) {
+  // Its own process group: a Ctrl-C at the terminal reaches this program alone, which passes it on its own way.
+  ::setpgid(0, 0);
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  const int nothing = ::open("/dev/null", O_RDONLY);
+  ::dup2(nothing, 0);  // a background process group may not read the terminal
+  for (const std::string& variable : variables) {
+    const size_t equals = variable.find('=');
+    ::setenv(variable.substr(0, equals).c_str(), variable.c_str() + equals + 1, 0);
+  }
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  ::execv(argv[0], argv.data());
+  ::_exit(127);
+}
+
+/// Passes signals on until the child has ended; its wait status.
+int wait_and_forward(pid_t child, const SignalQueue& signals) {
+  int requests = 0, seconds_since_kill = 0, status = 0;
+  for (;;) {
+    if (::waitpid(child, &status, WNOHANG) == child) return status;
+    const int number = signals.next();
+    if (number == 0 && requests > 1 && ++seconds_since_kill > kKillSeconds) ::kill(child, SIGKILL);
+    if (number == 0 || number == SIGCHLD) continue;
+    if (number == SIGINT || number == SIGTERM) ++requests;
+    if (requests > 1) {
+      ::kill(child, SIGTERM);
+    } else {
+      ::kill(child, number == SIGUSR2 ? SIGUSR2 : SIGUSR1);
+    }
+  }
+}
+
+std::vector<std::string> mpirun_command(const LaunchOptions& options) {
+  std::string mpirun = find_program("mpirun");
+  if (mpirun.empty()) mpirun = find_program("mpiexec");
+  if (mpirun.empty()) {
+    fail_hint("install it (Debian: apt-get install openmpi-bin), or run one rank: ranks: 1",
+              "{} ranks need mpirun, which is not in PATH", options.ranks);
+  }
+  std::vector<std::string> command{mpirun, "-np", std::to_string(options.ranks),
+                                   std::filesystem::read_symlink("/proc/self/exe").string()};
+  command.insert(command.end(), options.arguments.begin(), options.arguments.end());
+  return command;
+}
+
+}  // namespace
+
+std::vector<std::string> launch_variables(int ranks, int threads, int cores) {
+  std::vector<std::string> variables{
+      "PLSC_LAUNCHED=" + std::to_string(ranks),
+      "OMP_NUM_THREADS=" + std::to_string(threads),
+      // More ranks than slots, and no binding: Open MPI would bind one or two ranks to one core each.
+      "OMPI_MCA_rmaps_base_oversubscribe=1",
+      "OMPI_MCA_hwloc_base_binding_policy=none",
+      "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe",
+      "PRTE_MCA_hwloc_default_binding_policy=none",
+      // Time for the survivors to say which rank is gone, between SIGTERM and SIGKILL.
+      "OMPI_MCA_odls_base_sigkill_timeout=3",
+      "PRTE_MCA_odls_base_sigkill_timeout=3",
+  };
+  // Idle OpenMP threads spin by default, which takes the cores from ranks that compute.
+  if (ranks * threads > cores) variables.push_back("OMP_WAIT_POLICY=passive");
+  if (::geteuid() == 0) {
+    for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "PRTE_ALLOW_RUN_AS_ROOT",
+                             "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"}) {
+      variables.push_back(std::string(name) + "=1");
+    }
+  }
+  if (!may_read_processes()) {
+    variables.push_back("OMPI_MCA_btl_vader_single_copy_mechanism=none");
+    variables.push_back("OMPI_MCA_smsc=^cma");
+  }
+  return variables;
+}
+
+LaunchResult launch_ranks(const LaunchOptions& options) {
+  const std::vector<std::string> command = mpirun_command(options);
+  const int cores = available_cores();
+  const int threads = options.threads > 0 ? options.threads : std::max(1, cores / options.ranks);
+  const LossFile losses;
+  std::vector<std::string> variables = launch_variables(options.ranks, threads, cores);
+  variables.push_back("PLSC_LOSS_FILE=" + losses.path());
+  // The ranks write to mpirun's pipes; whether a terminal is behind them only this process can see.
+  variables.push_back("PLSC_TERMINAL=" + std::to_string(Console::standard().columns));
+
+  const SignalQueue signals;
+  const pid_t child = ::fork();
+  if (child < 0) fail("cannot start mpirun: {}", std::strerror(errno));
+  if (child == 0) {
+    signals.restore();
+    become(command, variables);
+  }
+  const int status = wait_and_forward(child, signals);
+  LaunchResult result;
+  result.losses = losses.lines();
+  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  if (result.status == 127) fail("{} could not be started", command[0]);
+  return result;
+}
+
+}  // namespace plsc
