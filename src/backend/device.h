@@ -21,6 +21,8 @@ class Device : public Allocator {
   virtual DeviceKind kind() const = 0;
   /// "cpu, 2 threads, avx512_core_amx": for the log, manifests and the resume check.
   virtual std::string description() const = 0;
+  /// "oneDNN 2.6.3": what results depend on beside this program.
+  virtual std::string library_versions() const = 0;
   /// Compute threads on a CPU; 1 on a GPU.
   virtual int threads() const = 0;
   /// False where activations of this type cannot be computed (bf16 on a CPU without AVX-512 bf16 or AMX).

@@ -11,6 +11,8 @@ CpuDevice::CpuDevice(int threads) : threads_(threads) { PLSC_CHECK(threads >= 1,
 
 std::string CpuDevice::description() const { return fmt::format("cpu, {} threads, {}", threads_, dnnl_isa_name()); }
 
+std::string CpuDevice::library_versions() const { return dnnl_version_text(); }
+
 bool CpuDevice::supports(Dtype dtype) const {
   // Without the instructions oneDNN would still compute bf16, at a tenth of the speed of fp32.
   if (dtype == Dtype::bf16) return dnnl_has_bf16();

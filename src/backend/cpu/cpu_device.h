@@ -15,6 +15,7 @@ class CpuDevice final : public Device {
 
   DeviceKind kind() const override { return DeviceKind::cpu; }
   std::string description() const override;
+  std::string library_versions() const override;
   int threads() const override { return threads_; }
   bool supports(Dtype dtype) const override;
   DeviceMemory memory() const override { return {blocks_.in_use(), blocks_.peak(), blocks_.reserved()}; }

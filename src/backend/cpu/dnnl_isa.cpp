@@ -40,6 +40,11 @@ std::string dnnl_isa_name() {
   return fmt::format("isa {:x}", isa);
 }
 
+std::string dnnl_version_text() {
+  const dnnl_version_t* version = dnnl_version();
+  return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+}
+
 bool dnnl_has_bf16() { return includes(effective_isa(), dnnl::cpu_isa::avx512_core_bf16); }
 
 }  // namespace plsc
