@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/host.h"
 
 namespace plsc {
 namespace {
@@ -66,11 +67,7 @@ std::string holder_text(int fd) {
   return holder.empty() ? "another process" : holder;
 }
 
-std::string own_text() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on host {}\n", ::getpid(), host.data());
-}
+std::string own_text() { return fmt::format("process {} on host {}\n", ::getpid(), this_host()); }
 
 }  // namespace
 

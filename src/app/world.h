@@ -1,0 +1,13 @@
+// Runs one command on all ranks of this process's world, and turns its errors into one message and one exit status.
+#pragma once
+#include <functional>
+
+#include "comm/world.h"
+
+namespace plsc {
+
+/// Opens the world, calls `body(world)`, and leaves in order with what body returns. An error is printed once over all
+/// ranks, with its rank where there are several; then all ranks end, with status 1.
+int run_in_world(const World::Options& options, const std::function<int(World&)>& body);
+
+}  // namespace plsc

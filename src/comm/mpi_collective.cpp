@@ -1,0 +1,330 @@
+// Direct exchanges of non-blocking point-to-point messages. A request is a small state machine that poll() drives;
+// messages of different requests are told apart by tags, so any number of them may be under way at once.
+#include "comm/mpi_collective.h"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/threads.h"
+#include "comm/reduce.h"
+
+namespace plsc {
+namespace {
+
+constexpr int64_t kMaxMessage = int64_t{1} << 30;   // bytes: MPI counts are 32-bit
+constexpr int64_t kSlabBytes = int64_t{16} << 20;   // of a reduction under way at once: bounds its buffers
+constexpr int64_t kSmallBytes = int64_t{16} << 10;  // all-reduce: up to here one exchange of everything is faster
+constexpr int kTags = 8192, kStages = 2;            // the standard promises tags up to 32767
+
+void check(int status, const char* call) {
+  if (status == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(status, text.data(), &length);
+  fail("{} failed: {}", call, std::string_view(text.data(), static_cast<size_t>(length)));
+}
+
+std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(t.raw()); }
+
+/// The messages of one stage: large ones go in pieces.
+class Messages {
+ public:
+  explicit Messages(MPI_Comm comm) : comm_(comm) {}
+
+  void send(const void* data, int64_t bytes, int peer, int tag) {
+    for (int64_t at = 0; at < bytes; at += kMaxMessage) {
+      check(MPI_Isend(static_cast<const std::byte*>(data) + at, piece(bytes, at), MPI_BYTE, peer, tag, comm_, slot()),
+            "MPI_Isend");
+    }
+  }
+  void receive(void* data, int64_t bytes, int peer, int tag) {
+    for (int64_t at = 0; at < bytes; at += kMaxMessage) {
+      check(MPI_Irecv(static_cast<std::byte*>(data) + at, piece(bytes, at), MPI_BYTE, peer, tag, comm_, slot()),
+            "MPI_Irecv");
+    }
+  }
+  void broadcast(void* data, int64_t bytes, int root) {
+    for (int64_t at = 0; at < bytes; at += kMaxMessage) {
+      check(MPI_Ibcast(static_cast<std::byte*>(data) + at, piece(bytes, at), MPI_BYTE, root, comm_, slot()),
+            "MPI_Ibcast");
+    }
+  }
+  void barrier() { check(MPI_Ibarrier(comm_, slot()), "MPI_Ibarrier"); }
+
+  /// True once all are complete; then it is empty.
+  bool test() {
+    if (requests_.empty()) return true;
+    int done = 0;
+    check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+    if (done != 0) requests_.clear();
+    return done != 0;
+  }
+
+ private:
+  static int piece(int64_t bytes, int64_t at) { return static_cast<int>(std::min(kMaxMessage, bytes - at)); }
+  MPI_Request* slot() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+
+  MPI_Comm comm_;
+  std::vector<MPI_Request> requests_;
+};
+
+/// What one collective call knows: who talks, and under which tag.
+struct Call {
+  MPI_Comm comm;
+  int rank, size, tag;
+};
+
+/// One collective under way. Tensors are held, so that their memory outlives the messages.
+class Work {
+ public:
+  explicit Work(const Call& call) : call_(call), messages_(call.comm) {}
+  virtual ~Work() = default;
+  bool poll() {
+    while (messages_.test()) {
+      if (!advance()) return true;
+    }
+    return false;
+  }
+
+ protected:
+  /// Starts the next stage; false when there is none.
+  virtual bool advance() { return false; }
+
+  Call call_;
+  Messages messages_;
+};
+
+class Broadcast final : public Work {
+ public:
+  Broadcast(const Call& call, const Tensor& t, int root) : Work(call), tensor_(t) {
+    messages_.broadcast(tensor_.raw(), static_cast<int64_t>(tensor_.bytes()), root);
+  }
+
+ private:
+  Tensor tensor_;
+};
+
+class Barrier final : public Work {
+ public:
+  explicit Barrier(const Call& call) : Work(call) { messages_.barrier(); }
+};
+
+class AllGather final : public Work {
+ public:
+  AllGather(const Call& call, const Tensor& from, const Tensor& to) : Work(call), from_(from), to_(to) {
+    const auto bytes = static_cast<int64_t>(from.bytes());
+    // Starting with the next rank spreads the load: not all ranks send to rank 0 first.
+    for (int i = 1; i < call.size; ++i) {
+      const int source = (call.rank - i + call.size) % call.size;
+      messages_.receive(bytes_of(to) + source * bytes, bytes, source, call.tag);
+    }
+    for (int i = 1; i < call.size; ++i) messages_.send(from.raw(), bytes, (call.rank + i) % call.size, call.tag);
+    std::byte* own = bytes_of(to) + call.rank * bytes;
+    if (bytes > 0 && own != from.raw()) std::copy_n(bytes_of(from), bytes, own);
+  }
+
+ private:
+  Tensor from_, to_;
+};
+
+/// Common to both reductions: the elements in slabs; of each, this rank receives its share from all, and sums it.
+class Reduction : public Work {
+ public:
+  Reduction(const Call& call, Dtype dtype, ReduceOp op)
+      : Work(call), dtype_(dtype), op_(op), width_(static_cast<int64_t>(dtype_size(dtype))), parts_(call.size) {}
+
+ protected:
+  /// Posts the exchange: share p of `from(p)` goes to rank p; `own` elements of each other rank come here.
+  template <class From, class Count>
+  void exchange(const From& from, const Count& count) {
+    const int64_t own = count(call_.rank);
+    buffer_.resize(static_cast<size_t>(own * width_ * (call_.size - 1)));
+    std::byte* next = buffer_.data();
+    parts_[static_cast<size_t>(call_.rank)] = from(call_.rank);
+    for (int i = 1; i < call_.size; ++i) {
+      const int source = (call_.rank - i + call_.size) % call_.size;
+      parts_[static_cast<size_t>(source)] = next;
+      messages_.receive(next, own * width_, source, call_.tag);
+      next += own * width_;
+    }
+    for (int i = 1; i < call_.size; ++i) {
+      const int target = (call_.rank + i) % call_.size;
+      messages_.send(from(target), count(target) * width_, target, call_.tag);
+    }
+  }
+  void reduce(void* out, int64_t elements) { reduce_parts(dtype_, op_, parts_, out, elements); }
+  /// Elements of a slab that holds `shares` equal shares.
+  int64_t slab_elements(int64_t shares) const { return std::max<int64_t>(kSlabBytes / width_ / shares, 1); }
+
+  Dtype dtype_;
+  ReduceOp op_;
+  int64_t width_;  // bytes of an element
+
+ private:
+  std::vector<const void*> parts_;  // by rank
+  std::vector<std::byte> buffer_;
+};
+
+class ReduceScatter final : public Reduction {
+ public:
+  ReduceScatter(const Call& call, const Tensor& from, const Tensor& to)
+      : Reduction(call, from.dtype(), ReduceOp::sum), from_(from), to_(to) {}
+
+ private:
+  bool advance() override {
+    if (count_ > 0) reduce(bytes_of(to_) + begin_ * width_, count_);
+    begin_ += count_;
+    count_ = std::min(slab_elements(call_.size), to_.elements() - begin_);
+    if (count_ == 0) return false;
+    exchange([&](int p) { return bytes_of(from_) + (p * to_.elements() + begin_) * width_; },
+             [&](int) { return count_; });
+    return true;
+  }
+
+  Tensor from_, to_;
+  int64_t begin_ = 0, count_ = 0;  // of the slab under way, within a share
+};
+
+class AllReduce final : public Reduction {
+ public:
+  AllReduce(const Call& call, const Tensor& t, ReduceOp op) : Reduction(call, t.dtype(), op), tensor_(t) {}
+
+ private:
+  bool advance() override {
+    if (summing_) {
+      reduce(share(call_.rank), share_elements(call_.rank));
+      summing_ = false;
+      spread();
+      return true;
+    }
+    begin_ += count_;
+    count_ = std::min(slab_elements(1), tensor_.elements() - begin_);
+    if (count_ == 0) return false;
+    exchange([&](int p) { return share(p); }, [&](int p) { return share_elements(p); });
+    return summing_ = true;
+  }
+  void spread() {
+    for (int i = 1; i < call_.size; ++i) {
+      const int source = (call_.rank - i + call_.size) % call_.size, target = (call_.rank + i) % call_.size;
+      messages_.receive(share(source), share_elements(source) * width_, source, call_.tag + 1);
+      messages_.send(share(call_.rank), share_elements(call_.rank) * width_, target, call_.tag + 1);
+    }
+  }
+  std::byte* share(int p) const { return bytes_of(tensor_) + (begin_ + range_begin(count_, call_.size, p)) * width_; }
+  int64_t share_elements(int p) const {
+    return range_begin(count_, call_.size, p + 1) - range_begin(count_, call_.size, p);
+  }
+
+  Tensor tensor_;
+  int64_t begin_ = 0, count_ = 0;  // of the slab under way
+  bool summing_ = false;           // the first of its two stages
+};
+
+/// A small tensor: everybody sends everything and sums all of it. One stage instead of two, and the same bits.
+class SmallAllReduce final : public Reduction {
+ public:
+  SmallAllReduce(const Call& call, const Tensor& t, ReduceOp op) : Reduction(call, t.dtype(), op), tensor_(t) {
+    exchange([&](int) { return bytes_of(tensor_); }, [&](int) { return tensor_.elements(); });
+  }
+
+ private:
+  bool advance() override {
+    // The sends are complete too, so the tensor may change now.
+    reduce(tensor_.raw(), tensor_.elements());
+    return false;
+  }
+  Tensor tensor_;
+};
+
+class MpiRequest final : public Request {
+ public:
+  explicit MpiRequest(std::unique_ptr<Work> work) : work_(std::move(work)) {}
+  ~MpiRequest() override {
+    // Unfinished: an error is on its way out and the run will be aborted. The library may still write into the
+    // buffers until then, so they are never freed.
+    if (!done_) static_cast<void>(work_.release());
+  }
+  bool poll() override {
+    if (!done_) done_ = work_->poll();
+    return done_;
+  }
+
+ private:
+  std::unique_ptr<Work> work_;
+  bool done_ = false;
+};
+
+class MpiCollective final : public Collective {
+ public:
+  explicit MpiCollective(const WaitPolicy& policy) : policy_(policy) {
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
+  // The communicator is left to MPI_Finalize: freeing it is a collective call, which an error must not make.
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  Pending start_all_reduce(Tensor& t, ReduceOp op) override {
+    check_host(t);
+    PLSC_CHECK(can_reduce(t.dtype()), "an all-reduce of {}: convert to f32 first", dtype_name(t.dtype()));
+    const Call call = next_call();
+    if (static_cast<int64_t>(t.bytes()) <= kSmallBytes) return pending<SmallAllReduce>(call, t, op);
+    return pending<AllReduce>(call, t, op);
+  }
+  Pending start_all_gather(const Tensor& from, Tensor& to) override {
+    check_shares(to, from);
+    return pending<AllGather>(next_call(), from, to);
+  }
+  Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
+    check_shares(from, to);
+    PLSC_CHECK(can_reduce(from.dtype()), "a reduce-scatter of {}: convert to f32 first", dtype_name(from.dtype()));
+    return pending<ReduceScatter>(next_call(), from, to);
+  }
+  Pending start_broadcast(Tensor& t, int root) override {
+    check_host(t);
+    PLSC_CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
+    return pending<Broadcast>(next_call(), t, root);
+  }
+  Pending start_barrier() override { return pending<Barrier>(next_call()); }
+
+  void wait(Pending request, const std::string& what) override {
+    PLSC_CHECK(request != nullptr, "a wait for nothing: {}", what);
+    wait_for(*request, what, policy_);
+  }
+
+ private:
+  template <class W, class... Args>
+  static Pending pending(Args&&... args) {
+    return std::make_unique<MpiRequest>(std::make_unique<W>(std::forward<Args>(args)...));
+  }
+  static void check_host(const Tensor& t) {
+    PLSC_CHECK(t.defined() || t.elements() == 0, "an undefined tensor");
+    PLSC_CHECK(t.on_host(), "device memory in a host collective");
+  }
+  void check_shares(const Tensor& whole, const Tensor& share) const {
+    check_host(whole);
+    check_host(share);
+    PLSC_CHECK(whole.dtype() == share.dtype() && whole.elements() == size_ * share.elements(),
+               "{} {} is not {} shares of {} {}", dtype_name(whole.dtype()), whole.shape().text(), size_,
+               dtype_name(share.dtype()), share.shape().text());
+  }
+  Call next_call() { return {comm_, rank_, size_, static_cast<int>(calls_++ % kTags) * kStages}; }
+
+  WaitPolicy policy_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0, size_ = 1;
+  int64_t calls_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Collective> make_mpi_collective(const WaitPolicy& policy) {
+  return std::make_unique<MpiCollective>(policy);
+}
+
+}  // namespace plsc

@@ -1,0 +1,64 @@
+// The polling loop. It never blocks inside the communication library, whose own waiting burns a core.
+#include "comm/wait.h"
+
+#include <sched.h>
+
+#include <chrono>
+#include <thread>
+
+#include "base/clock.h"
+#include "comm/errors.h"
+
+namespace plsc {
+namespace {
+
+constexpr int kSpins = 2000;             // about 100 us of polls
+constexpr double kYieldSeconds = 0.005;  // then hand the core to whoever wants it, for this long
+constexpr double kShortSeconds = 1;      // then short sleeps, then longer ones
+
+void pause(int64_t polls, double waited, bool spin) {
+  if (spin && polls < kSpins) return;
+  if (waited < kYieldSeconds) {
+    ::sched_yield();
+  } else {
+    std::this_thread::sleep_for(std::chrono::microseconds(waited < kShortSeconds ? 50 : 200));
+  }
+}
+
+/// Tells the watch that the wait is over, however it ends: `what` must not be used after it.
+class Announced {
+ public:
+  Announced(WaitWatch* watch, const std::string& what) : watch_(watch) {
+    if (watch_) watch_->begin_wait(what);
+  }
+  ~Announced() {
+    if (watch_) watch_->end_wait();
+  }
+  Announced(const Announced&) = delete;
+  Announced& operator=(const Announced&) = delete;
+
+ private:
+  WaitWatch* watch_;
+};
+
+[[noreturn]] void time_out(const std::string& what, const WaitPolicy& policy) {
+  MissingReport report{"which rank is missing is not known: there is no monitor", true};
+  if (policy.watch) report = policy.watch->missing();
+  throw TimeoutError(fmt::format("waited {:.3g} s for the other ranks: {}. {}", policy.timeout, what, report.text),
+                     report.speaker, "if a step may really take that long, raise comm.timeout");
+}
+
+}  // namespace
+
+void wait_for(Request& request, const std::string& what, const WaitPolicy& policy) {
+  const Announced announced(policy.watch, what);
+  const Stopwatch since_start;
+  for (int64_t polls = 0; !request.poll(); ++polls) {
+    if (policy.watch) policy.watch->check_peers();
+    const double waited = since_start.seconds();
+    if (waited > policy.timeout) time_out(what, policy);
+    pause(polls, waited, policy.spin);
+  }
+}
+
+}  // namespace plsc
