@@ -13,7 +13,7 @@ enum class Draw : uint32_t {
   center_init = 1,   // (class, column)
   weight_init = 2,   // (parameter index, element)
   class_sample = 3,  // (step, class)
-  dropout = 4,       // (step, sample * features + feature)
+  dropout = 4,       // (step, (sample * features + feature) / 4): four elements a draw
   flip = 5,          // (epoch, position in the permutation)
   permutation = 6,   // (epoch, round key)
   replacement = 7,   // (epoch * attempts + attempt, position)
