@@ -2,9 +2,12 @@
 #pragma once
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
 namespace plsc::test {
 using Catch::Approx;
 }
+#else
+#include <catch2/catch.hpp>
+namespace plsc::test {
+using Catch::Detail::Approx;  // Catch::Approx is a matcher in version 2
+}
+#endif

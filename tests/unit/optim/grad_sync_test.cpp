@@ -1,0 +1,121 @@
+// Buckets of gradients over thread ranks: sums, views into one buffer, early starts, statistics riding along.
+#include "optim/grad_sync.h"
+
+#include "support/catch.h"
+#include "support/cpu_context.h"
+
+using namespace plsc;
+using namespace plsc::test;
+
+namespace {
+
+/// Parameters of odd sizes with a frozen one and a buffer between them, and one tensor of statistics.
+struct World {
+  explicit World(Device& device) {
+    const int64_t sizes[] = {5, 1000, 17, 64, 3000, 1};
+    for (size_t i = 0; i < std::size(sizes); ++i) {
+      Param p;
+      p.name = "p" + std::to_string(i);
+      p.value = device.zeros({sizes[i]});
+      p.frozen = i == 2;
+      p.kind = i == 3 ? ParamKind::buffer : ParamKind::weight;
+      owned.push_back(std::move(p));
+    }
+    for (Param& p : owned) params.push_back(&p);
+    statistics = device.zeros({7});
+    statistics.data<float>()[0] = 2.5f;
+    summed.push_back(&statistics);
+  }
+  void fill(int rank) {
+    for (size_t i = 0; i < owned.size(); ++i) {
+      if (!owned[i].trainable()) continue;
+      const auto g = owned[i].grad.span<float>();
+      for (size_t e = 0; e < g.size(); ++e) g[e] = value(rank, i, e);
+    }
+    for (int64_t e = 0; e < 7; ++e) statistics.data<float>()[e] = value(rank, 99, static_cast<size_t>(e));
+  }
+  static float value(int rank, size_t param, size_t element) {
+    return static_cast<float>((rank + 1) * 1000 + static_cast<int>(param)) + static_cast<float>(element % 13);
+  }
+  bool summed_over(int ranks) const {
+    const auto total = [ranks](size_t param, size_t element) {
+      float sum = 0;
+      for (int r = 0; r < ranks; ++r) sum += value(r, param, element);
+      return sum;
+    };
+    for (size_t i = 0; i < owned.size(); ++i) {
+      if (!owned[i].trainable()) continue;
+      for (int64_t e = 0; e < owned[i].grad.elements(); ++e)
+        if (owned[i].grad.data<float>()[e] != total(i, static_cast<size_t>(e))) return false;
+    }
+    for (int64_t e = 0; e < 7; ++e)
+      if (statistics.data<float>()[e] != total(99, static_cast<size_t>(e))) return false;
+    return true;
+  }
+
+  std::vector<Param> owned;
+  std::vector<Param*> params;
+  Tensor statistics;
+  std::vector<Tensor*> summed;
+};
+
+}  // namespace
+
+TEST_CASE("gradients and statistics are summed over the ranks, step after step") {
+  for (const int ranks : {1, 2, 3, 4}) {
+    for (const int64_t bucket_bytes : {int64_t{1}, int64_t{4096}, GradSync::kBucketBytes}) {
+      run_ranks(ranks, [&](ThreadRank& self) {
+        CpuContext rank(self);
+        World world(*rank.backend.device);
+        GradSync sync(rank.context, world.params, world.summed, bucket_bytes);
+        if (!(world.statistics.data<float>()[0] == 2.5f)) throw Error("statistics were not kept");
+        if (world.owned[2].grad.defined() || world.owned[3].grad.defined()) throw Error("a gradient too many");
+        for (int step = 0; step < 3; ++step) {
+          world.fill(self.rank);
+          sync.run(rank.context);
+          if (!world.summed_over(ranks)) throw Error("wrong sums");
+        }
+      });
+    }
+  }
+}
+
+TEST_CASE("notified buckets start early and give the same sums; micro-batches are waited for") {
+  run_ranks(3, [&](ThreadRank& self) {
+    CpuContext rank(self);
+    World world(*rank.backend.device);
+    GradSync sync(rank.context, world.params, world.summed, 4096);
+    if (sync.buckets() < 2) throw Error("one bucket only: nothing to test");
+    for (int step = 0; step < 3; ++step) {
+      sync.begin(2);
+      for (int micro = 0; micro < 2; ++micro) {
+        // Any order within a backward pass will do; what started must have been complete.
+        if (micro == 1) world.fill(self.rank);
+        for (auto p = world.params.rbegin(); p != world.params.rend(); ++p) sync.notify(rank.context, **p);
+      }
+      sync.run(rank.context);
+      if (!world.summed_over(3)) throw Error("wrong sums");
+    }
+  });
+}
+
+TEST_CASE("gradients lie in one buffer, the last parameter's first") {
+  CpuContext rank;
+  World world(*rank.backend.device);
+  GradSync sync(rank.context, world.params, world.summed);
+  CHECK(sync.buckets() == 1);
+  const float* first = world.owned[5].grad.data<float>();
+  CHECK(world.owned[4].grad.data<float>() == first + 16);
+  CHECK(world.owned[1].grad.data<float>() == first + 16 + 3008);
+  CHECK(world.statistics.data<float>() == first + 16 + 3008 + 1008 + 16);
+  CHECK(reinterpret_cast<uintptr_t>(first) % 64 == 0);
+}
+
+TEST_CASE("more announcements than micro-batches are a bug") {
+  CpuContext rank;
+  World world(*rank.backend.device);
+  GradSync sync(rank.context, world.params, world.summed);
+  sync.begin(1);
+  for (const size_t i : {5, 4, 1, 0}) sync.notify(rank.context, world.owned[i]);
+  CHECK_THROWS_AS(sync.notify(rank.context, world.owned[0]), LogicError);
+}
