@@ -21,6 +21,7 @@ class FakeDevice final : public Device {
 
   DeviceKind kind() const override { return far_ ? DeviceKind::cuda : DeviceKind::cpu; }
   std::string description() const override { return "fake"; }
+  std::string library_versions() const override { return "none"; }
   int threads() const override { return 1; }
   bool supports(Dtype) const override { return true; }
   void copy(const Tensor& from, Tensor& to) override {
