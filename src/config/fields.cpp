@@ -31,26 +31,27 @@ void add_data_fields(std::vector<Field>& fields) {
   data.key("train", &DataConfig::train, list_of(text(), true),
            "**Required.** A .rec file, an image folder (a sub-folder a class), a list file (`path label` a line), or a "
            "list of such; or the word synthetic: random images made in memory, for benchmarks.",
-           {"rec", "dataset_dir, DataLoader.Train.dataset"});
+           {"rec", "dataset_dir, dataset.image_root"});
   Section<SyntheticConfig>(fields, "data.synthetic.", [](Config& c) -> SyntheticConfig& { return c.data.synthetic; })
-      .key("classes", &SyntheticConfig::classes, whole(1), "Classes of `train: synthetic`.",
-           {"num_classes", "class_num"})
-      .key("images", &SyntheticConfig::images, whole(1), "Images of `train: synthetic`.",
-           {"num_image", "train_image_num"});
-  data.key("image_size", &DataConfig::image_size, image_size(), "What the network sees.", {"", "image_shape"})
+      .key("classes", &SyntheticConfig::classes, whole(1), "Classes of `train: synthetic`.")
+      .key("images", &SyntheticConfig::images, whole(1), "Images of `train: synthetic`.");
+  data.key("image_size", &DataConfig::image_size, image_size(), "What the network sees.",
+           {"112 x 112, fixed", "image_shape"})
       .key("channels", &DataConfig::channels, whole(1, 3), "3: RGB; 1: grey.", {"", "image_shape"})
       .key("normalize.mean", &DataConfig::mean, list_of(number({}), true),
-           "Subtracted from the bytes; one number, or one a channel.", {"127.5, fixed", "Normalize.mean"})
+           "Subtracted from the bytes; one number, or one a channel.",
+           {"127.5, fixed", "NormalizeImage.mean (of x / 255)"})
       .key("normalize.std", &DataConfig::std, list_of(number(above(0)), true),
-           "Divides what is left; one number, or one a channel.", {"127.5, fixed", "Normalize.std"})
+           "Divides what is left; one number, or one a channel.", {"127.5, fixed", "NormalizeImage.std (of x / 255)"})
       .key("resize", &DataConfig::resize, one_of({"exact", "stretch", "fit_crop"}),
            "What to do with images of another size. exact: an error; stretch: to the size, whatever the shape; "
            "fit_crop: "
            "keep the shape, crop the middle.")
       .key("augment", &DataConfig::augment, augmentations(),
-           "Done to training images, in order. `flip: p` mirrors with probability p.", {"flip .5, fixed", "RandFlip"})
+           "Done to training images, in order. `flip: p` mirrors with probability p.",
+           {"flip .5, fixed", "RandFlipImage"})
       .key("workers", &DataConfig::workers, zero_is("auto", whole(1, 4096)), "Decoding threads of a rank.",
-           {"num_workers", "DataLoader.Train.loader.num_workers"})
+           {"num_workers", "loader.num_workers"})
       .key("cache", &DataConfig::cache, one_of({"none", "decoded"}),
            "decoded: keep every image, decoded and resized, in memory that the ranks of a node share.")
       .key("cache_limit", &DataConfig::cache_limit, zero_is("auto", bytes()),
@@ -61,10 +62,10 @@ void add_data_fields(std::vector<Field>& fields) {
 
 void add_model_fields(std::vector<Field>& fields) {
   Section<ModelConfig>(fields, "model.", [](Config& c) -> ModelConfig& { return c.model; })
-      .key("backbone", &ModelConfig::backbone, backbone(), "A name, or a network of one's own: see below.",
+      .key("backbone", &ModelConfig::backbone, backbone(), "A name, or a network of one's own: see Backbones.",
            {"network", "Model.name"})
       .key("embedding_size", &ModelConfig::embedding_size, whole(1, 1 << 16), "Length of an embedding.",
-           {"embedding_size", "emb_size"})
+           {"embedding_size", "emb_size, Model.num_features"})
       .key("dropout", &ModelConfig::dropout, number({0, 1, false, true}), "Before the last linear layer.",
            {"0, fixed", ".4, fixed (1.x)"})
       .key(
@@ -78,7 +79,7 @@ void add_model_fields(std::vector<Field>& fields) {
       .key("head", &InitConfig::head, one_of({"auto", "true", "false"}),
            "Take the class centres too. auto: where the number of classes is the same.")
       .key("freeze", &InitConfig::freeze, list_of(text()),
-           "Parts of the backbone that do not train: stem, layer1, layer2, ...");
+           "Parts of the backbone that do not train: stem, layer1, layer2, ..., tail (what makes the embedding).");
   Section<HeadConfig> head(fields, "head.", [](Config& c) -> HeadConfig& { return c.head; });
   head.key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
            {"num_classes", "class_num, Model.class_num"})
@@ -96,7 +97,7 @@ void add_model_fields(std::vector<Field>& fields) {
            "others.",
            {"sample_rate < 1", "sample_ratio < 1"})
       .key("ratio", &SamplingConfig::ratio, number({0, 1, true, false}), "uniform: this part of all classes.",
-           {"sample_rate", "sample_ratio"});
+           {"sample_rate", "sample_ratio, pfc_config.sample_ratio"});
   head.key("update", &HeadConfig::update, one_of({"dense", "lazy"}),
            "Rows that were not sampled. dense: decay and coast on their momentum exactly as in dense SGD, at sparse "
            "cost; "
@@ -106,7 +107,8 @@ void add_model_fields(std::vector<Field>& fields) {
            "Negatives with a cosine above this count as cosine 0: for noisy labels.",
            {"interclass_filtering_threshold", ""})
       .key("init_std", &HeadConfig::init_std, zero_is("xavier", number(above(0))),
-           "Of the random class centres; xavier: sqrt(2 / (classes + embedding_size)).", {"0.01, fixed", ""});
+           "Of the random class centres; xavier: sqrt(2 / (classes + embedding_size)).",
+           {"0.01, fixed", "0.01, fixed (xavier in 1.x)"});
 }
 
 }  // namespace plsc

@@ -12,7 +12,8 @@ void add_optimizer_fields(std::vector<Field>& fields) {
            {".9, fixed (momentum is ignored)", "Optimizer.momentum"})
       .key("nesterov", &OptimizerConfig::nesterov, boolean(), "Nesterov's momentum.", {"", "use_nesterov"})
       .key("weight_decay", &OptimizerConfig::weight_decay, number(at_least(0)),
-           "Added to the gradient as weight_decay w; of the class centres too.", {"weight_decay", "weight_decay"})
+           "Added to the gradient as weight_decay w; of the class centres too.",
+           {"weight_decay", "Optimizer.weight_decay"})
       .key("decay_norms", &OptimizerConfig::decay_norms, boolean(),
            "Batch norms, PReLU slopes and biases decay as well, as with the peers.");
 }
@@ -24,21 +25,21 @@ void add_schedule_fields(std::vector<Field>& fields) {
            "step: times factor at each milestone.",
            {"poly, fixed", "LRScheduler.name"})
       .key("base_lr", &ScheduleConfig::base_lr, number(above(0)),
-           "The rate after the warm-up. It is used as it stands, whatever the batch size.", {"lr", "learning_rate"})
+           "The rate after the warm-up. It is used as it stands, whatever the batch size.",
+           {"lr", "LRScheduler.learning_rate"})
       .key("warmup_steps", &ScheduleConfig::warmup_steps, whole(0),
            "Update t of w warm-up steps uses base_lr (t + 1) / w.", {"", "LRScheduler.warmup_steps"})
       .key("warmup_epochs", &ScheduleConfig::warmup_epochs, absent_is("none", number(at_least(0))),
-           "The same in epochs; give one of the two.", {"warmup_epoch", "warmup_epochs"})
-      .key("power", &ScheduleConfig::power, number(above(0)), "poly.",
-           {"1 (2 in what was published)", "LRScheduler.power"})
+           "The same in epochs; give one of the two.", {"warmup_epoch", "warmup_epochs, LRScheduler.warmup_epochs"})
+      .key("power", &ScheduleConfig::power, number(above(0)), "poly.", {"1 (2 in what was published)", "2, fixed"})
       .key("milestones", &ScheduleConfig::milestones, list_of(number(above(0))), "step: in epochs, rising.",
-           {"", "step_boundaries"})
+           {"", "step_boundaries, LRScheduler.boundaries"})
       .key("milestone_steps", &ScheduleConfig::milestone_steps, list_of(whole(1)), "step: in steps, rising.",
-           {"", "step_boundaries"})
+           {"", "step_boundaries, LRScheduler.boundaries"})
       .key("factor", &ScheduleConfig::factor, number({0, 1, true, false}), "step: at each milestone.",
-           {"", "lr_decay_factor"})
+           {"", "lr_decay_factor, LRScheduler.values"})
       .key("final_lr", &ScheduleConfig::final_lr, number(at_least(0)), "poly, cosine: where they end.",
-           {"0, fixed", "LRScheduler.end_lr"});
+           {"0, fixed", "0, fixed"});
 }
 
 void add_train_fields(std::vector<Field>& fields) {
@@ -47,7 +48,7 @@ void add_train_fields(std::vector<Field>& fields) {
            "Images of one update over ALL ranks; auto: batch_per_rank times the ranks.", {"batch_size x GPUs", ""})
       .key("batch_per_rank", &TrainConfig::batch_per_rank, zero_is("auto", whole(1)),
            "The other way to say it; give one of the two. 128 where neither is given.",
-           {"batch_size", "train_batch_size, batch_size"})
+           {"batch_size", "train_batch_size, sampler.batch_size"})
       .key("epochs", &TrainConfig::epochs, number(above(0)), "Passes over the data; a fraction is possible.",
            {"num_epoch", "train_epochs, Global.epochs"})
       .key("steps", &TrainConfig::steps, zero_is("none", whole(0)), "Updates; where given, it counts and not epochs.",
@@ -58,9 +59,10 @@ void add_train_fields(std::vector<Field>& fields) {
            {"fp16", "mixed_precision, FP16.level"})
       .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
            "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
-           {"5, fixed", "clip_norm"})
+           {"5, fixed", "grad_clip.clip_norm"})
       .key("accumulate", &TrainConfig::accumulate, whole(1),
-           "Passes that make one update: divides the batch where memory is short.", {"gradient_acc", "accum_steps"})
+           "Passes that make one update: divides the batch where memory is short.",
+           {"gradient_acc", "Global.accum_steps"})
       .key("threads", &TrainConfig::threads, zero_is("auto", whole(1, 4096)),
            "Compute threads of a rank; auto: its share of the node's cores.");
 }
@@ -90,7 +92,8 @@ void add_eval_fields(std::vector<Field>& fields) {
       .key("at_end", &EvalConfig::at_end, boolean(), "Evaluate after the last update.")
       .key("batch_size", &EvalConfig::batch_size, whole(1, 1 << 16), "Images of a rank at a time.",
            {"10, fixed", "test_batch_size"})
-      .key("sets", &EvalConfig::sets, eval_sets(), "What to evaluate on: see below.", {"val_targets", "val_targets"});
+      .key("sets", &EvalConfig::sets, eval_sets(), "What to evaluate on: see Evaluation sets.",
+           {"val_targets", "val_targets"});
 }
 
 }  // namespace

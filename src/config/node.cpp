@@ -154,6 +154,7 @@ Node parse(const std::string& text, const std::string& name, bool with_lines) {
     TreeBuilder builder(name, with_lines);
     parser.HandleNextDocument(builder);
     Node node = builder.take();
+    if (node.kind == Node::Kind::nothing) node.origin = name;
     TreeBuilder second(name, with_lines);
     if (parser.HandleNextDocument(second)) fail("{}: found several documents ('---'), expected one", name);
     return node;

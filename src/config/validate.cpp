@@ -36,9 +36,11 @@ void check_init(const Config& c, const Origins& o) {
     fail("{}: found true without init.from, expected weights to take the class centres from", o.at("init.head"));
   std::vector<std::string> parts{"stem"};
   for (size_t i = 1; i <= c.model.backbone.blocks.size(); ++i) parts.push_back(fmt::format("layer{}", i));
+  const std::string last = parts.back();
+  parts.emplace_back("tail");
   for (const std::string& name : c.init.freeze) {
     if (std::find(parts.begin(), parts.end(), name) == parts.end())
-      fail("{}: found '{}', expected stem or layer1 to {}{}", o.at("init.freeze"), name, parts.back(),
+      fail("{}: found '{}', expected stem, layer1 to {} or tail{}", o.at("init.freeze"), name, last,
            did_you_mean(name, parts));
   }
 }

@@ -1,0 +1,233 @@
+// What is printed reads back to the same configuration, whichever field differs from its default.
+#include <functional>
+
+#include "config/config.h"
+#include "support/catch.h"
+
+using namespace plsc;
+
+namespace {
+
+using Change = std::function<void(Config&)>;
+
+/// One change a field. The structured bindings name every field of every struct: a new field does not compile here
+/// until it is added, so none can be forgotten by the table of keys.
+std::vector<Change> data_changes() {
+  const Config all;
+  [[maybe_unused]] const auto& [train, synthetic, image_size, channels, mean, std, resize, augment, workers, cache,
+                                cache_limit, on_error] = all.data;
+  [[maybe_unused]] const auto& [classes, images] = all.data.synthetic;
+  [[maybe_unused]] const auto& [kind, probability] = all.data.augment[0];
+  return {
+      [](Config& c) {
+        c.data.train = {"a b", "c: d", "#e", "\xc3\xa9\n\t\"\\'", "none", "auto", "12", "null", "- x", "*y"};
+      },
+      [](Config& c) { c.data.train = {"with, comma] and }"}; },
+      [](Config& c) { c.data.synthetic.classes = 17; },
+      [](Config& c) { c.data.synthetic.images = 171; },
+      [](Config& c) {
+        c.data.image_size = {96, 128};
+      },
+      [](Config& c) { c.data.channels = 1; },
+      [](Config& c) {
+        c.data.mean = {1.5, 2, 1e-7};
+      },
+      [](Config& c) { c.data.std = {0.1}; },
+      [](Config& c) { c.data.resize = "fit_crop"; },
+      [](Config& c) { c.data.augment = {}; },
+      [](Config& c) {
+        c.data.augment = {{"flip", 0.3}, {"flip", 1.0 / 3}};
+      },
+      [](Config& c) { c.data.workers = 5; },
+      [](Config& c) { c.data.cache = "decoded"; },
+      [](Config& c) { c.data.cache_limit = int64_t{3} << 30; },
+      [](Config& c) { c.data.cache_limit = 1234567; },
+      [](Config& c) { c.data.on_error = "skip"; },
+  };
+}
+
+std::vector<Change> model_changes() {
+  const Config all;
+  [[maybe_unused]] const auto& [backbone, embedding_size, dropout, sync_batch_norm] = all.model;
+  [[maybe_unused]] const auto& [name, kind, stem, widths, blocks, strides, bottleneck] = all.model.backbone;
+  [[maybe_unused]] const auto& [from, head, freeze] = all.init;
+  const auto own = [](Config& c) -> BackboneConfig& {
+    c.model.backbone.name.clear();
+    return c.model.backbone;
+  };
+  return {
+      [](Config& c) { c.model.backbone = named_backbone("plsc_resnet101"); },
+      [=](Config& c) { own(c).kind = "plsc"; },
+      [=](Config& c) { own(c).kind = "resnet"; },
+      [=](Config& c) { own(c).stem = 9; },
+      [=](Config& c) {
+        own(c).widths = {1, 2, 3, 4};
+      },
+      [=](Config& c) {
+        own(c).blocks = {9, 8, 7, 6};
+      },
+      [=](Config& c) {
+        own(c).strides = {1, 2, 1, 3};
+      },
+      [=](Config& c) {
+        own(c).kind = "resnet";
+        own(c).bottleneck = true;
+      },
+      [](Config& c) { c.model.embedding_size = 77; },
+      [](Config& c) { c.model.dropout = 0.4; },
+      [](Config& c) { c.model.sync_batch_norm = true; },
+      [](Config& c) { c.init.from = "runs/x/checkpoints/step_1"; },
+      [](Config& c) {
+        c.init.from = "none";
+        c.init.head = "true";
+      },
+      [](Config& c) { c.init.head = "false"; },
+      [](Config& c) {
+        c.init.freeze = {"stem", "layer2"};
+      },
+  };
+}
+
+std::vector<Change> head_changes() {
+  const Config all;
+  [[maybe_unused]] const auto& [classes, margin, scale, gradient, sampling, update, filter, init_std] = all.head;
+  [[maybe_unused]] const auto& [name, m1, m2, m3] = all.head.margin;
+  [[maybe_unused]] const auto& [method, ratio] = all.head.sampling;
+  return {
+      [](Config& c) { c.head.classes = int64_t{1} << 40; },
+      [](Config& c) {
+        c.head.margin = {"cosface", 1, 0, 0.4};
+      },
+      [](Config& c) {
+        c.head.margin = {"none", 1, 0, 0};
+      },
+      [](Config& c) {
+        c.head.margin = {"custom", 1.25, 0, 0};
+      },
+      [](Config& c) {
+        c.head.margin = {"custom", 1, 0.123456789012345678, 0};
+      },
+      [](Config& c) {
+        c.head.margin = {"custom", 1, 0, 3};
+      },
+      [](Config& c) { c.head.scale = 30.5; },
+      [](Config& c) { c.head.gradient = "straight_through"; },
+      [](Config& c) { c.head.sampling.method = "uniform"; },
+      [](Config& c) { c.head.sampling.ratio = 1e-3; },
+      [](Config& c) { c.head.update = "lazy"; },
+      [](Config& c) { c.head.interclass_filter = 0.4; },
+      [](Config& c) { c.head.interclass_filter = 0; },
+      [](Config& c) { c.head.init_std = 0; },
+      [](Config& c) { c.head.init_std = 0.03; },
+  };
+}
+
+std::vector<Change> optimisation_changes() {
+  const Config all;
+  [[maybe_unused]] const auto& [o_name, momentum, nesterov, weight_decay, decay_norms] = all.optimizer;
+  [[maybe_unused]] const auto& [s_name, base_lr, warmup_steps, warmup_epochs, power, milestones, milestone_steps,
+                                factor, final_lr] = all.schedule;
+  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate, threads] =
+      all.train;
+  return {
+      [](Config& c) { c.optimizer.momentum = 0; },
+      [](Config& c) { c.optimizer.nesterov = true; },
+      [](Config& c) { c.optimizer.weight_decay = 1e-300; },
+      [](Config& c) { c.optimizer.decay_norms = false; },
+      [](Config& c) { c.schedule.name = "cosine"; },
+      [](Config& c) { c.schedule.base_lr = 0.3; },
+      [](Config& c) { c.schedule.warmup_steps = 150; },
+      [](Config& c) { c.schedule.warmup_epochs = 1.5; },
+      [](Config& c) { c.schedule.power = 1; },
+      [](Config& c) {
+        c.schedule.name = "step";
+        c.schedule.milestones = {1, 2.5};
+      },
+      [](Config& c) {
+        c.schedule.name = "step";
+        c.schedule.milestone_steps = {100, 200};
+      },
+      [](Config& c) { c.schedule.factor = 0.5; },
+      [](Config& c) { c.schedule.final_lr = 1e-5; },
+      [](Config& c) {
+        c.train.batch_size = 1000;
+        c.train.batch_per_rank = 0;
+      },
+      [](Config& c) { c.train.batch_per_rank = 3; },
+      [](Config& c) { c.train.epochs = 0.25; },
+      [](Config& c) { c.train.steps = 12345; },
+      [](Config& c) { c.train.precision = "bf16"; },
+      [](Config& c) { c.train.clip_norm = 0; },
+      [](Config& c) { c.train.clip_norm = 1.5; },
+      [](Config& c) { c.train.accumulate = 4; },
+      [](Config& c) { c.train.threads = 3; },
+  };
+}
+
+std::vector<Change> run_changes() {
+  const Config all;
+  [[maybe_unused]] const auto& [output, seed, device, ranks, data, model, init, head, optimizer, schedule, train,
+                                checkpoint, eval, log, comm] = all;
+  [[maybe_unused]] const auto& [c_steps, c_epochs, c_at_end, keep, keep_every, best_set, best_metric] = checkpoint;
+  [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, sets] = eval;
+  const EvalSetConfig sample;
+  [[maybe_unused]] const auto& [name, kind, bin, folder, pairs, set_data] = sample;
+  [[maybe_unused]] const auto& [every_steps] = log;
+  [[maybe_unused]] const auto& [backend, timeout] = comm;
+  return {
+      [](Config& c) { c.output = "~/my runs/{x}"; },
+      [](Config& c) { c.seed = 18446744073709551615ULL; },
+      [](Config& c) { c.seed = 0; },
+      [](Config& c) { c.device = "cuda"; },
+      [](Config& c) { c.ranks = 12; },
+      [](Config& c) { c.checkpoint.every_steps = 11; },
+      [](Config& c) { c.checkpoint.every_epochs = 0.5; },
+      [](Config& c) { c.checkpoint.at_end = false; },
+      [](Config& c) { c.checkpoint.keep = 1; },
+      [](Config& c) { c.checkpoint.keep_every = 1000; },
+      [](Config& c) {
+        c.eval.sets = {{"a", "verification", "a.bin", "", "", ""}};
+        c.checkpoint.best_set = "a";
+        c.checkpoint.best_metric = "auc";
+      },
+      [](Config& c) { c.eval.every_steps = 21; },
+      [](Config& c) { c.eval.every_epochs = 2; },
+      [](Config& c) { c.eval.at_end = false; },
+      [](Config& c) { c.eval.batch_size = 3; },
+      [](Config& c) {
+        c.eval.sets = {{"a, b", "verification", "x: y.bin", "", "", ""},
+                       {"none", "verification", "", "d", "p q.txt", ""},
+                       {"c", "classification", "", "", "", "t.rec"}};
+      },
+      [](Config& c) { c.log.every_steps = 1; },
+      [](Config& c) { c.comm.backend = "mpi"; },
+      [](Config& c) { c.comm.timeout = 0.5; },
+      [](Config& c) { c.comm.timeout = 61; },
+      [](Config& c) { c.comm.timeout = 7200; },
+  };
+}
+
+}  // namespace
+
+TEST_CASE("every field survives printing and reading") {
+  const Config base = parse_config("data: {train: a.rec}", "f").config;
+  CHECK(parse_config(to_yaml(base), "again").config == base);
+  int count = 0;
+  for (const auto& changes : {data_changes(), model_changes(), head_changes(), optimisation_changes(), run_changes()}) {
+    for (const Change& change : changes) {
+      Config changed = base;
+      change(changed);
+      const std::string yaml = to_yaml(changed);
+      INFO("change " << count++ << "\n" << yaml);
+      CHECK_FALSE(changed == base);
+      CHECK(parse_config(yaml, "again").config == changed);
+    }
+  }
+}
+
+TEST_CASE("the values that are listed are those that are printed") {
+  const LoadedConfig loaded = parse_config("data: {train: a.rec}\ntrain: {batch_size: 12}", "f");
+  std::vector<std::string> overrides;
+  for (const ValueOrigin& value : loaded.values) overrides.push_back(value.key + "=" + value.value);
+  CHECK(parse_config("", "none", overrides).config == loaded.config);
+}
