@@ -25,9 +25,9 @@ struct PairList {
 /// Throws Error naming file and line for a line that is neither, and for an image that does not exist.
 PairList load_pairs(const std::string& file, const std::string& folder);
 
-/// `count` pairs of labelled samples, half of the same class, no pair twice: a function of (labels, seed) alone.
-/// They come alternating in sets of ten folds, each fold half and half. Indices are into `labels`.
-/// Throws Error where the labels cannot give as many different pairs.
+/// `count` pairs of labelled samples, alternately of the same class and of two (so that every fold is half and half),
+/// no pair twice: a function of (labels, seed) alone. Indices are into `labels`. Throws Error where the labels cannot
+/// give as many different pairs.
 std::vector<PairList::Pair> choose_pairs(const std::vector<int64_t>& labels, int64_t count, uint64_t seed);
 
 /// Our text format; names[i] is the path, relative to the folder, of image i. Written atomically.
