@@ -5,7 +5,7 @@
 
 namespace plsc {
 
-struct World;
+class World;
 class StopSignal;
 
 /// Runs what the command line asks for, on ranks of its own where that is needed. Catches everything: prints an error

@@ -129,7 +129,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   meta.device = backend.device->description();
   meta.versions = versions_text(*backend.device, world.mpi_version());
   folder.write_class_names(context, *source);
-  folder.write_versions(context, meta.versions, gather_texts(context.host, world.host_name()));
+  folder.write_versions(context, meta.versions, world.hosts());
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
