@@ -61,11 +61,16 @@ class MarginHead {
   /// First loss expected of an untrained network (design: s sin m2 or s m3 + ln(active) + s^2 / 2D).
   virtual double expected_first_loss() const = 0;
 
-  /// Rows that a checkpoint stores: raw, without catching anything up; live state is not changed.
+  /// Rows that a checkpoint stores: raw, without catching anything up; live state is not changed. "last_update" is
+  /// among them only where unsampled rows lag (uniform sampling with `update: dense`).
   virtual std::vector<HeadRows> state() = 0;
+  /// The rows to fill from a checkpoint that stores tensors of the names `stored`, before restore_table. They may
+  /// differ from state() where the checkpoint was trained with another sampling: its rows lag, or this head's would.
+  virtual std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored) = 0;
   /// What else the state needs to be read again, as JSON: the catch-up table.
   virtual std::string state_table() const = 0;
-  /// Called after `state()` tensors have been filled from a checkpoint.
+  /// Called after the tensors of state_to_fill (or state) have been filled from a checkpoint. Rows that lag further
+  /// than the head's own sweep allows, or that this configuration does not let lag, are caught up.
   virtual void restore_table(const std::string& table) = 0;
 
   /// The K classes of largest cosine for each embedding, over all ranks: ids (b, K) i64 and cosines (b, K) f32 on the

@@ -1,0 +1,106 @@
+// Plain loops along a row; see head_rows.h.
+#include "kernels/cpu/head_rows.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/clones.h"
+#include "kernels/math/bf16.h"
+#include "kernels/math/normal.h"
+
+namespace plsc::cpu {
+namespace {
+
+PLSC_INLINE float dot(const float* a, const float* b, int64_t columns) {
+  float sum = 0;
+  for (int64_t d = 0; d < columns; ++d) sum += a[d] * b[d];
+  return sum;
+}
+
+/// (u . w^) / |w|: what w is multiplied by when its direction is taken out of u.
+PLSC_INLINE float projection(const RowGradient& g, const float* w) {
+  const bool below_floor = !(g.inverse_norm < 1.0f / kNormFloor);
+  return below_floor ? 0.0f : dot(g.u, w, g.columns) * g.inverse_norm * g.inverse_norm;
+}
+
+}  // namespace
+
+PLSC_CLONES float row_dot(const float* a, const float* b, int64_t columns) { return dot(a, b, columns); }
+
+PLSC_CLONES void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, float* inverse) {
+  for (int64_t j = 0; j < rows; ++j) {
+    const float* w = weights + j * columns;
+    const float norm = std::sqrt(dot(w, w, columns));
+    inverse[j] = 1.0f / (norm < kNormFloor ? kNormFloor : norm);
+  }
+}
+
+PLSC_CLONES void row_caught_up(const math::CatchUpMatrix<float>& m, const float* w, const float* v, int64_t columns,
+                               float* to) {
+  const math::CatchUpMatrix<float> local = m;
+  for (int64_t d = 0; d < columns; ++d) {
+    float a = w[d], b = v[d];
+    math::catch_up(local, a, b);
+    to[d] = a;
+  }
+}
+
+PLSC_CLONES void row_catch_up(const math::CatchUpMatrix<float>& m, float* w, float* v, int64_t columns) {
+  const math::CatchUpMatrix<float> local = m;
+  for (int64_t d = 0; d < columns; ++d) math::catch_up(local, w[d], v[d]);
+}
+
+PLSC_CLONES void row_to_bf16(const float* from, int64_t elements, uint16_t* to) {
+  for (int64_t i = 0; i < elements; ++i) to[i] = math::float_to_bf16(from[i]);
+}
+
+PLSC_CLONES void row_add_gradient(const RowGradient& gradient, const float* w, float* dw) {
+  const float along = projection(gradient, w);
+  const float* u = gradient.u;
+  for (int64_t d = 0; d < gradient.columns; ++d) dw[d] += u[d] - along * w[d];
+}
+
+PLSC_CLONES void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v) {
+  const float along = projection(gradient, w);
+  const float* u = gradient.u;
+  const math::SgdRule local = rule;
+  for (int64_t d = 0; d < gradient.columns; ++d) math::sgd_update(local, u[d] - along * w[d], w[d], v[d]);
+}
+
+PLSC_CLONES void row_sgd(const math::SgdRule& rule, const float* dw, int64_t columns, float* w, float* v) {
+  const math::SgdRule local = rule;
+  for (int64_t d = 0; d < columns; ++d) math::sgd_update(local, dw[d], w[d], v[d]);
+}
+
+void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys) {
+  // One draw serves four classes.
+  for (int64_t c = first; c < first + count;) {
+    const math::Random4 r =
+        math::random4(seed, math::Draw::class_sample, static_cast<uint64_t>(step), static_cast<uint64_t>(c) / 4);
+    for (int64_t word = c % 4; word < 4 && c < first + count; ++word, ++c) keys[c - first] = r.x[word];
+  }
+}
+
+void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float* w) {
+  for (int64_t d = 0; d < columns; d += 4) {
+    const math::Normal4 n = math::normal4(
+        math::random4(seed, math::Draw::center_init, static_cast<uint64_t>(class_id), static_cast<uint64_t>(d) / 4));
+    for (int64_t k = 0; k < std::min<int64_t>(4, columns - d); ++k) w[d + k] = static_cast<float>(std * n.x[k]);
+  }
+}
+
+PLSC_CLONES float row_normalize(const float* x, int64_t columns, float* y) {
+  const float norm = std::sqrt(dot(x, x, columns));
+  const float inverse = 1.0f / (norm < kNormFloor ? kNormFloor : norm);
+  for (int64_t d = 0; d < columns; ++d) y[d] = x[d] * inverse;
+  return norm;
+}
+
+PLSC_CLONES void row_normalize_backward(const float* y, float norm, const float* dy, int64_t columns, float* dx) {
+  const bool below_floor = norm < kNormFloor;
+  const float inverse = 1.0f / (below_floor ? kNormFloor : norm);
+  const float along = below_floor ? 0.0f : dot(y, dy, columns);
+  for (int64_t d = 0; d < columns; ++d) dx[d] = (dy[d] - along * y[d]) * inverse;
+}
+
+}  // namespace plsc::cpu

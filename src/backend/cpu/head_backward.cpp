@@ -1,0 +1,120 @@
+// The backward pass: each tile's cosines once more, their gradient in place, the two products that it feeds, and the
+// rows' update, while all of it is in the cache. Weights and momentum are read and written once.
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "backend/cpu/head_passes.h"
+#include "base/threads.h"
+#include "kernels/cpu/head_rows.h"
+#include "kernels/math/bf16.h"
+
+namespace plsc {
+namespace {
+
+struct Backward {
+  HeadWorkspace& work;
+  RowSource& rows;
+  const HeadPass& pass;
+  const HeadGradient& gradient;
+  const TargetIndex targets;
+  const std::vector<float> log_sum;  // (padded samples); +inf for padding, which makes its gradient 0
+
+  /// Dot products to d loss / d cos / |w|, in the products' type.
+  const void* to_gradient(TileScratch& s, const PreparedTile& tile) const {
+    const int64_t samples = work.padded_samples();
+    const cpu::TileShape shape{tile.count, samples};
+    const cpu::TileLogits logits = tile_logits(pass, s);
+    const auto factor = static_cast<float>(static_cast<double>(pass.scale) * gradient.gradient_scale);
+    const float* target = gradient.target_gradient.data<float>();
+    float* dots = s.dots.data<float>();
+    const auto target_value = [&](int64_t sample, int64_t row) { return target[sample] * logits.inverse_norms[row]; };
+    const int64_t begin = tile.source.begin, behind = tile.count * samples,
+                  padding = (tile.padded - tile.count) * samples;
+    if (pass.compute == Dtype::f32) {
+      cpu::head_tile_gradient(shape, logits, factor, log_sum.data(), dots);
+      targets.each(begin, tile.count, [&](int64_t sample, int64_t position) {
+        dots[(position - begin) * samples + sample] = target_value(sample, position - begin);
+      });
+      std::fill_n(dots + behind, padding, 0.0F);
+      return dots;
+    }
+    auto* g16 = reinterpret_cast<uint16_t*>(s.gradient16.data<bf16_t>());
+    cpu::head_tile_gradient_bf16(shape, logits, factor, log_sum.data(), dots, g16);
+    targets.each(begin, tile.count, [&](int64_t sample, int64_t position) {
+      g16[(position - begin) * samples + sample] = math::float_to_bf16(target_value(sample, position - begin));
+    });
+    std::fill_n(g16 + behind, padding, uint16_t{0});
+    return g16;
+  }
+
+  void update_in_place(TileScratch& s, const PreparedTile& tile) const {
+    const RowTile& source = tile.source;
+    const math::SgdRule rule = sgd_rule(*gradient.update);
+    for (int64_t i = 0; i < tile.count; ++i) {
+      const int64_t row = source.index != nullptr ? source.index[i] : i;
+      float* w = source.weight + row * s.columns;
+      float* v = source.momentum + row * s.columns;
+      if (const auto* missed = missed_steps(source.lag, row)) cpu::row_catch_up(*missed, w, v, s.columns);
+      if (source.lag.last_update != nullptr) source.lag.last_update[row] = source.lag.next + 1;
+      cpu::row_update(row_gradient(s, i), rule, w, v);
+    }
+  }
+  void keep(TileScratch& s, const PreparedTile& tile) const {
+    float* dw = gradient.dweight.data<float>() + tile.source.begin * s.columns;
+    for (int64_t i = 0; i < tile.count; ++i) {
+      cpu::row_add_gradient(row_gradient(s, i), tile.weights + i * s.columns, dw + i * s.columns);
+    }
+  }
+  static cpu::RowGradient row_gradient(TileScratch& s, int64_t i) {
+    return {s.row_gradient.data<float>() + i * s.columns, s.inverse.data<float>()[i], s.columns};
+  }
+
+  void tile(TileScratch& s, int64_t t) const {
+    const TilePlan& plan = work.plan();
+    const RowAccess access = gradient.update ? RowAccess::update : RowAccess::read;
+    const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), access);
+    s.products.dots(tile.padded, tile.operand, work.x(), s.dots.data<float>());
+    const void* g = to_gradient(s, tile);
+    s.products.add_sample_gradient(tile.padded, g, tile.operand, s.dx.data<float>());
+    s.products.row_gradient(tile.padded, g, work.x(), s.row_gradient.data<float>());
+    gradient.update ? update_in_place(s, tile) : keep(s, tile);
+    rows.close(tile.source, access);
+  }
+};
+
+std::vector<float> padded_log_sum(const Tensor& log_sum, int64_t padded) {
+  std::vector<float> out(static_cast<size_t>(padded), std::numeric_limits<float>::infinity());
+  std::ranges::copy(log_sum.span<float>(), out.begin());
+  return out;
+}
+
+/// dx = the threads' parts, in order.
+void merge(HeadWorkspace& work, Tensor& dx) {
+  parallel_ranges(dx.elements(), work.threads(), [&](int64_t begin, int64_t end, int) {
+    float* to = dx.data<float>();
+    std::copy(work.scratch(0).dx.data<float>() + begin, work.scratch(0).dx.data<float>() + end, to + begin);
+    for (int p = 1; p < work.threads(); ++p) {
+      const float* part = work.scratch(p).dx.data<float>();
+      for (int64_t i = begin; i < end; ++i) to[i] += part[i];
+    }
+  });
+}
+
+}  // namespace
+
+void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient) {
+  PLSC_CHECK(gradient.update.has_value() != gradient.dweight.defined());
+  work.prepare(rows, pass.x.dim(0), pass.compute);
+  work.set_samples(pass.x);
+  const Backward backward{
+      work, rows, pass, gradient, TargetIndex(pass.position), padded_log_sum(gradient.log_sum, work.padded_samples())};
+  parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {
+    TileScratch& scratch = work.scratch(part);
+    std::ranges::fill(scratch.dx.span<float>(), 0.0F);
+    for (int64_t t = begin; t < end; ++t) backward.tile(scratch, t);
+  });
+  merge(work, gradient.dx);
+}
+
+}  // namespace plsc

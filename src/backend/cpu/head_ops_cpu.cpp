@@ -1,0 +1,201 @@
+// The head's ops on a CPU: the small ones here, the passes over tiles in head_forward.cpp, head_backward.cpp and
+// head_top.cpp.
+#include "backend/cpu/head_ops_cpu.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/head_passes.h"
+#include "backend/cpu/parts.h"
+#include "kernels/cpu/head_rows.h"
+
+namespace plsc {
+namespace {
+
+class CpuHeadOps final : public HeadOps {
+ public:
+  CpuHeadOps(Device& device, int threads) : device_(device), threads_(threads), work_(device, threads) {}
+
+  void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
+  void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
+  void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override;
+  Tensor sample_rows(const SampleRows& args) override;
+  void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
+  void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) override {
+    cpu_forward_pass(work_, rows, pass, sums);
+  }
+  void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) override;
+  HeadLoss loss(const HeadLossArgs& args) override;
+  void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
+    cpu_backward_pass(work_, rows, pass, gradient);
+  }
+  void update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) override;
+  void catch_up_rows(RowSource& rows) override;
+  void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cpu_top_rows(work_, rows, x, top); }
+
+ private:
+  /// f(weight, momentum, tile, active row) for each active row, in parallel.
+  template <class F>
+  void each_row(RowSource& rows, RowAccess access, const F& f);
+
+  Device& device_;
+  int threads_;
+  HeadWorkspace work_;
+};
+
+/// Rows of a few hundred columns: fewer than this many are not worth another thread.
+constexpr int64_t kRowsPerPart = 64;
+
+void CpuHeadOps::row_normalize(const Tensor& x, Tensor& y, Tensor& norm) {
+  const int64_t columns = x.dim(1);
+  for_parts(x.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      norm.data<float>()[i] = cpu::row_normalize(x.data<float>() + i * columns, columns, y.data<float>() + i * columns);
+    }
+  });
+}
+
+void CpuHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) {
+  const int64_t columns = y.dim(1);
+  for_parts(y.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      cpu::row_normalize_backward(y.data<float>() + i * columns, norm.data<float>()[i], dy.data<float>() + i * columns,
+                                  columns, dx.data<float>() + i * columns);
+    }
+  });
+}
+
+void CpuHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) {
+  const int64_t columns = rows.dim(1);
+  for_parts(rows.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t j = begin; j < end; ++j) {
+      cpu::row_init(seed, first_class + j, std, columns, rows.data<float>() + j * columns);
+    }
+  });
+}
+
+Tensor CpuHeadOps::sample_rows(const SampleRows& args) {
+  const auto positives = args.positives.span<int64_t>();
+  // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
+  const auto limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
+  constexpr int64_t kBlock = 4096;
+  std::vector<std::vector<int64_t>> parts(static_cast<size_t>(threads_));
+  parallel_ranges(args.classes, threads_, [&](int64_t begin, int64_t end, int part) {
+    std::vector<uint32_t> keys(kBlock);
+    auto& out = parts[static_cast<size_t>(part)];
+    auto positive = std::lower_bound(positives.begin(), positives.end(), begin);
+    for (int64_t block = begin; block < end; block += kBlock) {
+      const int64_t stop = std::min(end, block + kBlock);
+      cpu::class_keys(args.seed, args.step, args.first_class + block, stop - block, keys.data());
+      for (int64_t row = block; row < stop; ++row) {
+        const bool is_positive = positive != positives.end() && *positive == row;
+        if (is_positive) ++positive;
+        if (is_positive || keys[static_cast<size_t>(row - block)] < limit) out.push_back(row);
+      }
+    }
+  });
+  int64_t count = 0;
+  for (const auto& part : parts) count += static_cast<int64_t>(part.size());
+  Tensor active = device_.tensor({count}, Dtype::i64);
+  int64_t* to = active.data<int64_t>();
+  for (const auto& part : parts) to = std::copy(part.begin(), part.end(), to);
+  return active;
+}
+
+void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) {
+  const int64_t columns = rows.columns();
+  const auto position = pass.position.span<int64_t>();
+  for_parts(pass.x.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+    std::vector<float> current(static_cast<size_t>(columns));
+    for (int64_t i = begin; i < end; ++i) {
+      cosine.data<float>()[i] = 0;
+      if (position[static_cast<size_t>(i)] < 0) continue;
+      const RowTile tile = rows.open(position[static_cast<size_t>(i)], 1, RowAccess::read);
+      const int64_t row = tile.index != nullptr ? tile.index[0] : 0;
+      const float* w = tile.weight + row * columns;
+      if (const auto* missed = missed_steps(tile.lag, row)) {
+        cpu::row_caught_up(*missed, w, tile.momentum + row * columns, columns, current.data());
+        w = current.data();
+      }
+      float inverse = 0;
+      cpu::row_inverse_norms(w, 1, columns, &inverse);
+      cosine.data<float>()[i] = cpu::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
+      rows.close(tile, RowAccess::read);
+    }
+  });
+}
+
+void CpuHeadOps::rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) {
+  for (int64_t i = 0; i < sum.elements(); ++i) {
+    float& s = sum.data<float>()[i];
+    if (s != 0) s = static_cast<float>(s * std::exp(double{from.data<float>()[i]} - double{to.data<float>()[i]}));
+  }
+}
+
+HeadLoss CpuHeadOps::loss(const HeadLossArgs& args) {
+  HeadLoss loss;
+  for (int64_t i = 0; i < args.sum.elements(); ++i) {
+    float& log_sum = args.log_sum.data<float>()[i];
+    float& gradient = args.target_gradient.data<float>()[i];
+    if (args.labels.data<int64_t>()[i] < 0) {
+      log_sum = std::numeric_limits<float>::infinity();
+      gradient = 0;
+      continue;
+    }
+    const float cosine = args.target_cosine.data<float>()[i], sum = args.sum.data<float>()[i];
+    const math::MarginValue margin = math::margin(args.margin, double{cosine});
+    const double z = double{args.scale} * margin.f;
+    // The margin by which the negatives together lead; -inf where there are none.
+    const double lead = sum == 0 ? -std::numeric_limits<double>::infinity()
+                                 : double{args.shift.data<float>()[i]} + std::log(double{sum}) - z;
+    const double sample_loss = math::softplus(lead);
+    loss.sum += sample_loss;
+    loss.correct += cosine > args.max_cosine.data<float>()[i] ? 1 : 0;
+    log_sum = static_cast<float>(z + sample_loss);
+    gradient = static_cast<float>(-double{args.scale} * args.gradient_scale * math::sigmoid(lead) * margin.df);
+  }
+  return loss;
+}
+
+template <class F>
+void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
+  const int64_t columns = rows.columns();
+  for_parts(rows.count(), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+    constexpr int64_t kRows = 256;  // opened at a time
+    for (int64_t first = begin; first < end; first += kRows) {
+      const RowTile tile = rows.open(first, std::min(kRows, end - first), access);
+      for (int64_t i = 0; i < tile.count; ++i) {
+        const int64_t row = tile.index != nullptr ? tile.index[i] : i;
+        float* w = tile.weight + row * columns;
+        float* v = tile.momentum + row * columns;
+        if (const auto* missed = missed_steps(tile.lag, row)) cpu::row_catch_up(*missed, w, v, columns);
+        f(w, v, tile, row, first + i);
+      }
+      rows.close(tile, access);
+    }
+  });
+}
+
+void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) {
+  const int64_t columns = rows.columns();
+  const math::SgdRule rule = sgd_rule(update);
+  each_row(rows, RowAccess::update, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
+    cpu::row_sgd(rule, dweight.data<float>() + active * columns, columns, w, v);
+    if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next + 1;
+  });
+}
+
+void CpuHeadOps::catch_up_rows(RowSource& rows) {
+  each_row(rows, RowAccess::update, [](float*, float*, const RowTile& tile, int64_t row, int64_t) {
+    if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next;
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<HeadOps> make_cpu_head_ops(Device& device, int threads) {
+  return std::make_unique<CpuHeadOps>(device, threads);
+}
+
+}  // namespace plsc

@@ -1,0 +1,126 @@
+// Tiles are sized for the second-level cache: weights, their gradient and the dot products of one tile stay in it
+// between the products. Measured at D = 512: 512 rows up to 512 samples, fewer beyond.
+#include "backend/cpu/head_workspace.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/head_rows.h"
+
+namespace plsc {
+namespace {
+
+/// Loops over samples need no remainder when their number is a multiple of the widest vector.
+constexpr int64_t kSampleMultiple = 16;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
+int64_t tile_rows_for(int64_t samples) {
+  if (samples <= 512) return 512;
+  return samples <= 4096 ? 256 : 128;
+}
+
+}  // namespace
+
+TilePlan TilePlan::make(int64_t rows, int64_t samples, int threads) {
+  TilePlan plan;
+  plan.rows = rows;
+  if (rows == 0) return plan;
+  // As many tiles as a multiple of the threads, so that no thread waits for another's last tile.
+  const int64_t wanted = round_up(divide_up(rows, tile_rows_for(samples)), threads);
+  plan.tile = round_up(divide_up(rows, wanted), kRowMultiple);
+  plan.tiles = divide_up(rows, plan.tile);
+  return plan;
+}
+
+TileScratch::TileScratch(Device& device, int64_t tile, int64_t padded_samples, int64_t columns_, Dtype compute_)
+    : columns(columns_),
+      compute(compute_),
+      products(device, padded_samples, columns_, compute_),
+      gathered(device.tensor({tile, columns_})),
+      inverse(device.tensor({tile})),
+      dots(device.tensor({tile, padded_samples})),
+      row_gradient(device.tensor({tile, columns_})),
+      dx(device.tensor({padded_samples, columns_})),
+      tile_sum(device.tensor({padded_samples})),
+      max_cosine(device.tensor({padded_samples})),
+      max_logit(device.tensor({padded_samples})),
+      shift(device.tensor({padded_samples})),
+      sum(static_cast<size_t>(padded_samples)) {
+  if (compute == Dtype::bf16) {
+    weights16 = device.tensor({tile, columns_}, Dtype::bf16);
+    gradient16 = device.tensor({tile, padded_samples}, Dtype::bf16);
+  }
+}
+
+PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access) {
+  PreparedTile tile;
+  tile.source = rows.open(begin, count, access);
+  tile.count = count;
+  tile.padded = round_up(count, TilePlan::kRowMultiple);
+  const RowTile& source = tile.source;
+  const bool in_place = source.index == nullptr && source.lag.last_update == nullptr && tile.padded == count;
+  if (in_place) {
+    tile.weights = source.weight;
+  } else {
+    float* to = gathered.data<float>();
+    for (int64_t i = 0; i < count; ++i, to += columns) {
+      const int64_t row = source.index != nullptr ? source.index[i] : i;
+      const float* w = source.weight + row * columns;
+      if (const auto* missed = missed_steps(source.lag, row)) {
+        cpu::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
+      } else {
+        std::memcpy(to, w, static_cast<size_t>(columns) * sizeof(float));
+      }
+    }
+    std::memset(to, 0, static_cast<size_t>((tile.padded - count) * columns) * sizeof(float));
+    tile.weights = gathered.data<float>();
+  }
+  cpu::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
+  tile.operand = tile.weights;
+  if (compute == Dtype::bf16) {
+    auto* w16 = reinterpret_cast<uint16_t*>(weights16.data<bf16_t>());
+    cpu::row_to_bf16(tile.weights, tile.padded * columns, w16);
+    tile.operand = w16;
+  }
+  return tile;
+}
+
+void HeadWorkspace::prepare(const RowSource& rows, int64_t samples, Dtype compute) {
+  const int64_t padded = round_up(std::max<int64_t>(samples, 1), kSampleMultiple);
+  plan_ = TilePlan::make(rows.count(), padded, threads_);
+  const bool same = !scratch_.empty() && padded == padded_ && compute == compute_ && rows.columns() == columns_ &&
+                    plan_.tile <= scratch_tile_;
+  samples_ = samples;
+  if (same) return;
+  scratch_.clear();
+  padded_ = padded;
+  columns_ = rows.columns();
+  compute_ = compute;
+  scratch_tile_ = plan_.tile;
+  x32_ = device_.tensor({padded_, columns_});
+  x16_ = compute == Dtype::bf16 ? device_.tensor({padded_, columns_}, Dtype::bf16) : Tensor();
+  for (int p = 0; p < threads_; ++p) {
+    scratch_.push_back(std::make_unique<TileScratch>(device_, scratch_tile_, padded_, columns_, compute_));
+  }
+}
+
+void HeadWorkspace::set_samples(const Tensor& x) {
+  float* to = x32_.data<float>();
+  std::memcpy(to, x.data<float>(), x.bytes());
+  std::fill(to + x.elements(), to + padded_ * columns_, 0.0F);
+  if (x16_.defined()) {
+    cpu::row_to_bf16(to, padded_ * columns_, reinterpret_cast<uint16_t*>(x16_.data<bf16_t>()));
+  }
+}
+
+TargetIndex::TargetIndex(const Tensor& position) {
+  const auto places = position.span<int64_t>();
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (places[i] >= 0) targets_.emplace_back(places[i], static_cast<int64_t>(i));
+  }
+  std::sort(targets_.begin(), targets_.end());
+}
+
+}  // namespace plsc

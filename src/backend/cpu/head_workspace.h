@@ -1,0 +1,105 @@
+// What the head's passes on a CPU work in: how active rows are cut into tiles and tiles shared out over threads, and
+// each thread's scratch memory.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "backend/cpu/head_products.h"
+#include "backend/device.h"
+#include "backend/head_ops.h"
+
+namespace plsc {
+
+/// Thread p of `threads` takes a contiguous run of the tiles; everything depends on the sizes alone.
+struct TilePlan {
+  int64_t rows = 0;   // active rows
+  int64_t tile = 0;   // rows of a tile, a multiple of kRowMultiple
+  int64_t tiles = 0;  // the last one may be shorter
+
+  /// Products are made for a multiple of this many rows, so that few different primitives are needed.
+  static constexpr int64_t kRowMultiple = 64;
+  static TilePlan make(int64_t rows, int64_t samples, int threads);
+  int64_t begin(int64_t t) const { return t * tile; }
+  int64_t count(int64_t t) const { return std::min(tile, rows - t * tile); }
+};
+
+/// The rows of one tile as the products want them: contiguous, caught up, in the products' type.
+struct PreparedTile {
+  RowTile source;
+  int64_t count = 0, padded = 0;   // rows; with the zero rows behind them
+  const float* weights = nullptr;  // (padded, D) fp32
+  const void* operand = nullptr;   // the same in the compute type
+};
+
+/// One thread's memory. Sizes: T rows of a tile, S padded samples, D columns.
+struct TileScratch {
+  TileScratch(Device& device, int64_t tile, int64_t padded_samples, int64_t columns, Dtype compute);
+
+  /// Opens rows [begin, begin + count), gathers or points at them, and takes their inverse norms.
+  PreparedTile prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access);
+
+  int64_t columns;
+  Dtype compute;
+  TileProducts products;
+  Tensor gathered;                                // (T, D) fp32
+  Tensor weights16;                               // (T, D) bf16, where that is computed in
+  Tensor inverse;                                 // (T)
+  Tensor dots;                                    // (T, S) fp32: dot products, then their gradient
+  Tensor gradient16;                              // (T, S) bf16
+  Tensor row_gradient;                            // (T, D) fp32
+  Tensor dx;                                      // (S, D) fp32
+  Tensor tile_sum, max_cosine, max_logit, shift;  // (S)
+  std::vector<double> sum;                        // (S)
+};
+
+/// Scratch for all threads, kept from pass to pass while sizes stay.
+class HeadWorkspace {
+ public:
+  HeadWorkspace(Device& device, int threads) : device_(device), threads_(threads) {}
+
+  /// Makes what is needed for this pass over `rows`.
+  void prepare(const RowSource& rows, int64_t samples, Dtype compute);
+  /// x (B, D) with zero rows up to the padded samples, in the compute type.
+  void set_samples(const Tensor& x);
+
+  const TilePlan& plan() const { return plan_; }
+  int threads() const { return threads_; }
+  int64_t samples() const { return samples_; }
+  int64_t padded_samples() const { return padded_; }
+  TileScratch& scratch(int part) { return *scratch_[static_cast<size_t>(part)]; }
+  const void* x() const { return compute_ == Dtype::f32 ? x32_.raw() : x16_.raw(); }
+
+ private:
+  Device& device_;
+  int threads_;
+  TilePlan plan_;
+  int64_t samples_ = 0, padded_ = 0, columns_ = 0, scratch_tile_ = 0;
+  Dtype compute_ = Dtype::f32;
+  Tensor x32_, x16_;
+  std::vector<std::unique_ptr<TileScratch>> scratch_;
+};
+
+/// The samples whose target is among given active rows.
+class TargetIndex {
+ public:
+  explicit TargetIndex(const Tensor& position);
+  /// f(sample, position) for the targets in [begin, begin + count), by position and sample.
+  template <class F>
+  void each(int64_t begin, int64_t count, F&& f) const {
+    auto it = std::lower_bound(targets_.begin(), targets_.end(), std::pair<int64_t, int64_t>(begin, 0));
+    for (; it != targets_.end() && it->first < begin + count; ++it) f(it->second, it->first);
+  }
+
+ private:
+  std::vector<std::pair<int64_t, int64_t>> targets_;  // (position, sample), ascending
+};
+
+/// What active row i of a tile missed, where rows lag; null where it missed nothing.
+inline const math::CatchUpMatrix<float>* missed_steps(const RowLag& lag, int64_t stored_row) {
+  if (lag.last_update == nullptr || lag.last_update[stored_row] >= lag.next) return nullptr;
+  return lag.steps + (lag.last_update[stored_row] - lag.first);
+}
+
+}  // namespace plsc

@@ -1,0 +1,49 @@
+// Padding to equal parts, so that plain all-gather and reduce-scatter serve.
+#include "head/batch.h"
+
+#include <algorithm>
+
+namespace plsc {
+
+GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels) {
+  GlobalLabels out;
+  const std::vector<int64_t> counts = gather_values(host, static_cast<int64_t>(labels.size()));
+  out.part = *std::ranges::max_element(counts);
+  for (int64_t n : counts) out.samples += n;
+  std::vector<int64_t> mine(labels.begin(), labels.end());
+  mine.resize(static_cast<size_t>(out.part), -1);
+  Tensor all(host_allocator(), {host.size() * out.part}, Dtype::i64);
+  host.all_gather(Tensor::from(mine, {out.part}), all, "labels");
+  out.labels = all.values<int64_t>();
+  return out;
+}
+
+Tensor gather_rows(Context& context, const Tensor& x, int64_t part, const std::string& what) {
+  const int64_t rows = x.dim(0), columns = x.dim(1);
+  Tensor mine = context.device().zeros({part, columns});
+  Tensor used = mine.rows(0, rows);
+  context.device().copy(x, used);
+  Tensor all = context.device().tensor({context.ranks() * part, columns});
+  context.comm.all_gather(mine, all, what);
+  return all;
+}
+
+Tensor scatter_rows(Context& context, const Tensor& all, int64_t rows, const std::string& what) {
+  const int64_t part = all.dim(0) / context.ranks();
+  Tensor mine = context.device().tensor({part, all.dim(1)});
+  context.comm.reduce_scatter(all, mine, what);
+  return mine.rows(0, rows);
+}
+
+void check_labels(Collective& host, std::span<const int64_t> labels, int64_t classes) {
+  std::string error;
+  for (size_t i = 0; i < labels.size() && error.empty(); ++i) {
+    if (labels[i] >= 0 && labels[i] < classes) continue;
+    error = fmt::format("sample {} of this rank's batch has label {}, but labels must be in [0, {}): classes = {}", i,
+                        labels[i], classes, classes);
+  }
+  if (!error.empty()) error += "\n  hint: set head.classes to at least the largest label + 1, or correct the data";
+  agree_or_fail(host, error);
+}
+
+}  // namespace plsc

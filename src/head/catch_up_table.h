@@ -1,0 +1,40 @@
+// What the last few hundred steps did to rows that were not sampled: for each step the product of the 2x2 matrices from
+// that step to now, so that a row of any age within the window is caught up by one matrix.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "backend/device.h"
+#include "backend/row_source.h"
+
+namespace plsc {
+
+class CatchUpTable {
+ public:
+  /// Rows are swept so often that none is older than this (see RowStore::sweep).
+  static constexpr int64_t kWindow = 600;
+
+  /// Updates so far; the number of the next one.
+  int64_t next() const { return next_; }
+  int64_t first() const { return next_ - static_cast<int64_t>(products_.size()); }
+  /// One more update, with this rule.
+  void append(const math::SgdRule& rule);
+  /// For a head whose rows never lag: counts, without products.
+  void count_update() { ++next_; }
+  void forget_products() { products_.clear(); }
+
+  /// What the passes need to read rows as if they had taken every update; `last_update` null: nothing lags.
+  RowLag lag(Device& device, int64_t* last_update);
+
+  std::string to_json(bool lagging) const;
+  /// Throws Error where the text is not what to_json writes. Returns whether the rows beside it lag.
+  bool from_json(const std::string& text);
+
+ private:
+  int64_t next_ = 0;
+  std::vector<math::CatchUpMatrix<double>> products_;  // of updates [first() + i, next)
+  Tensor rounded_;                                     // the same in fp32 in device memory, (products, 4)
+  bool stale_ = true;
+};
+
+}  // namespace plsc

@@ -1,0 +1,153 @@
+// Views, catching up, and what a checkpoint keeps.
+#include "head/row_store.h"
+
+#include <algorithm>
+
+#include "base/threads.h"
+
+namespace plsc {
+namespace {
+
+math::SgdRule rule_of(const SgdStep& step) {
+  return {.lr = step.lr,
+          .momentum = step.momentum,
+          .weight_decay = step.weight_decay,
+          .gradient_scale = step.gradient_scale,
+          .nesterov = step.nesterov};
+}
+
+Tensor constant(Context& context, int64_t rows, int64_t value) {
+  Tensor t = context.device().tensor({rows}, Dtype::i64);
+  context.device().copy(Tensor::from(std::vector<int64_t>(static_cast<size_t>(rows), value), {rows}), t);
+  return t;
+}
+
+std::vector<int64_t> host_values(Context& context, const Tensor& t) {
+  Tensor host(host_allocator(), t.shape(), Dtype::i64);
+  context.device().copy(t, host);
+  return host.values<int64_t>();
+}
+
+}  // namespace
+
+RowStore::RowStore(Context& context, int64_t first_class, Shape shape, float init_std, bool lagging)
+    : centers_(context.device().tensor(shape)), lagging_(lagging) {
+  context.backend.head->init_rows(centers_, context.seed, first_class, init_std);
+  if (lagging_) last_update_ = constant(context, shape[0], 0);
+}
+
+RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
+  PLSC_CHECK(begin >= 0 && begin + count <= this->count());
+  RowTile tile;
+  tile.begin = begin;
+  tile.count = count;
+  tile.weight = weight_;
+  tile.momentum = momentum_;
+  tile.lag = lag_;
+  if (index_.defined()) {
+    tile.index = index_.data<int64_t>() + begin;
+    return tile;
+  }
+  tile.weight += begin * columns_;
+  if (tile.momentum != nullptr) tile.momentum += begin * columns_;
+  if (tile.lag.last_update != nullptr) tile.lag.last_update += begin;
+  return tile;
+}
+
+RowStore::View RowStore::view(Context& context, const Tensor& index) {
+  make_momentum(context);
+  View v;
+  v.rows_ = rows();
+  v.columns_ = columns();
+  v.weight_ = centers_.data<float>();
+  v.momentum_ = momentum_.data<float>();
+  v.index_ = index;
+  v.lag_ = table_.lag(context.device(), lagging_ ? last_update_.data<int64_t>() : nullptr);
+  return v;
+}
+
+void RowStore::make_momentum(Context& context) {
+  if (!momentum_.defined()) momentum_ = context.device().zeros(centers_.shape());
+}
+
+void RowStore::finish_update(Context& context, const SgdStep& update) {
+  if (!lagging_) {
+    table_.count_update();
+    return;
+  }
+  table_.append(rule_of(update));
+  sweep(context);
+}
+
+void RowStore::sweep(Context& context) {
+  const int64_t turn = table_.next() % kSweep;
+  const int64_t begin = range_begin(rows(), kSweep, turn), end = range_begin(rows(), kSweep, turn + 1);
+  if (begin == end) return;
+  View part = view(context);
+  part.rows_ = end - begin;
+  part.weight_ += begin * columns();
+  part.momentum_ += begin * columns();
+  part.lag_.last_update += begin;
+  context.backend.head->catch_up_rows(part);
+}
+
+std::vector<std::pair<std::string, Tensor>> RowStore::state(Context& context) {
+  make_momentum(context);
+  std::vector<std::pair<std::string, Tensor>> out{{"centers", centers_}, {"momentum", momentum_}};
+  if (lagging_) out.emplace_back("last_update", last_update_);
+  return out;
+}
+
+std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& context,
+                                                                    const std::vector<std::string>& stored) {
+  const auto has = [&](const std::string& name) { return std::ranges::find(stored, name) != stored.end(); };
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (const auto& [name, tensor] : state(context)) {
+    if (has(name)) out.emplace_back(name, tensor);
+  }
+  if (!lagging_ && has("last_update")) {
+    filled_ = constant(context, rows(), -1);
+    out.emplace_back("last_update", filled_);
+  }
+  return out;
+}
+
+void RowStore::restore_table(Context& context, const std::string& text) {
+  const bool stored_lag = table_.from_json(text);
+  Tensor last = lagging_ ? last_update_ : filled_;
+  filled_ = Tensor();
+  if (!stored_lag) {
+    if (lagging_) last_update_ = constant(context, rows(), table_.next());
+    return;
+  }
+  const std::vector<int64_t> values = last.defined() ? host_values(context, last) : std::vector<int64_t>();
+  agree_or_fail(context.host, lag_error(last.defined(), values));
+  // A store of another split may have swept its rows in another order: theirs may be too old for this one's next turn.
+  const bool too_old = !values.empty() && *std::ranges::min_element(values) < table_.next() - kSweep;
+  if (!lagging_ || too_old) catch_up_all(context, last);
+  if (!lagging_) table_.forget_products();
+}
+
+/// What is wrong with the last updates that a checkpoint gave; empty where nothing is.
+std::string RowStore::lag_error(bool filled, const std::vector<int64_t>& last_update) const {
+  if (!filled) {
+    return "the checkpoint's class centres lag behind by the steps that they were not sampled in, but were read "
+           "without their 'last_update'\n  hint: resume with the head.sampling and head.update of that run";
+  }
+  for (size_t i = 0; i < last_update.size(); ++i) {
+    if (last_update[i] >= table_.first() && last_update[i] <= table_.next()) continue;
+    return fmt::format(
+        "class centre {} of this rank was last updated at step {}, outside of the catch-up table's {}..{}\n"
+        "  hint: the checkpoint is damaged; use another one",
+        i, last_update[i], table_.first(), table_.next());
+  }
+  return {};
+}
+
+void RowStore::catch_up_all(Context& context, Tensor& last_update) {
+  View all = view(context);
+  all.lag_ = table_.lag(context.device(), last_update.data<int64_t>());
+  context.backend.head->catch_up_rows(all);
+}
+
+}  // namespace plsc

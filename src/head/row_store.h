@@ -1,0 +1,65 @@
+// One rank's class centres with their momentum, in device memory, and the views of them that the passes take: all
+// rows, or those at an index; as they lie, or as they would be had they not been left out of some steps.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "backend/optim_ops.h"
+#include "head/catch_up_table.h"
+#include "runtime/context.h"
+
+namespace plsc {
+
+class RowStore final {
+ public:
+  /// Rows drawn as HeadOps::init_rows does. `lagging`: rows that a step leaves out are to be caught up later.
+  RowStore(Context& context, int64_t first_class, Shape shape, float init_std, bool lagging);
+
+  /// A view for one pass: it borrows the store's memory and stands until the next change of the store.
+  class View final : public RowSource {
+   public:
+    int64_t count() const override { return index_.defined() ? index_.dim(0) : rows_; }
+    int64_t columns() const override { return columns_; }
+    RowTile open(int64_t begin, int64_t count, RowAccess access) override;
+    void close(const RowTile&, RowAccess) override {}
+
+   private:
+    friend class RowStore;
+    int64_t rows_ = 0, columns_ = 0;
+    float* weight_ = nullptr;
+    float* momentum_ = nullptr;
+    Tensor index_;
+    RowLag lag_;
+  };
+  /// The rows at `index` (n, i64, device memory, ascending), or all where it is undefined.
+  View view(Context& context, const Tensor& index = {});
+
+  int64_t rows() const { return centers_.dim(0); }
+  int64_t columns() const { return centers_.dim(1); }
+
+  /// After an update of some rows (all of them, where rows do not lag): the others missed it.
+  void finish_update(Context& context, const SgdStep& update);
+
+  /// Tensors by name, as they lie: "centers", "momentum", and "last_update" where rows lag.
+  std::vector<std::pair<std::string, Tensor>> state(Context& context);
+  std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored);
+  std::string table() const { return table_.to_json(lagging_); }
+  void restore_table(Context& context, const std::string& text);
+
+ private:
+  /// Steps within which every row is visited: rows never lag further, whatever the sampling ratio.
+  static constexpr int64_t kSweep = 256;
+
+  void make_momentum(Context& context);
+  void sweep(Context& context);
+  std::string lag_error(bool filled, const std::vector<int64_t>& last_update) const;
+  void catch_up_all(Context& context, Tensor& last_update);
+
+  Tensor centers_, momentum_;  // (rows, D) fp32
+  Tensor last_update_;         // (rows) i64: the updates that a row has taken; undefined where rows do not lag
+  Tensor filled_;              // last_update of a checkpoint being read, where this store has none
+  CatchUpTable table_;
+  bool lagging_;
+};
+
+}  // namespace plsc
