@@ -1,0 +1,23 @@
+// The parity cases of the compute seam. Each function checks one group of ops of any backend against plain loops in
+// double precision; a backend runs them by calling run_all_cases from a file of its own (cpu.cpp here).
+#pragma once
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace plsc::test {
+
+/// `dtype`: of activations, fp32 or bf16.
+void conv_cases(Backend& backend, Dtype dtype);
+void linear_cases(Backend& backend, Dtype dtype);
+void pool_cases(Backend& backend, Dtype dtype);
+void norm_statistics_cases(Backend& backend, Dtype dtype);
+void norm_apply_cases(Backend& backend, Dtype dtype);
+void norm_difference_cases(Backend& backend);
+void elementwise_cases(Backend& backend, Dtype dtype);
+void optimizer_cases(Backend& backend);
+void image_cases(Backend& backend, Dtype dtype);
+/// The same call twice gives the same bits.
+void repeat_cases(Backend& backend, Dtype dtype);
+
+}  // namespace plsc::test

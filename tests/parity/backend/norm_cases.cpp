@@ -1,0 +1,290 @@
+// Batch norm's ops against double precision: statistics that must not cancel, and every fusion of the apply and
+// backward passes.
+#include <optional>
+
+#include "cases.h"
+#include "values.h"
+
+namespace plsc::test {
+namespace {
+
+struct Moments {
+  Values mean, m2;
+};
+
+Moments moments_of(const Values& x, int64_t channels) {
+  const size_t c_count = static_cast<size_t>(channels), rows = x.size() / c_count;
+  Moments m{Values(c_count), Values(c_count)};
+  for (size_t i = 0; i < x.size(); ++i) m.mean[i % c_count] += x[i] / static_cast<double>(rows);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double d = x[i] - m.mean[i % c_count];
+    m.m2[i % c_count] += d * d;
+  }
+  return m;
+}
+
+Values joined(const Values& a, const Values& b) {
+  Values out = a;
+  out.insert(out.end(), b.begin(), b.end());
+  return out;
+}
+
+void check_statistics(Backend& backend, const Shape& shape, Dtype dtype, double mean) {
+  Device& device = *backend.device;
+  const int64_t channels = shape[shape.size() - 1];
+  const Values x = random_values(shape, 11, dtype, mean);
+  const Moments expected = moments_of(x, channels);
+  Tensor stats = garbage(device, {2, channels});
+  backend.nn->batch_norm_stats(upload(device, x, shape, dtype), stats);
+  const Values got = download(device, stats);
+  const auto half = got.begin() + channels;
+  // The mean to fp32's precision of itself and of the data's spread, which is about 1.
+  for (size_t c = 0; c < expected.mean.size(); ++c) {
+    CHECK(got[c] == Approx(expected.mean[c]).epsilon(2e-7).margin(2e-7));
+  }
+  // M2 must not feel the mean: only the fp32 sums of one block of rows.
+  require_close(Values(half, got.end()), expected.m2, 1e-5, 1e-9);
+}
+
+/// Rows of three ranks of different sizes, one empty: merged they are the statistics of all rows.
+void check_merge(Backend& backend) {
+  Device& device = *backend.device;
+  const int64_t channels = 17, counts[] = {5, 0, 40, 1};
+  const Values all = random_values({46, channels}, 12, Dtype::f32, 1000);
+  Values gathered;
+  int64_t first = 0;
+  for (int64_t rows : counts) {
+    Values stats(static_cast<size_t>(2 * channels), 0.0);
+    if (rows > 0) {
+      const Values part(all.begin() + first * channels, all.begin() + (first + rows) * channels);
+      const Moments m = moments_of(part, channels);
+      stats = joined(m.mean, m.m2);
+    }
+    gathered = joined(joined(gathered, stats), {static_cast<double>(rows)});
+    first += rows;
+  }
+  Tensor merged = garbage(device, {2 * channels + 1}), mean_rstd = garbage(device, {2, channels});
+  backend.nn->batch_norm_merge(upload(device, gathered, {4, 2 * channels + 1}), 1e-5f, merged, mean_rstd);
+  const Moments expected = moments_of(all, channels);
+  Values rstd;
+  for (double m2 : expected.m2) rstd.push_back(1 / std::sqrt(m2 / 46 + 1e-5));
+  // The ranks' means are fp32 near 1000: 3e-5 apart, which enters M2 (about 15) by its square and its product.
+  const Values got = download(device, merged), normal = download(device, mean_rstd);
+  require_close(Values(got.begin(), got.begin() + channels), expected.mean, 1e-7, 0);
+  require_close(Values(got.begin() + channels, got.end() - 1), expected.m2, 1e-4, 0);
+  CHECK(got.back() == 46);
+  require_close(Values(normal.begin(), normal.begin() + channels), expected.mean, 1e-7, 0);
+  require_close(Values(normal.begin() + channels, normal.end()), rstd, 1e-4, 0);
+}
+
+/// One combination of what the apply op fuses.
+struct Fusion {
+  Activation activation = Activation::none;
+  bool residual = false;
+  int64_t slopes = 0;  // 0: no PReLU, 1: shared, else one per channel
+  bool gamma = true;
+  bool fp32_output = false;
+  bool add = false, dresidual = false;
+  bool constant_statistics = false;
+};
+
+struct Problem {
+  Problem(const Shape& s, const Fusion& f, Dtype dtype)
+      : shape(s), channels(s[s.size() - 1]), rows(s.elements() / channels), fusion(f), x_type(dtype) {
+    y_type = f.fp32_output ? Dtype::f32 : dtype;
+    x = random_values(s, 21, dtype, 3);
+    dy = random_values(s, 22, y_type);
+    residual = random_values(s, 23, dtype);
+    add = random_values(s, 24, dtype);
+    gamma = random_values({channels}, 25, Dtype::f32, 1.5);
+    beta = random_values({channels}, 26, Dtype::f32);
+    slope = random_values({std::max<int64_t>(f.slopes, 1)}, 27, Dtype::f32, 0.3);
+    if (!f.gamma) gamma.assign(gamma.size(), 1.0);
+    const Moments m = moments_of(x, channels);
+    for (size_t c = 0; c < gamma.size(); ++c) {
+      mean.push_back(static_cast<double>(static_cast<float>(m.mean[c])));
+      rstd.push_back(static_cast<double>(static_cast<float>(1 / std::sqrt(m.m2[c] / double(rows) + 1e-5))));
+    }
+  }
+  Shape shape;
+  int64_t channels, rows;
+  Fusion fusion;
+  Dtype x_type, y_type;
+  Values x, dy, residual, add, gamma, beta, slope, mean, rstd;
+
+  double slope_of(size_t c) const { return slope[slope.size() == 1 ? 0 : c]; }
+};
+
+struct Result {
+  Values y, sums, dslope, dx, dz;
+  Values z;
+};
+
+/// The textbook, one element after the other.
+Result expected_of(const Problem& p) {
+  const auto channels = static_cast<size_t>(p.channels);
+  Result r{Values(p.x.size()), Values(2 * channels), Values(p.slope.size()),
+           Values(p.x.size()), Values(p.x.size()),   {}};
+  for (size_t i = 0; i < p.x.size(); ++i) {
+    const size_t c = i % channels;
+    const double xhat = (p.x[i] - p.mean[c]) * p.rstd[c];
+    const double z = p.gamma[c] * xhat + p.beta[c] + (p.fusion.residual ? p.residual[i] : 0);
+    r.z.push_back(z);
+    const bool prelu = p.fusion.activation == Activation::prelu;
+    const double below = prelu ? p.slope_of(c) : p.fusion.activation == Activation::relu ? 0 : 1;
+    r.y[i] = z > 0 ? z : below * z;
+    r.dz[i] = z > 0 ? p.dy[i] : below * p.dy[i];
+    if (prelu && z <= 0) r.dslope[p.slope.size() == 1 ? 0 : c] += z * p.dy[i];
+    r.sums[c] += r.dz[i];
+    r.sums[channels + c] += r.dz[i] * xhat;
+  }
+  for (size_t i = 0; i < p.x.size(); ++i) {
+    const size_t c = i % channels;
+    const double xhat = (p.x[i] - p.mean[c]) * p.rstd[c], n = static_cast<double>(p.rows);
+    double d = r.dz[i];
+    if (!p.fusion.constant_statistics) d -= r.sums[c] / n + xhat * r.sums[channels + c] / n;
+    r.dx[i] = p.gamma[c] * p.rstd[c] * d + (p.fusion.add ? p.add[i] : 0);
+  }
+  return r;
+}
+
+BatchNormApply apply_args(Device& device, const Problem& p) {
+  BatchNormApply a;
+  a.x = upload(device, p.x, p.shape, p.x_type);
+  a.mean_rstd = upload(device, joined(p.mean, p.rstd), {2, p.channels});
+  if (p.fusion.gamma) a.gamma = upload(device, p.gamma, {p.channels});
+  a.beta = upload(device, p.beta, {p.channels});
+  if (p.fusion.residual) a.residual = upload(device, p.residual, p.shape, p.x_type);
+  a.activation = p.fusion.activation;
+  if (p.fusion.slopes > 0) a.slope = upload(device, p.slope, {static_cast<int64_t>(p.slope.size())});
+  a.y = garbage(device, p.shape, p.y_type);
+  return a;
+}
+
+void check_fusion(Backend& backend, const Shape& shape, const Fusion& fusion, Dtype dtype) {
+  Device& device = *backend.device;
+  const Problem p(shape, fusion, dtype);
+  const Result expected = expected_of(p);
+  BatchNormBackward b;
+  b.forward = apply_args(device, p);
+  backend.nn->batch_norm_apply(b.forward);
+  require_stored(download(device, b.forward.y), expected.y, p.y_type);
+
+  b.dy = upload(device, p.dy, shape, p.y_type);
+  b.sums = garbage(device, {2, p.channels});
+  if (fusion.slopes > 0) b.dslope = garbage(device, b.forward.slope.shape());
+  backend.nn->batch_norm_backward_sums(b);
+  // An element whose z is zero to rounding may take the other side of the kink: random z leave no such element.
+  require_close(download(device, b.sums), expected.sums, 1e-5, 1e-5);
+  if (fusion.slopes > 0) require_close(download(device, b.dslope), expected.dslope, 1e-5, 1e-5);
+
+  b.count = fusion.constant_statistics ? 0 : static_cast<double>(p.rows);
+  if (fusion.add) b.add = upload(device, p.add, shape, dtype);
+  b.dx = garbage(device, shape, dtype);
+  if (fusion.dresidual) b.dresidual = garbage(device, shape, dtype);
+  backend.nn->batch_norm_backward_apply(b);
+  require_stored(download(device, b.dx), expected.dx, dtype);
+  if (fusion.dresidual) require_stored(download(device, b.dresidual), expected.dz, dtype);
+}
+
+std::vector<Fusion> fusions(int64_t channels) {
+  const auto none = Activation::none, relu = Activation::relu, prelu = Activation::prelu;
+  return {
+      {none, false, 0, true, false, false, false, false},
+      {none, true, 0, true, false, true, true, false},
+      {relu, false, 0, true, false, true, false, false},
+      {relu, true, 0, true, false, false, true, false},
+      {prelu, false, channels, true, false, false, false, false},
+      {prelu, false, 1, true, false, true, false, false},
+      {prelu, true, channels, true, false, true, true, false},
+      {none, false, 0, false, true, false, false, false},
+      {relu, true, 0, false, true, true, true, true},
+      {prelu, false, channels, true, false, false, false, true},
+  };
+}
+
+}  // namespace
+
+void norm_statistics_cases(Backend& backend, Dtype dtype) {
+  const Shape shapes[] = {{1, 1, 1, 1},   {3, 1, 1, 17}, {7, 3},         {2, 5, 7, 64},
+                          {3, 33, 31, 3}, {5, 1024},     {40, 40, 13, 1}};
+  for (const Shape& shape : shapes) {
+    // bf16 near 1000 has a spacing of 4: the data are then whatever the rounding left, and the check is the same.
+    for (double mean : {0.0, 1000.0}) {
+      INFO(shape.text() << " around " << mean << ", " << dtype_name(dtype));
+      check_statistics(backend, shape, dtype, mean);
+    }
+  }
+  if (dtype == Dtype::f32) check_merge(backend);
+}
+
+void norm_apply_cases(Backend& backend, Dtype dtype) {
+  const Shape shapes[] = {{2, 1, 1, 1}, {9, 17}, {3, 5, 5, 3}, {2, 4, 4, 64}, {3, 1500}, {7, 19, 9, 32}, {1201, 1}};
+  for (const Shape& shape : shapes) {
+    int which = 0;
+    for (const Fusion& fusion : fusions(shape[shape.size() - 1])) {
+      INFO(shape.text() << ", fusion " << which++ << ", " << dtype_name(dtype));
+      check_fusion(backend, shape, fusion, dtype);
+    }
+  }
+}
+
+namespace {
+
+/// statistics, merge, apply: y . r, as a function of x, the residual and the slope.
+double norm_loss(Backend& backend, const Problem& p, const Values& x, const Values& residual, const Values& slope) {
+  Problem moved_problem = p;
+  moved_problem.x = x;
+  moved_problem.residual = residual;
+  moved_problem.slope = slope;
+  Device& device = *backend.device;
+  BatchNormApply a = apply_args(device, moved_problem);
+  Tensor packed = upload(device, Values(static_cast<size_t>(2 * p.channels + 1), double(p.rows)), {2 * p.channels + 1});
+  Tensor stats = packed.slice(0, {2, p.channels}), merged = device.tensor({2 * p.channels + 1});
+  backend.nn->batch_norm_stats(a.x, stats);
+  backend.nn->batch_norm_merge(packed.reshape({1, 2 * p.channels + 1}), 1e-5f, merged, a.mean_rstd);
+  backend.nn->batch_norm_apply(a);
+  return dot(download(device, a.y), p.dy);
+}
+
+void check_difference(Backend& backend, const Fusion& fusion) {
+  Device& device = *backend.device;
+  Problem p({4, 5, 3, 17}, fusion, Dtype::f32);
+  // Elements that the step might move across the kink carry no weight in the loss.
+  const Values z = expected_of(p).z;
+  for (size_t i = 0; i < z.size(); ++i) p.dy[i] = std::abs(z[i]) < 0.05 ? 0 : p.dy[i];
+  BatchNormBackward b;
+  b.forward = apply_args(device, p);
+  backend.nn->batch_norm_apply(b.forward);
+  b.dy = upload(device, p.dy, p.shape);
+  b.sums = device.tensor({2, p.channels});
+  if (fusion.slopes > 0) b.dslope = device.tensor(b.forward.slope.shape());
+  backend.nn->batch_norm_backward_sums(b);
+  b.count = static_cast<double>(p.rows);
+  b.dx = device.tensor(p.shape);
+  if (fusion.residual) b.dresidual = device.tensor(p.shape);
+  backend.nn->batch_norm_backward_apply(b);
+
+  const Values vx = random_values(p.shape, 31, Dtype::f32), vr = random_values(p.shape, 32, Dtype::f32);
+  const Values vs = random_values({static_cast<int64_t>(p.slope.size())}, 33, Dtype::f32);
+  double slope = dot(download(device, b.dx), vx);
+  if (fusion.residual) slope += dot(download(device, b.dresidual), vr);
+  if (fusion.slopes > 0) slope += dot(download(device, b.dslope), vs);
+  const double h = 2e-3;
+  const auto at = [&](double t) {
+    return norm_loss(backend, p, moved(p.x, t, vx), moved(p.residual, t, vr), moved(p.slope, t, vs));
+  };
+  // A thousand terms around 1: fp32 gives each loss an error of 1e-5, the quotient one of a few 1e-3.
+  CHECK(slope == Approx((at(h) - at(-h)) / (2 * h)).epsilon(1e-3).margin(1e-2));
+}
+
+}  // namespace
+
+void norm_difference_cases(Backend& backend) {
+  check_difference(backend, {Activation::none, false, 0});
+  check_difference(backend, {Activation::relu, true, 0});
+  check_difference(backend, {Activation::prelu, false, 17});
+  check_difference(backend, {Activation::prelu, false, 1});
+}
+
+}  // namespace plsc::test
