@@ -26,7 +26,8 @@ struct EvalResult {
   double metric(const std::string& name) const;
 };
 
-/// The embeddings of a list of images, computed by all ranks together (rank r takes a contiguous share) and gathered.
+/// Scores a network on the sets of eval.sets. Every image is embedded once, however many pairs it is in; whole batches
+/// are split over the ranks, so that the scores do not depend on how many there are.
 class Evaluator {
  public:
   virtual ~Evaluator() = default;
@@ -34,15 +35,18 @@ class Evaluator {
   virtual std::vector<EvalResult> run(Context& context, Backbone& backbone, MarginHead* head) = 0;
 };
 
-/// Opens every set now, so that a missing file is an error at the start and not after an epoch.
-std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& config, const DataConfig& data);
+/// Opens every set now, so that a missing file is an error at the start and not after an epoch. All ranks call it.
+/// `class_names`: names of the head's classes by id, for classification sets that are folders; empty: labels count.
+std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& config, const DataConfig& data,
+                                          const std::vector<std::string>& class_names = {});
 
 /// Embeddings of this rank's share [begin, end) of `source`: (end - begin, D) fp32 on the host. flip_sum adds the
-/// embedding of the mirrored image (InsightFace's verification); no normalisation here.
+/// embedding of the mirrored image (InsightFace's verification); no normalisation here. All ranks call it, also with
+/// an empty range. An image that cannot be read is an Error on every rank, naming it.
 Tensor embed_range(Context& context, Backbone& backbone, const DataSource& source, const DataConfig& data,
                    int64_t begin, int64_t end, int64_t batch_size, bool flip_sum);
 
-/// Draws ROC curves (log-scale FAR) to a PNG.
+/// Draws the ROC curves of the verification sets (log-scale FAR) to a PNG; without any set it draws nothing.
 void draw_roc(const std::string& path, const std::vector<EvalResult>& results);
 
 }  // namespace plsc
