@@ -2,19 +2,23 @@
 # Installs what building and testing plsc-train needs, from Debian's own packages (Debian 12 and 13).
 # Uses sudo where not root; does nothing, quickly, where everything is already there.
 #   scripts/install_deps.sh           build and run
-#   scripts/install_deps.sh --test    also what the test command uses (clang-format, python3)
+#   scripts/install_deps.sh --test    also what scripts/test.sh uses (clang-format where it is the version that counts)
 #   scripts/install_deps.sh --full    also what `scripts/test.sh --full` uses (clang, debootstrap)
 set -euo pipefail
 
-packages=(g++ make cmake ninja-build pkg-config git ca-certificates
+packages=(g++ make cmake ninja-build pkg-config git ca-certificates python3
   libopenmpi-dev openmpi-bin openssh-client
   libdnnl-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
   libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libxxhash-dev catch2)
+# The sources are formatted by clang-format 14, Debian 12's; other versions differ in details and are not asked.
+version=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}")
+test_packages=()
+[ "$version" = 12 ] && test_packages+=(clang-format)
 case "${1:-}" in
   "") ;;
-  --test) packages+=(clang-format python3) ;;
-  --full) packages+=(clang-format python3 clang libomp-dev debootstrap) ;;
+  --test) packages+=("${test_packages[@]}") ;;
+  --full) packages+=("${test_packages[@]}" clang libomp-dev debootstrap) ;;
   *) echo "usage: $0 [--test|--full]" >&2; exit 2 ;;
 esac
 
@@ -30,10 +34,19 @@ done
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "install_deps.sh: not root and no sudo; as root run: apt-get install ${missing[*]}" >&2; exit 1; }
+  if ! command -v sudo >/dev/null; then
+    echo "install_deps.sh: not root and no sudo; as root run: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
   as_root=(sudo)
 fi
 echo "installing: ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { "${as_root[@]}" apt-get update -qq &&
+       "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+         apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -20 "$log" >&2
+  echo "install_deps.sh: apt-get failed, see above" >&2
+  exit 1
+fi

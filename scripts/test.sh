@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Builds and tests everything: what a change must pass.
+#   scripts/test.sh           packages, build, format, layers, all tests, unit tests under the address and
+#                             undefined-behaviour sanitizers
+#   scripts/test.sh --full    also: clang, the thread sanitizer, and the quickstart in clean Debian 12 and 13 systems
+# Ends with "N passed, N failed"; the status is 0 only where nothing failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+full=false
+case "${1:-}" in
+  "") ;;
+  --full) full=true ;;
+  *) echo "usage: $0 [--full]" >&2; exit 2 ;;
+esac
+
+cores=$(nproc)
+passed=0 failed=0 skipped=0
+summary=()
+export LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
+# A sanitizer build runs several times slower; the threads of one test at a time are enough.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+# stage NAME COMMAND...: runs it, counts it as one check, and goes on where it fails.
+stage() {
+  local name=$1 begin=$SECONDS status=passed
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || status=FAILED
+  if [ $status = passed ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  summary+=("$(printf '%-44s %-7s %5d s' "$name" $status $((SECONDS - begin)))")
+  [ $status = passed ]
+}
+
+# tests NAME PRESET ARGUMENTS...: runs ctest and adds its counts.
+tests() {
+  local name=$1 preset=$2 begin=$SECONDS log=build/$2/ctest.log total bad off status=passed
+  shift 2
+  printf '\n== %s\n' "$name"
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$cores" "$@" 2>&1 | tee "$log" || status=FAILED
+  total=$(sed -n 's/.* tests failed out of \([0-9]*\).*/\1/p' "$log")
+  bad=$(sed -n 's/.*tests passed, \([0-9]*\) tests failed.*/\1/p' "$log")
+  off=$(grep -c -E '\*\*\*Skipped' "$log" || true)
+  if [ -z "$total" ]; then total=1 bad=1; fi
+  passed=$((passed + total - bad - off)) failed=$((failed + bad)) skipped=$((skipped + off))
+  summary+=("$(printf '%-44s %-7s %5d s   %d tests, %d failed, %d skipped' "$name" $status $((SECONDS - begin)) "$total" "$bad" "$off")")
+}
+
+build() {  # PRESET TARGET: configures and builds; the log of CMake only where it fails
+  local preset=$1 target=$2 log
+  log=$(mktemp)
+  if ! cmake --preset "$preset" -DPLSC_TESTS=ON >"$log" 2>&1; then cat "$log"; rm -f "$log"; return 1; fi
+  rm -f "$log"
+  cmake --build --preset "$preset" --target "$target"
+}
+
+format() {
+  if ! clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
+    echo "skipped: the sources are formatted by clang-format 14, which is not here"
+    return 0
+  fi
+  git ls-files -z '*.h' '*.cpp' | xargs -0 clang-format --dry-run -Werror
+}
+
+layers() { python3 scripts/check_layers.py && python3 tests/scripts/test_check_layers.py; }
+
+finish() {
+  printf '\n'
+  printf '%s\n' "${summary[@]}"
+  printf '%-44s %13d s\n\n' "all" $SECONDS
+  local skips=""
+  [ $skipped -gt 0 ] && skips=", $skipped skipped"
+  echo "$passed passed, $failed failed$skips"
+  [ $failed -eq 0 ]
+}
+
+if $full; then deps=--full; else deps=--test; fi
+stage "packages" scripts/install_deps.sh $deps || { finish; exit 1; }
+stage "format" format || true
+stage "layers" layers || true
+if stage "build" build cpu all; then
+  tests "tests" cpu
+fi
+if stage "build, address and undefined sanitizers" build asan unit_tests; then
+  tests "unit tests, sanitized" asan -L unit
+fi
+if $full; then
+  if stage "build, clang" build clang all; then
+    tests "unit, parity and golden tests, clang" clang -L 'unit|parity|golden'
+  fi
+  if stage "build, thread sanitizer" build tsan unit_tests; then
+    # Only the parts that have threads of their own: the OpenMP runtime and OpenMPI are not instrumented.
+    tests "threads, sanitized" tsan -R '^unit\.(base|data|comm)$'
+  fi
+  for suite in bookworm trixie; do
+    stage "quickstart on a clean $suite" scripts/test_clean_root.sh $suite || true
+  done
+fi
+finish
