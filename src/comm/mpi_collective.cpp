@@ -76,17 +76,18 @@ struct Call {
   int rank, size, tag;
 };
 
+}  // namespace
+
 /// One collective under way. Tensors are held, so that their memory outlives the messages.
-class Work {
+class MpiWork {
  public:
-  explicit Work(const Call& call) : call_(call), messages_(call.comm) {}
-  virtual ~Work() = default;
+  explicit MpiWork(const Call& call) : call_(call), messages_(call.comm) {}
+  virtual ~MpiWork() = default;
   bool poll() {
-    while (messages_.test()) {
-      if (!advance()) return true;
-    }
-    return false;
+    while (!done_ && messages_.test()) done_ = !advance();
+    return done_;
   }
+  bool done() const { return done_; }
 
  protected:
   /// Starts the next stage; false when there is none.
@@ -94,11 +95,33 @@ class Work {
 
   Call call_;
   Messages messages_;
+
+ private:
+  bool done_ = false;
 };
 
-class Broadcast final : public Work {
+/// All that is under way in this process. Ranks may wait for their requests in different orders, so every poll advances
+/// every request: what one rank is not asking for yet, another may be waiting for.
+class MpiProgress {
  public:
-  Broadcast(const Call& call, const Tensor& t, int root) : Work(call), tensor_(t) {
+  void add(MpiWork* work) {
+    if (!work->poll()) works_.push_back(work);
+  }
+  void remove(MpiWork* work) { std::erase(works_, work); }
+  void poll() {
+    for (MpiWork* work : works_) work->poll();
+    std::erase_if(works_, [](const MpiWork* work) { return work->done(); });
+  }
+
+ private:
+  std::vector<MpiWork*> works_;
+};
+
+namespace {
+
+class Broadcast final : public MpiWork {
+ public:
+  Broadcast(const Call& call, const Tensor& t, int root) : MpiWork(call), tensor_(t) {
     messages_.broadcast(tensor_.raw(), static_cast<int64_t>(tensor_.bytes()), root);
   }
 
@@ -106,14 +129,14 @@ class Broadcast final : public Work {
   Tensor tensor_;
 };
 
-class Barrier final : public Work {
+class Barrier final : public MpiWork {
  public:
-  explicit Barrier(const Call& call) : Work(call) { messages_.barrier(); }
+  explicit Barrier(const Call& call) : MpiWork(call) { messages_.barrier(); }
 };
 
-class AllGather final : public Work {
+class AllGather final : public MpiWork {
  public:
-  AllGather(const Call& call, const Tensor& from, const Tensor& to) : Work(call), from_(from), to_(to) {
+  AllGather(const Call& call, const Tensor& from, const Tensor& to) : MpiWork(call), from_(from), to_(to) {
     const auto bytes = static_cast<int64_t>(from.bytes());
     // Starting with the next rank spreads the load: not all ranks send to rank 0 first.
     for (int i = 1; i < call.size; ++i) {
@@ -130,10 +153,10 @@ class AllGather final : public Work {
 };
 
 /// Common to both reductions: the elements in slabs; of each, this rank receives its share from all, and sums it.
-class Reduction : public Work {
+class Reduction : public MpiWork {
  public:
   Reduction(const Call& call, Dtype dtype, ReduceOp op)
-      : Work(call), dtype_(dtype), op_(op), width_(static_cast<int64_t>(dtype_size(dtype))), parts_(call.size) {}
+      : MpiWork(call), dtype_(dtype), op_(op), width_(static_cast<int64_t>(dtype_size(dtype))), parts_(call.size) {}
 
  protected:
   /// Posts the exchange: share p of `from(p)` goes to rank p; `own` elements of each other rank come here.
@@ -240,25 +263,30 @@ class SmallAllReduce final : public Reduction {
 
 class MpiRequest final : public Request {
  public:
-  explicit MpiRequest(std::unique_ptr<Work> work) : work_(std::move(work)) {}
+  MpiRequest(std::shared_ptr<MpiProgress> progress, std::unique_ptr<MpiWork> work)
+      : progress_(std::move(progress)), work_(std::move(work)) {
+    progress_->add(work_.get());
+  }
   ~MpiRequest() override {
+    progress_->remove(work_.get());
     // Unfinished: an error is on its way out and the run will be aborted. The library may still write into the
     // buffers until then, so they are never freed.
-    if (!done_) static_cast<void>(work_.release());
+    if (!work_->done()) static_cast<void>(work_.release());
   }
   bool poll() override {
-    if (!done_) done_ = work_->poll();
-    return done_;
+    if (!work_->done()) progress_->poll();
+    return work_->done();
   }
 
  private:
-  std::unique_ptr<Work> work_;
-  bool done_ = false;
+  std::shared_ptr<MpiProgress> progress_;  // shared by the collectives of the process and their requests
+  std::unique_ptr<MpiWork> work_;
 };
 
 class MpiCollective final : public Collective {
  public:
-  explicit MpiCollective(const WaitPolicy& policy) : policy_(policy) {
+  MpiCollective(const WaitPolicy& policy, std::shared_ptr<MpiProgress> progress)
+      : policy_(policy), progress_(std::move(progress)) {
     check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
     check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -299,8 +327,8 @@ class MpiCollective final : public Collective {
 
  private:
   template <class W, class... Args>
-  static Pending pending(Args&&... args) {
-    return std::make_unique<MpiRequest>(std::make_unique<W>(std::forward<Args>(args)...));
+  Pending pending(Args&&... args) {
+    return std::make_unique<MpiRequest>(progress_, std::make_unique<W>(std::forward<Args>(args)...));
   }
   static void check_host(const Tensor& t) {
     PLSC_CHECK(t.defined() || t.elements() == 0, "an undefined tensor");
@@ -316,6 +344,7 @@ class MpiCollective final : public Collective {
   Call next_call() { return {comm_, rank_, size_, static_cast<int>(calls_++ % kTags) * kStages}; }
 
   WaitPolicy policy_;
+  std::shared_ptr<MpiProgress> progress_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   int64_t calls_ = 0;
@@ -323,8 +352,10 @@ class MpiCollective final : public Collective {
 
 }  // namespace
 
-std::unique_ptr<Collective> make_mpi_collective(const WaitPolicy& policy) {
-  return std::make_unique<MpiCollective>(policy);
+std::shared_ptr<MpiProgress> make_mpi_progress() { return std::make_shared<MpiProgress>(); }
+
+std::unique_ptr<Collective> make_mpi_collective(const WaitPolicy& policy, std::shared_ptr<MpiProgress> progress) {
+  return std::make_unique<MpiCollective>(policy, std::move(progress));
 }
 
 }  // namespace plsc

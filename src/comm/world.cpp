@@ -53,14 +53,18 @@ World::World(const Options& options) {
   try {
     check_promised_tasks(options.environment, place_.size);
     WaitPolicy policy{options.timeout, false, nullptr};
-    const auto boot = place_.size > 1 ? make_mpi_collective(policy) : make_single_collective();
+    const auto progress = make_mpi_progress();
+    const auto make = [&] {
+      return place_.size > 1 ? make_mpi_collective(policy, progress) : make_single_collective();
+    };
+    const auto boot = make();
     hosts_ = gather_texts(*boot, this_host());
     share_cores(*boot, options.threads);
     if (place_.size > 1) start_monitor(*boot, options.timeout);
     policy.spin = !oversubscribed_;
     policy.watch = monitor_.get();
-    device_ = place_.size > 1 ? make_mpi_collective(policy) : make_single_collective();
-    host_ = place_.size > 1 ? make_mpi_collective(policy) : make_single_collective();
+    device_ = make();
+    host_ = make();
   } catch (const std::exception&) {
     // A constructor that throws has no destructor; MPI_Finalize would wait for ranks that may have failed too.
     if (place_.size <= 1 && mpi_) mpi_finish();
