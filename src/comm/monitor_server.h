@@ -41,8 +41,8 @@ class MonitorServer {
   void drop_closed();
 
   Options options_;
+  uint16_t port_ = 0;  // before listener_, whose initialiser sets it
   int listener_ = -1;
-  uint16_t port_ = 0;
   RankTable table_;
   Stopwatch clock_;
   std::vector<Client> clients_;

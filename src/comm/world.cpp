@@ -7,6 +7,8 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
+#include <iterator>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -123,6 +125,7 @@ void World::start_monitor(Collective& boot, double timeout) {
   } catch (const std::exception& error) {
     problem = error.what();
   }
+  if (monitor_ == nullptr && problem.empty()) problem = "rank 0 has no monitor";
   // All or none: a monitor that some ranks cannot reach would call them missing.
   const std::vector<std::string> problems = gather_texts(boot, problem);
   for (size_t r = 0; r < problems.size(); ++r) {
