@@ -65,11 +65,22 @@ class PairDrawer {
   }
 
   void add_remaining(std::vector<Pair>& pairs, int64_t count, bool same) {
-    const auto n = static_cast<int64_t>(labels_.size());
-    const Permutation order(n * n, seed_, 0);
-    for (int64_t i = 0; i < n * n && static_cast<int64_t>(pairs.size()) < count; ++i) {
-      const int64_t at = order(i);
-      add(pairs, {at / n, at % n, same}, same);
+    std::vector<Pair> all;  // hardly more than are wanted, or chance had found them
+    if (same) {
+      for (const auto& [label, m] : members_) {
+        for (size_t i = 0; i < m.size(); ++i) {
+          for (size_t j = 0; j < i; ++j) all.push_back({m[j], m[i], true});
+        }
+      }
+    } else {
+      const auto n = static_cast<int64_t>(labels_.size());
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j < i; ++j) all.push_back({j, i, false});
+      }
+    }
+    const Permutation order(static_cast<int64_t>(all.size()), seed_, 0);
+    for (size_t i = 0; i < all.size() && static_cast<int64_t>(pairs.size()) < count; ++i) {
+      add(pairs, all[static_cast<size_t>(order(static_cast<int64_t>(i)))], same);
     }
   }
 
