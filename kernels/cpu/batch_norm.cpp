@@ -75,15 +75,19 @@ PLSC_INLINE void gradient_tile(const NormGradient<T, Y>& a, int64_t r, int64_t b
   const float* __restrict mean = a.columns.mean + begin;
   const float* __restrict scale = a.columns.scale + begin;
   const float* __restrict beta = a.columns.beta + begin;
+  // Loads stand outside of the conditions: what a condition guards would not vectorise everywhere.
   if (a.activation == NormActivation::none) {
     for (int64_t c = 0; c < n; ++c) dz[c] = load(dy[c]);
   } else if (a.activation == NormActivation::relu && a.y != nullptr) {
     const Y* y = a.y + at;
-    for (int64_t c = 0; c < n; ++c) dz[c] = load(y[c]) <= 0.0f ? 0.0f : load(dy[c]);
+    for (int64_t c = 0; c < n; ++c) {
+      const float g = load(dy[c]);
+      dz[c] = load(y[c]) <= 0.0f ? 0.0f : g;
+    }
   } else if (a.activation == NormActivation::relu) {
     for (int64_t c = 0; c < n; ++c) {
-      const float z = (load(x[c]) - mean[c]) * scale[c] + beta[c];
-      dz[c] = z <= 0.0f ? 0.0f : load(dy[c]);
+      const float g = load(dy[c]), z = (load(x[c]) - mean[c]) * scale[c] + beta[c];
+      dz[c] = z <= 0.0f ? 0.0f : g;
     }
   } else {
     const float* __restrict slope = a.columns.slope + begin;
@@ -92,9 +96,15 @@ PLSC_INLINE void gradient_tile(const NormGradient<T, Y>& a, int64_t r, int64_t b
     if (a.residual != nullptr) {
       for (int64_t c = 0; c < n; ++c) z[c] += load(a.residual[at + c]);
     }
-    for (int64_t c = 0; c < n; ++c) dz[c] = z[c] <= 0.0f ? slope[c] * load(dy[c]) : load(dy[c]);
     if (dslope != nullptr) {
-      for (int64_t c = 0; c < n; ++c) dslope[c] += z[c] <= 0.0f ? z[c] * load(dy[c]) : 0.0f;
+      for (int64_t c = 0; c < n; ++c) {
+        const float below = z[c] * load(dy[c]);
+        dslope[c] += z[c] <= 0.0f ? below : 0.0f;
+      }
+    }
+    for (int64_t c = 0; c < n; ++c) {
+      const float g = load(dy[c]), below = slope[c] * g;
+      dz[c] = z[c] <= 0.0f ? below : g;
     }
   }
 }
