@@ -4,10 +4,9 @@
 #include "app/build.h"
 #include "app/commands.h"
 #include "app/world.h"
-#include "base/clock.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "checkpoint/checkpoint.h"
+#include "eval/embed.h"
 #include "eval/npy.h"
 #include "nn/module.h"
 #include "train/run_folder.h"
@@ -30,19 +29,23 @@ class Outputs {
     if (!names_ || (top > 0 && !nearest_)) fail("cannot write beside {}", path);
   }
 
-  void add(const DataSource& source, int64_t first, const Tensor& rows, const Tensor& classes, const Tensor& cosines,
-           const std::vector<std::string>& class_names) {
-    embeddings_.append(rows);
-    for (int64_t i = 0; i < rows.dim(0); ++i) {
+  struct Rows {
+    Tensor embeddings;        // (n, D)
+    Tensor classes, cosines;  // (n, K), undefined without --top
+  };
+
+  void add(const DataSource& source, int64_t first, const Rows& rows, const std::vector<std::string>& class_names) {
+    embeddings_.append(rows.embeddings);
+    for (int64_t i = 0; i < rows.embeddings.dim(0); ++i) {
       names_ << source.name(first + i) << '\n';
       if (k_ == 0) continue;
       nearest_ << source.name(first + i);
       for (int64_t k = 0; k < k_; ++k) {
-        const int64_t id = classes.data<int64_t>()[i * k_ + k];
+        const int64_t id = rows.classes.data<int64_t>()[i * k_ + k];
         if (id < 0) continue;
         const bool named = id < static_cast<int64_t>(class_names.size());
         nearest_ << '\t' << (named ? class_names[static_cast<size_t>(id)] : std::to_string(id)) << '\t'
-                 << fmt::format("{:.6f}", cosines.data<float>()[i * k_ + k]);
+                 << fmt::format("{:.6f}", rows.cosines.data<float>()[i * k_ + k]);
       }
       nearest_ << '\n';
     }
@@ -66,19 +69,6 @@ std::vector<std::string> read_class_names(const std::string& checkpoint) {
   std::vector<std::string> names;
   for (std::string line; std::getline(file, line);) names.push_back(line.substr(line.find('\t') + 1));
   return names;
-}
-
-struct Gathered {
-  Tensor embeddings, classes, cosines;  // (ranks * chunk, ...)
-};
-
-Tensor gather(Context& context, const Tensor& mine, int64_t rows, int64_t columns) {
-  Tensor padded(host_allocator(), Shape{rows, columns}, mine.dtype());
-  std::memset(padded.raw(), 0, padded.bytes());
-  std::memcpy(padded.raw(), mine.raw(), mine.bytes());
-  Tensor all(host_allocator(), Shape{rows * context.ranks(), columns}, mine.dtype());
-  context.host.all_gather(padded, all, "embeddings");
-  return all;
 }
 
 }  // namespace
@@ -106,31 +96,21 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     outputs = std::make_unique<Outputs>(line.output, Shape{source->size(), backbone->embedding_size()}, line.top);
   });
 
-  // Rounds of one chunk a rank: chunk c is images [c * chunk, ...) whatever the number of ranks, and whole batches, so
-  // that an image's embedding does not depend on how many ranks there are.
-  const int64_t chunk = line.batch_size * 8, size = source->size(), dim = backbone->embedding_size();
-  const Stopwatch watch;
-  for (int64_t first = 0; first < size; first += chunk * context.ranks()) {
-    const int64_t begin = std::min(size, first + chunk * context.rank()), end = std::min(size, begin + chunk);
-    const Tensor mine =
-        embed_range(context, *backbone, *source, config.data, begin, end, line.batch_size, line.flip_sum);
-    Gathered all{gather(context, mine, chunk, dim), {}, {}};
+  int64_t first = 0;
+  const EmbedJob job{*source, config.data, line.batch_size, line.flip_sum, line.input};
+  embed_in_rounds(context, *backbone, job, [&](const Tensor& mine, int64_t) {
+    Outputs::Rows rows{gather_rows(context, mine), {}, {}};
     if (head) {
       const MarginHead::Nearest nearest = head->nearest(context, mine, line.top);
-      all.classes = gather(context, nearest.classes, chunk, line.top);
-      all.cosines = gather(context, nearest.cosines, chunk, line.top);
+      rows.classes = gather_rows(context, nearest.classes);
+      rows.cosines = gather_rows(context, nearest.cosines);
     }
-    const int64_t count = std::min(size, first + chunk * context.ranks()) - first;
-    on_rank_0(context,
-              [&] { outputs->add(*source, first, all.embeddings.rows(0, count), all.classes, all.cosines, names); });
-    const double rate = static_cast<double>(first + count) / watch.seconds();
-    log.progress(fmt::format("{}/{} images  {:.0f} images/s  ETA {}", first + count, size, rate,
-                             human_duration(static_cast<double>(size - first - count) / rate)),
-                 first + count == size);
-  }
+    on_rank_0(context, [&] { outputs->add(*source, first, rows, names); });
+    first += rows.embeddings.dim(0);
+  });
   on_rank_0(context, [&] { outputs->finish(); });
-  log.info("{} embeddings of {} numbers in {}, their paths in {}{}", size, dim, line.output,
-           beside(line.output, ".txt"),
+  log.info("{} embeddings of {} numbers in {}, their paths in {}{}", source->size(), backbone->embedding_size(),
+           line.output, beside(line.output, ".txt"),
            line.top > 0 ? ", the nearest classes in " + beside(line.output, ".top.tsv") : "");
   return 0;
 }

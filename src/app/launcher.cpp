@@ -154,6 +154,9 @@ std::vector<std::string> launch_variables(int ranks, int threads, int cores) {
       "OMPI_MCA_hwloc_base_binding_policy=none",
       "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe",
       "PRTE_MCA_hwloc_default_binding_policy=none",
+      // No page of advice when a rank ends the others: the rank has said why.
+      "OMPI_MCA_orte_execute_quiet=1",
+      "PRTE_MCA_prte_execute_quiet=1",
       // Time for the survivors to say which rank is gone, between SIGTERM and SIGKILL.
       "OMPI_MCA_odls_base_sigkill_timeout=3",
       "PRTE_MCA_odls_base_sigkill_timeout=3",

@@ -21,6 +21,10 @@ struct EmbedJob {
 void embed_in_rounds(Context& context, Backbone& backbone, const EmbedJob& job,
                      const std::function<void(const Tensor& mine, int64_t begin)>& use);
 
+/// The rows of all ranks, in rank order, on the host of every rank; `mine` (n, columns) on the host, n may differ and
+/// be 0. In a round of embed_in_rounds these are images that follow each other.
+Tensor gather_rows(Context& context, const Tensor& mine);
+
 /// All embeddings, (N, D) fp32 on the host of every rank.
 Tensor embed_all(Context& context, Backbone& backbone, const EmbedJob& job);
 
