@@ -42,6 +42,12 @@ Correct count_correct(std::span<const double> distances, std::span<const PairLis
   return correct;
 }
 
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (double v : values) sum += v;
+  return sum / static_cast<double>(values.size());
+}
+
 void score_folds(std::span<const double> distances, std::span<const PairList::Pair> pairs, VerificationScores& scores) {
   const auto n = static_cast<int64_t>(distances.size());
   const int64_t folds = std::min(kFolds, n);
@@ -53,7 +59,7 @@ void score_folds(std::span<const double> distances, std::span<const PairList::Pa
     fold_correct.push_back(count_correct(distances.subspan(begin, count), pairs.subspan(begin, count)));
     for (size_t t = 0; t < kThresholds; ++t) all[t] += fold_correct.back()[t];
   }
-  std::vector<double> accuracies;
+  std::vector<double> accuracies, thresholds;
   for (int64_t f = 0; f < folds; ++f) {
     const Correct& test = fold_correct[static_cast<size_t>(f)];
     Correct train = all;
@@ -62,12 +68,12 @@ void score_folds(std::span<const double> distances, std::span<const PairList::Pa
     const auto best = static_cast<size_t>(std::max_element(train.begin(), train.end()) - train.begin());
     const int64_t count = range_begin(n, folds, f + 1) - range_begin(n, folds, f);
     accuracies.push_back(static_cast<double>(test[best]) / static_cast<double>(count));
-    scores.threshold += threshold_at(best) / static_cast<double>(folds);
+    thresholds.push_back(threshold_at(best));
   }
-  for (double a : accuracies) scores.accuracy += a / static_cast<double>(folds);
-  double variance = 0;
-  for (double a : accuracies) variance += (a - scores.accuracy) * (a - scores.accuracy) / static_cast<double>(folds);
-  scores.accuracy_std = std::sqrt(variance);
+  scores.threshold = mean(thresholds);
+  scores.accuracy = mean(accuracies);
+  for (double& a : accuracies) a = (a - scores.accuracy) * (a - scores.accuracy);
+  scores.accuracy_std = std::sqrt(mean(accuracies));
 }
 
 /// Distances of one kind, sorted.
