@@ -43,13 +43,17 @@ cv::Point at(double x, double y) {
 
 enum class Anchor { left, centre, right };
 
-void text(cv::Mat& image, double x, double y, const std::string& words, double size, Anchor anchor = Anchor::left) {
-  const double scale = size * kScale / 22.0;  // the font's capitals are about 22 units high
+double font_scale(double size) { return size * kScale / 22.0; }  // the font's capitals are about 22 units high
+
+double text_width(const std::string& words, double size) {
   int baseline = 0;
-  const cv::Size box = cv::getTextSize(words, cv::FONT_HERSHEY_SIMPLEX, scale, kScale, &baseline);
-  const double width = static_cast<double>(box.width) / kScale;
+  return cv::getTextSize(words, cv::FONT_HERSHEY_SIMPLEX, font_scale(size), kScale, &baseline).width / double{kScale};
+}
+
+void text(cv::Mat& image, double x, double y, const std::string& words, double size, Anchor anchor = Anchor::left) {
+  const double width = text_width(words, size);
   const double shift = anchor == Anchor::left ? 0 : anchor == Anchor::centre ? width / 2 : width;
-  cv::putText(image, words, at(x - shift, y), cv::FONT_HERSHEY_SIMPLEX, scale, kInk, kScale, cv::LINE_AA);
+  cv::putText(image, words, at(x - shift, y), cv::FONT_HERSHEY_SIMPLEX, font_scale(size), kInk, kScale, cv::LINE_AA);
 }
 
 void line(cv::Mat& image, cv::Point a, cv::Point b, const cv::Scalar& colour, int width) {
@@ -104,20 +108,24 @@ void draw_curve(cv::Mat& image, const Axes& axes, const EvalResult& r, const cv:
   cv::polylines(image, points, false, colour, 2 * kScale, cv::LINE_AA);
 }
 
+std::string legend_line(const EvalResult& r) {
+  const std::string name = r.set.size() <= 24 ? r.set : r.set.substr(0, 23) + "~";
+  return fmt::format("{}  {:.2f} +- {:.2f} %, AUC {:.4f}", name, 100 * r.accuracy, 100 * r.accuracy_std, r.auc);
+}
+
 // Bottom right, where a good curve is not.
 void draw_legend(cv::Mat& image, const std::vector<const EvalResult*>& curves) {
-  constexpr double kLine = 22, kBox = 400;
-  const double height = kLine * static_cast<double>(curves.size()) + 14, left = kRight - kBox - 12;
+  constexpr double kLine = 22, kSize = 12, kText = 50;  // kText: where the words begin, behind the sample of the line
+  double width = 0;
+  for (const EvalResult* r : curves) width = std::max(width, kText + text_width(legend_line(*r), kSize) + 12);
+  const double height = kLine * static_cast<double>(curves.size()) + 14, left = kRight - width - 12;
   double y = kBottom - height - 12;
-  cv::rectangle(image, at(left, y), at(left + kBox, y + height), kPaper, cv::FILLED);
-  cv::rectangle(image, at(left, y), at(left + kBox, y + height), kFrame, kScale, cv::LINE_AA);
+  cv::rectangle(image, at(left, y), at(left + width, y + height), kPaper, cv::FILLED);
+  cv::rectangle(image, at(left, y), at(left + width, y + height), kFrame, kScale, cv::LINE_AA);
   for (size_t i = 0; i < curves.size(); ++i) {
-    const EvalResult& r = *curves[i];
     y += kLine;
     line(image, at(left + 12, y - 3), at(left + 40, y - 3), kColours[i % kColours.size()], 2 * kScale);
-    const std::string name = r.set.size() <= 16 ? r.set : r.set.substr(0, 15) + "~";
-    text(image, left + 50, y + 2,
-         fmt::format("{}  {:.2f} +- {:.2f} %, AUC {:.4f}", name, 100 * r.accuracy, 100 * r.accuracy_std, r.auc), 12);
+    text(image, left + kText, y + 2, legend_line(*curves[i]), kSize);
   }
 }
 
