@@ -138,7 +138,7 @@ void MonitorServer::announce_loss(int rank, const std::string& how, bool told_th
   lost.rank = rank;
   const std::string text = table_.who(rank) + " " + how;
   put_text(lost.text, text);
-  append_loss(options_.loss_file, text);
+  if (!told_the_user) append_loss(options_.loss_file, text);  // a rank that failed has told its reason itself
   const int speaker = told_the_user ? -1 : table_.lowest_alive(rank);
   for (Client& client : clients_) {
     if (client.rank < 0 || client.rank == rank) continue;

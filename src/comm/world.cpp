@@ -22,6 +22,7 @@
 namespace plsc {
 namespace {
 
+constexpr double kOwnErrorSeconds = 1;
 constexpr double kSilentSeconds = 5;  // how long a silent rank waits for the one that tells the user
 
 std::string join(const auto& values) {
@@ -156,6 +157,9 @@ bool World::speaks(const std::exception& error) const {
   const auto* shared = dynamic_cast<const SharedError*>(&error);
   if (shared != nullptr && !shared->speaker()) {
     std::this_thread::sleep_for(std::chrono::duration<double>(kSilentSeconds));
+  } else if (shared == nullptr && place_.rank > 0) {
+    // What is wrong with a file or a key is wrong on every rank: rank 0 then says it and ends the others.
+    std::this_thread::sleep_for(std::chrono::duration<double>(kOwnErrorSeconds));
   }
   return true;
 }

@@ -35,10 +35,6 @@ Schedule::Schedule(const ScheduleConfig& config, int64_t total_steps, int64_t st
     fail("schedule.name is '{}'; known: poly, step, cosine, constant", config.name);
   }
   if (warmup_steps_ < 0) fail("schedule: a warm-up of {} steps", warmup_steps_);
-  if (warmup_steps_ > total_steps) {
-    fail_hint("shorten schedule.warmup_steps or schedule.warmup_epochs, or train for longer",
-              "the warm-up takes {} steps and the whole run {}", warmup_steps_, total_steps);
-  }
   for (const double epochs : config.milestones) milestones_.push_back(to_steps(epochs, steps_per_epoch));
   std::sort(milestones_.begin(), milestones_.end());
 }

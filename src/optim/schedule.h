@@ -18,7 +18,7 @@ namespace plsc {
 /// From t = T on, the rate stays at p = 1.
 class Schedule {
  public:
-  /// Error where the warm-up is longer than the run.
+  /// A warm-up that is longer than the run is cut off by its end: short trials of a recipe need no other schedule.
   Schedule(const ScheduleConfig& config, int64_t total_steps, int64_t steps_per_epoch);
 
   double lr(int64_t step) const;

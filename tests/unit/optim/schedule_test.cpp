@@ -68,6 +68,7 @@ TEST_CASE("a run that is all warm-up, and one that is too short for it") {
   const Schedule s(config, 10, 5);
   CHECK(s.lr(9) == test::Approx(0.4));
   CHECK(s.lr(10) == 0);
-  CHECK(contains_all(error_text([&] { Schedule(config, 9, 5); }), {"10 steps", "9", "warmup"}));
+  const Schedule cut(config, 4, 5);  // a short trial of the same recipe: the same first rates
+  for (int64_t step = 0; step < 4; ++step) CHECK(cut.lr(step) == s.lr(step));
   CHECK(contains(error_text([&] { Schedule(config_of("polly"), 9, 5); }), "poly, step, cosine, constant"));
 }
