@@ -89,4 +89,9 @@ struct CheckpointList {
 };
 CheckpointList list_checkpoints(const std::string& output);
 
+/// For a run that goes on from an earlier checkpoint than its newest (`--resume DIR`): moves the checkpoints of later
+/// steps to output/checkpoints/set_aside, where nothing lists, resumes from or prunes them, since they belong to a past
+/// that the run leaves. One process calls it. The names that were moved.
+std::vector<std::string> set_aside_later(const std::string& output, int64_t step);
+
 }  // namespace plsc

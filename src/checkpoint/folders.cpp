@@ -158,6 +158,23 @@ void prune(const std::string& output, int64_t written, const KeepPolicy& keep, L
   }
 }
 
+std::vector<std::string> set_aside_later(const std::string& output, int64_t step) {
+  const fs::path root = checkpoints_folder(output), aside = root / "set_aside";
+  std::vector<std::string> moved;
+  for (const Candidate& c : candidates(root.string())) {
+    if (c.step <= step) continue;
+    std::error_code error;
+    fs::create_directory(aside, error);
+    if (error) fail("cannot create {}: {}", aside.string(), error.message());
+    const fs::path to = aside / step_name(c.step);
+    fs::remove_all(to, error);  // of an earlier time
+    rename_or_fail((root / c.name).string(), to.string());
+    moved.push_back(step_name(c.step));
+  }
+  if (!moved.empty()) sync_folder(root.string());
+  return moved;
+}
+
 CheckpointList list_checkpoints(const std::string& output) {
   CheckpointList list;
   const std::string root = checkpoints_folder(output);

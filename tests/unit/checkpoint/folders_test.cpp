@@ -93,6 +93,20 @@ TEST_CASE("what was just written is never pruned") {
   CHECK(steps_in(temp.path()) == Steps{20, 40, 50});
 }
 
+TEST_CASE("checkpoints of a past that a run leaves are set aside") {
+  const TempFolder temp;
+  for (int64_t step : {10, 20, 30}) save_known(1, temp.path(), {step, 3, 2});
+  CHECK(set_aside_later(temp.path(), 30).empty());
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    CHECK(set_aside_later(temp.path(), 10) == std::vector<std::string>{"step_00000020", "step_00000030"});
+    CHECK(steps_in(temp.path()) == Steps{10});
+    CHECK(reads_back_on(1, temp / "checkpoints/set_aside/step_00000030", {30, 3, 2}));
+    for (int64_t step : {20, 30}) save_known(1, temp.path(), {step, 3, 2}, {.keep = 5, .best_step = {}});
+    CHECK(steps_in(temp.path()) == Steps{10, 20, 30});
+  }
+  CHECK(set_aside_later(temp / "absent", 0).empty());
+}
+
 TEST_CASE("a checkpoint that is not whole neither counts nor goes") {
   const TempFolder temp;
   for (int64_t step : {10, 20, 30}) save_known(1, temp.path(), {step, 3, 2});
