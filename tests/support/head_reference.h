@@ -1,0 +1,40 @@
+// The margin head as a textbook writes it: every logit stored, softmax over all of them, in double and on one rank.
+// An independent text: nothing of the product's kernels is used.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace plsc::test {
+
+struct ReferenceHead {
+  int64_t classes = 0, columns = 0;
+  double scale = 64, m1 = 1, m2 = 0, m3 = 0;
+  bool straight_through = false;
+  std::optional<double> filter;
+  std::vector<bool> active;  // classes that take part; empty: all
+  /// Inputs of the matrix products rounded to bf16 (negatives' cosines and both gradients; targets stay exact).
+  bool bf16_operands = false;
+};
+
+struct ReferenceStep {
+  double loss_sum = 0;
+  int64_t correct = 0;
+  std::vector<double> losses;       // (B)
+  std::vector<double> d_embedding;  // (B, D) of gradient_scale * sum of losses
+  std::vector<double> d_weight;     // (C, D)
+};
+
+/// embeddings (B, D) and weights (C, D) are not normalised.
+ReferenceStep reference_step(const ReferenceHead& head, const std::vector<double>& embeddings,
+                             const std::vector<int64_t>& labels, const std::vector<double>& weights,
+                             double gradient_scale);
+
+/// torch.optim.SGD on one tensor.
+struct ReferenceSgd {
+  double lr = 0, momentum = 0, weight_decay = 0;
+  bool nesterov = false;
+  void step(const std::vector<double>& gradient, std::vector<double>& w, std::vector<double>& v) const;
+};
+
+}  // namespace plsc::test
