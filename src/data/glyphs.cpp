@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 #include "kernels/math/rng.h"
 
@@ -41,11 +42,10 @@ Point place(Dice& dice) {
 
 double distance(Point a, Point b) { return std::hypot(a.x - b.x, a.y - b.y); }
 
-/// The strokes of a class: two to four, often one going on where another ended, straight or bent.
-std::vector<Curve> strokes_of(uint64_t seed, int64_t glyph) {
-  Dice dice(seed, static_cast<uint64_t>(glyph) << 24);
+/// Three or four strokes, often one going on where another ended, straight or bent.
+std::vector<Curve> some_strokes(Dice& dice) {
   std::vector<Curve> curves;
-  const int count = dice.whole(2, 4);
+  const int count = dice.whole(3, 4);
   Point last = place(dice);
   for (int s = 0; s < count; ++s) {
     const Point from = s > 0 && dice.uniform(0, 1) < 0.5 ? last : place(dice);
@@ -60,6 +60,26 @@ std::vector<Curve> strokes_of(uint64_t seed, int64_t glyph) {
     curves.push_back({from, control(0.3, bend), control(0.7, twist), to});
     last = to;
   }
+  return curves;
+}
+
+/// Whether the strokes' ends spread over a good part of the square both ways: a single line says too little.
+bool spreads(const std::vector<Curve>& curves) {
+  Point low{1, 1}, high{0, 0};
+  for (const Curve& curve : curves) {
+    for (const Point p : {curve[0], curve[3]}) {
+      low = {std::min(low.x, p.x), std::min(low.y, p.y)};
+      high = {std::max(high.x, p.x), std::max(high.y, p.y)};
+    }
+  }
+  return high.x - low.x > 0.4 && high.y - low.y > 0.4;
+}
+
+/// The strokes of a class.
+std::vector<Curve> strokes_of(uint64_t seed, int64_t glyph) {
+  Dice dice(seed, static_cast<uint64_t>(glyph) << 24);
+  std::vector<Curve> curves = some_strokes(dice);
+  for (int tries = 0; tries < 8 && !spreads(curves); ++tries) curves = some_strokes(dice);
   return curves;
 }
 

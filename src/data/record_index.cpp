@@ -105,7 +105,10 @@ RecordIndex RecordIndex::open(const RecordFile& file, Log* log, std::vector<std:
   return index;
 }
 
-RecordPlace RecordIndex::place(int64_t i) const { return {offsets_[i], key(i)}; }
+RecordPlace RecordIndex::place(int64_t i) const {
+  PLSC_CHECK(i >= 0 && i < size(), "sample {} of {}", i, size());
+  return {offsets_[i], key(i)};
+}
 
 int64_t RecordIndex::extent(int64_t i) const {
   if (i + 1 >= size()) return 0;
@@ -220,8 +223,7 @@ void RecordIndex::drop_header_and_identities(const RecordFile& file) {
 }
 
 /// One record that the scan met. Records without an image are InsightFace's header and identities.
-void RecordIndex::note_scanned(const RecordFile& file, RecordPlace place, const RecordPeek& peek,
-                               std::vector<std::string>* damage) {
+void RecordIndex::note_scanned(const RecordFile& file, RecordPlace place, const RecordPeek& peek) {
   if (peek.image_bytes == 0 && peek.header.flag > 0) {
     // The header has the id 0; identity records carry their key, or the identity's number.
     ++identities_;
@@ -234,9 +236,8 @@ void RecordIndex::note_scanned(const RecordFile& file, RecordPlace place, const 
   place.key = static_cast<int64_t>(peek.header.id & 0x7fffffffffffffff);
   try {
     classes_seen_ = std::max(classes_seen_, record_label(peek.header, peek.first_label, file.where(place)) + 1);
-  } catch (const Error& error) {
-    if (damage == nullptr) return;  // named when it is read: data.on_error decides then
-    damage->push_back(error.what());
+  } catch (const Error&) {
+    // A label that is none is named when the record is read: data.on_error decides then.
   }
   add(place.key, place.offset);
 }
@@ -246,7 +247,7 @@ void RecordIndex::scan(const RecordFile& file, Log* log, std::vector<std::string
   for (int64_t offset = 0; offset < file.size();) {
     try {
       const RecordPeek peek = file.peek({offset});
-      note_scanned(file, {offset}, peek, damage);
+      note_scanned(file, {offset}, peek);
       offset = peek.next;
     } catch (const Error& error) {
       if (damage == nullptr) throw;

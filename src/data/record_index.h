@@ -56,8 +56,7 @@ class RecordIndex {
   void drop_header_and_identities(const RecordFile& file);
   int64_t first_identity(const RecordFile& file, int64_t claimed) const;
   void scan(const RecordFile& file, Log* log, std::vector<std::string>* damage);
-  void note_scanned(const RecordFile& file, RecordPlace place, const RecordPeek& peek,
-                    std::vector<std::string>* damage);
+  void note_scanned(const RecordFile& file, RecordPlace place, const RecordPeek& peek);
   void add(int64_t key, int64_t offset);
   void sort_by_key(const std::string& path, bool must_differ);
   int64_t key(int64_t i) const { return keys_.empty() ? first_key_ + i : keys_[static_cast<size_t>(i)]; }
