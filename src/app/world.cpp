@@ -20,7 +20,7 @@ void print_error(const std::string& who, const std::exception& error) {
 /// Before there is a world nobody can end the others: each rank leaves by itself, and one of them speaks.
 int leave_alone(const std::exception& error) {
   const auto* shared = dynamic_cast<const SharedError*>(&error);
-  if (shared == nullptr || shared->speaker()) {
+  if (shared == nullptr || shared->voice() == Voice::speak) {
     print_error("", error);
   } else {
     std::this_thread::sleep_for(std::chrono::seconds(1));  // mpirun ends the speaker when another rank leaves first

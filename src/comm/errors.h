@@ -1,18 +1,24 @@
-// Errors that several ranks throw at once: who of them tells the user.
+// Errors that several ranks throw at once, for one cause: who of them tells the user.
 #pragma once
 #include "base/error.h"
 
 namespace plsc {
 
-/// Thrown for one cause on several ranks. `speaker` is true on the one that should print it; the others end silently.
+enum class Voice {
+  speak,   // this rank prints the error
+  wait,    // another rank prints it: give it some seconds to end the run; speak when it does not
+  silent,  // it has been printed already, or the launcher will
+};
+
+/// Thrown for one cause on several ranks.
 class SharedError : public Error {
  public:
-  SharedError(const std::string& message, bool speaker, const std::string& hint = "")
-      : Error(message, hint), speaker_(speaker) {}
-  bool speaker() const { return speaker_; }
+  SharedError(const std::string& message, Voice voice, const std::string& hint = "")
+      : Error(message, hint), voice_(voice) {}
+  Voice voice() const { return voice_; }
 
  private:
-  bool speaker_;
+  Voice voice_;
 };
 
 /// Another rank has died or has failed.

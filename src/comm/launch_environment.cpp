@@ -61,7 +61,7 @@ void check_promised_tasks(const LaunchEnvironment& e, int ranks) {
   throw SharedError(
       fmt::format("{} promises {} tasks, but MPI finds {} rank(s): they would run apart and write to one folder",
                   e.starter, e.promised, ranks),
-      e.rank == 0, hint);
+      e.rank == 0 ? Voice::speak : Voice::silent, hint);
 }
 
 bool needs_launcher(const LaunchEnvironment& e, int ranks) {

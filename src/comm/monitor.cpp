@@ -13,7 +13,6 @@
 namespace plsc {
 namespace {
 
-constexpr double kBeatSeconds = 1;
 constexpr double kReportSeconds = 5;  // for the answer to a query
 
 std::string place(const RankState& state) {
@@ -66,7 +65,7 @@ void Monitor::end_wait() noexcept {
 void Monitor::check_peers() {
   if (!lost_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
-  throw PeerLost(lost_text_, lost_speaker_);
+  throw PeerLost(lost_text_, lost_voice_);
 }
 
 MissingReport Monitor::missing() {
@@ -82,7 +81,7 @@ MissingReport Monitor::missing() {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return {fmt::format("{} does not answer: its process is stopped or its machine cannot be reached", options_.rank0),
-          true};
+          options_.rank == 1 ? Voice::speak : Voice::wait};
 }
 
 MonitorMessage Monitor::message(MonitorKind kind) {
@@ -101,18 +100,21 @@ void Monitor::run() {
   bool open = exchange(true);
   while (open && !stop_.load()) {
     std::array<pollfd, 2> ready{{{socket_->fd(), POLLIN, 0}, {wake_[0], POLLIN, 0}}};
-    const double rest = kBeatSeconds - since_beat.seconds();
+    const double rest = options_.beat - since_beat.seconds();
     ::poll(ready.data(), ready.size(), rest > 0 ? static_cast<int>(rest * 1000) + 1 : 0);
     std::array<char, 64> drained;
     while (::read(wake_[0], drained.data(), drained.size()) > 0) {
     }
-    const bool beat = since_beat.seconds() >= kBeatSeconds;
+    const bool beat = since_beat.seconds() >= options_.beat;
     if (beat) since_beat.restart();
     open = exchange(beat);
   }
   if (open || stop_.load() || server_ended_) return;
-  const std::string where = place(rank0_state_);
-  lose(options_.rank0 + " died" + (where.empty() ? "" : " in " + where), options_.rank == 1);
+  const std::string text = options_.rank0 + " died" + last_seen(place(rank0_state_));
+  const bool launched = !options_.loss_file.empty();
+  // Nobody but the survivors can tell of rank 0's death; the launcher drops what is said twice.
+  if (!lost_.load()) append_loss(options_.loss_file, text);
+  lose(text, launched ? Voice::silent : options_.rank == 1 ? Voice::speak : Voice::wait);
 }
 
 /// Sends what is due and handles what has come; false at the end of the connection.
@@ -130,14 +132,14 @@ bool Monitor::exchange(bool beat) {
 void Monitor::handle(const MonitorMessage& m) {
   switch (m.kind) {
     case MonitorKind::lost:
-      lose(get_text(m.text), m.speaker != 0);
+      lose(get_text(m.text), m.voice);
       return;
     case MonitorKind::goodbye:
       server_ended_ = true;
       return;
     case MonitorKind::report: {
       const std::lock_guard lock(mutex_);
-      report_ = MissingReport{get_text(m.text), m.speaker != 0};
+      report_ = MissingReport{get_text(m.text), m.voice};
       return;
     }
     case MonitorKind::beat: {
@@ -150,13 +152,11 @@ void Monitor::handle(const MonitorMessage& m) {
   }
 }
 
-void Monitor::lose(const std::string& text, bool speaker) {
+void Monitor::lose(const std::string& text, Voice voice) {
   const std::lock_guard lock(mutex_);
   if (lost_.load()) return;  // the first is the cause
   lost_text_ = text;
-  lost_speaker_ = speaker;
-  // Every survivor may write when rank 0 is gone; the launcher drops what is said twice.
-  if (text.rfind(options_.rank0, 0) == 0) append_loss(options_.loss_file, text);
+  lost_voice_ = voice;
   lost_.store(true);
 }
 

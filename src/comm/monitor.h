@@ -1,5 +1,5 @@
-// The monitor: every rank says once a second, outside MPI, how far it is. So a hung rank can be named, and a dead one
-// is noticed within a second. Publishing costs a store under a lock that nobody contends for.
+// The monitor: every rank says about once a second, outside MPI, how far it is. So a hung rank can be named, and a dead
+// one is noticed within a second. Publishing costs a store under a lock that nobody contends for.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -22,6 +22,7 @@ class Monitor final : public WaitWatch {
     uint16_t port = 0;
     uint64_t token = 0;
     std::string rank0;      // "rank 0 (host a, pid 70)": when its end is what is noticed
+    double beat = 1;        // seconds between heartbeats
     std::string loss_file;  // as in MonitorServer::Options
   };
   /// Connects and starts the heartbeat. Throws Error when rank 0's server cannot be reached.
@@ -49,7 +50,7 @@ class Monitor final : public WaitWatch {
   void run();
   bool exchange(bool beat);
   void handle(const MonitorMessage& message);
-  void lose(const std::string& text, bool speaker);
+  void lose(const std::string& text, Voice voice);
   MonitorMessage message(MonitorKind kind);
   void stop(MonitorKind last_word, const std::string& text) noexcept;
   void wake() const;
@@ -63,7 +64,7 @@ class Monitor final : public WaitWatch {
   const std::string* waiting_ = nullptr;
   std::optional<MissingReport> report_;
   std::string lost_text_;
-  bool lost_speaker_ = false;
+  Voice lost_voice_ = Voice::silent;
   RankState rank0_state_;
 
   std::atomic<bool> lost_{false}, stop_{false}, query_{false};

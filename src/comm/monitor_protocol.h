@@ -8,15 +8,17 @@
 #include <string_view>
 #include <vector>
 
+#include "comm/errors.h"
+
 namespace plsc {
 
 enum class MonitorKind : uint32_t {
   hello,    // to the server: who I am
   beat,     // to the server: how far I am; from it: how far rank 0 is
   query,    // to the server: who is missing?
-  report,   // from it: the answer (text, speaker)
+  report,   // from it: the answer (text, voice)
   failed,   // to the server: I end with an error (text)
-  lost,     // from it: `rank` has failed or died (text, speaker)
+  lost,     // from it: `rank` has failed or died (text, voice)
   goodbye,  // either way: I end in order
 };
 
@@ -32,7 +34,7 @@ struct MonitorMessage {
   MonitorKind kind = MonitorKind::beat;
   int32_t rank = -1;
   int32_t pid = 0;
-  int32_t speaker = 0;
+  Voice voice = Voice::silent;
   uint64_t token = 0;  // of the run, in hello: strangers are turned away
   RankState state;
   std::array<char, 64> host{};

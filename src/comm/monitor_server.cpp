@@ -111,7 +111,7 @@ void MonitorServer::handle(Client& client, const MonitorMessage& message) {
       reply.kind = MonitorKind::report;
       put_text(reply.text, table_.missing(clock_.seconds()));
       // The first that asks tells the user; the others run out of time a moment later, for the same reason.
-      reply.speaker = std::exchange(speaker_named_, true) ? 0 : 1;
+      reply.voice = std::exchange(speaker_named_, true) ? Voice::wait : Voice::speak;
       client.open = client.socket.send(reply) && client.open;
       return;
     case MonitorKind::failed:
@@ -130,7 +130,7 @@ void MonitorServer::handle(Client& client, const MonitorMessage& message) {
   }
 }
 
-void MonitorServer::announce_loss(int rank, const std::string& how, bool told_the_user) {
+void MonitorServer::announce_loss(int rank, const std::string& how, bool reported) {
   // The first loss is the cause; those that follow are its consequences.
   if (std::exchange(loss_announced_, true)) return;
   MonitorMessage lost;
@@ -138,11 +138,12 @@ void MonitorServer::announce_loss(int rank, const std::string& how, bool told_th
   lost.rank = rank;
   const std::string text = table_.who(rank) + " " + how;
   put_text(lost.text, text);
-  if (!told_the_user) append_loss(options_.loss_file, text);  // a rank that failed has told its reason itself
-  const int speaker = told_the_user ? -1 : table_.lowest_alive(rank);
+  if (!reported) append_loss(options_.loss_file, text);
+  const bool told = reported || !options_.loss_file.empty();
+  const int speaker = table_.lowest_alive(rank);
   for (Client& client : clients_) {
     if (client.rank < 0 || client.rank == rank) continue;
-    lost.speaker = client.rank == speaker ? 1 : 0;
+    lost.voice = told ? Voice::silent : client.rank == speaker ? Voice::speak : Voice::wait;
     client.socket.send(lost);
   }
 }
@@ -150,9 +151,8 @@ void MonitorServer::announce_loss(int rank, const std::string& how, bool told_th
 void MonitorServer::drop_closed() {
   for (const Client& client : clients_) {
     if (client.open || client.rank < 0) continue;
-    const std::string place = table_.where(client.rank);
     table_.mark_gone(client.rank);
-    announce_loss(client.rank, "died" + (place.empty() ? "" : " in " + place), false);
+    announce_loss(client.rank, "died" + last_seen(table_.where(client.rank)), false);
   }
   std::erase_if(clients_, [](const Client& client) { return !client.open; });
 }

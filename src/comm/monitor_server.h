@@ -18,7 +18,7 @@ class MonitorServer {
     int ranks = 1;
     bool loopback_only = true;  // all ranks share this host
     uint64_t token = 0;         // of the run: connections that do not know it are dropped
-    std::string loss_file;      // one line for each rank that is lost is appended here; empty: nowhere
+    std::string loss_file;  // a line for a rank that died is appended here, for the launcher to tell; empty: nowhere
   };
   explicit MonitorServer(const Options& options);
   /// Says goodbye to all that are still connected.
@@ -37,7 +37,8 @@ class MonitorServer {
   void serve();
   void accept_clients();
   void handle(Client& client, const MonitorMessage& message);
-  void announce_loss(int rank, const std::string& how, bool told_the_user);
+  /// `reported`: the rank itself has told the user.
+  void announce_loss(int rank, const std::string& how, bool reported);
   void drop_closed();
 
   Options options_;

@@ -20,6 +20,8 @@ bool same(const RankState& a, const RankState& b) {
 
 }  // namespace
 
+std::string last_seen(const std::string& place) { return place.empty() ? "" : " (last seen in " + place + ")"; }
+
 void RankTable::hello(int rank, const MonitorMessage& message, double now) {
   Row& r = row(rank);
   r.known = true;
@@ -65,7 +67,7 @@ std::string RankTable::line(int rank, double now) const {
   if (r.gone) {
     text += ", has ended";
   } else if (r.state.position % 2 == 1) {
-    text += fmt::format(", waiting for {} since {}", duration, get_text(r.state.waiting));
+    text += fmt::format(", for {} in the wait for {}", duration, get_text(r.state.waiting));
   } else {
     text += fmt::format(", has not come to the collective for {}", duration);
   }

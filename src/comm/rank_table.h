@@ -8,6 +8,9 @@
 
 namespace plsc {
 
+/// " (last seen in step 17, phase backward)"; empty for an empty place.
+std::string last_seen(const std::string& place);
+
 class RankTable {
  public:
   explicit RankTable(int ranks) : rows_(static_cast<size_t>(ranks)) {}

@@ -42,10 +42,10 @@ class Announced {
 };
 
 [[noreturn]] void time_out(const std::string& what, const WaitPolicy& policy) {
-  MissingReport report{"which rank is missing is not known: there is no monitor", true};
+  MissingReport report{"which rank is missing is not known: there is no monitor", Voice::speak};
   if (policy.watch) report = policy.watch->missing();
   throw TimeoutError(fmt::format("waited {:.3g} s for the other ranks: {}. {}", policy.timeout, what, report.text),
-                     report.speaker, "if a step may really take that long, raise comm.timeout");
+                     report.voice, "if a step may really take that long, raise comm.timeout");
 }
 
 }  // namespace

@@ -3,13 +3,14 @@
 #include <string>
 
 #include "comm/collective.h"
+#include "comm/errors.h"
 
 namespace plsc {
 
 /// What a time-out's message says about the others, and whether this rank is the one that tells the user.
 struct MissingReport {
   std::string text;  // "rank 2 (host a, pid 71), step 17, phase backward, there for 12 s"
-  bool speaker = true;
+  Voice voice = Voice::speak;
 };
 
 /// Who is told of every wait, and knows about the other ranks while this one waits. Monitor is one.

@@ -23,6 +23,7 @@ namespace plsc {
 namespace {
 
 constexpr double kOwnErrorSeconds = 1;
+constexpr int kManyRanks = 64;
 constexpr double kSilentSeconds = 5;  // how long a silent rank waits for the one that tells the user
 
 std::string join(const auto& values) {
@@ -117,6 +118,7 @@ void World::start_monitor(Collective& boot, double timeout) {
   Monitor::Options client;
   client.rank = place_.rank;
   client.loss_file = server.loss_file;
+  client.beat = place_.size <= kManyRanks ? 0.2 : 1;  // one thread on rank 0 reads them all
   client.rank0 = broadcast_text(boot, fmt::format("rank 0 (host {}, pid {})", hosts_[0], ::getpid()));
   std::istringstream in(broadcast_text(boot, where.str()));
   in >> client.port >> client.token;
@@ -155,7 +157,8 @@ void World::finish() {
 
 bool World::speaks(const std::exception& error) const {
   const auto* shared = dynamic_cast<const SharedError*>(&error);
-  if (shared != nullptr && !shared->speaker()) {
+  if (shared != nullptr && shared->voice() == Voice::silent) return false;
+  if (shared != nullptr && shared->voice() == Voice::wait) {
     std::this_thread::sleep_for(std::chrono::duration<double>(kSilentSeconds));
   } else if (shared == nullptr && place_.rank > 0) {
     // What is wrong with a file or a key is wrong on every rank: rank 0 then says it and ends the others.

@@ -54,8 +54,8 @@ class World {
 
   /// The orderly end: waits for the other ranks, then finalises MPI. Nothing may be communicated after it.
   void finish();
-  /// Whether this rank should print `error`. False never comes back at once: a rank whose error another rank tells
-  /// waits some seconds for that rank to end the run, and speaks after all when that does not happen.
+  /// Whether this rank should print `error`, so that a cause is told once. A rank whose error another rank tells waits
+  /// here for that rank to end the run, and speaks after all when that does not happen within seconds.
   bool speaks(const std::exception& error) const;
   /// Tells the other ranks why, then ends all of them with `status`.
   [[noreturn]] void abort(int status, const std::string& why) noexcept;

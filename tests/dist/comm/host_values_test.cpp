@@ -44,7 +44,7 @@ TEST_CASE("one rank's error becomes everybody's") {
     } catch (const SharedError& error) {
       const std::string expected = "disk full on " + std::to_string(bad);
       CHECK(std::string(error.what()).find(expected) != std::string::npos);
-      CHECK(error.speaker() == (host.rank() == 0));
+      CHECK(error.voice() == (host.rank() == 0 ? Voice::speak : Voice::wait));
       if (host.size() > 1) CHECK(std::string(error.what()).find("rank " + std::to_string(bad)) != std::string::npos);
     }
   }
