@@ -11,8 +11,8 @@ namespace plsc {
 
 class CatchUpTable {
  public:
-  /// Rows are swept so often that none is older than this (see RowStore::sweep).
-  static constexpr int64_t kWindow = 600;
+  /// Steps that the table goes back. Every row is brought up to date at least as often (see RowStore::sweep).
+  static constexpr int64_t kWindow = 256;
 
   /// Updates so far; the number of the next one.
   int64_t next() const { return next_; }

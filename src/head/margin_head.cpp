@@ -69,6 +69,7 @@ class ShardedMarginHead final : public MarginHead {
   }
   std::string state_table() const override { return store_.table(); }
   void restore_table(const std::string& table) override { store_.restore_table(context_, table); }
+  void start_over() override { store_.start_over(context_); }
 
   Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) override {
     RowStore::View rows = store_.view(context);

@@ -69,9 +69,12 @@ class MarginHead {
   virtual std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored) = 0;
   /// What else the state needs to be read again, as JSON: the catch-up table.
   virtual std::string state_table() const = 0;
-  /// Called after the tensors of state_to_fill (or state) have been filled from a checkpoint. Rows that lag further
-  /// than the head's own sweep allows, or that this configuration does not let lag, are caught up.
+  /// Called after the tensors of state_to_fill (or state) have been filled from a checkpoint. Rows that lag there,
+  /// but may not with this configuration, are caught up.
   virtual void restore_table(const std::string& table) = 0;
+  /// Keeps the centres alone, caught up: momentum and the count of updates start again. For weights taken from another
+  /// run (init.from), after restore_table.
+  virtual void start_over() = 0;
 
   /// The K classes of largest cosine for each embedding, over all ranks: ids (b, K) i64 and cosines (b, K) f32 on the
   /// host, ties by class id. Rows that lag behind are caught up in copies. All ranks call it, with any b.

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "base/threads.h"
-
 namespace plsc {
 namespace {
 
@@ -31,7 +29,7 @@ std::vector<int64_t> host_values(Context& context, const Tensor& t) {
 }  // namespace
 
 RowStore::RowStore(Context& context, int64_t first_class, Shape shape, float init_std, bool lagging)
-    : centers_(context.device().tensor(shape)), lagging_(lagging) {
+    : first_class_(first_class), centers_(context.device().tensor(shape)), lagging_(lagging) {
   context.backend.head->init_rows(centers_, context.seed, first_class, init_std);
   if (lagging_) last_update_ = constant(context, shape[0], 0);
 }
@@ -80,14 +78,16 @@ void RowStore::finish_update(Context& context, const SgdStep& update) {
 }
 
 void RowStore::sweep(Context& context) {
-  const int64_t turn = table_.next() % kSweep;
-  const int64_t begin = range_begin(rows(), kSweep, turn), end = range_begin(rows(), kSweep, turn + 1);
-  if (begin == end) return;
-  View part = view(context);
-  part.rows_ = end - begin;
-  part.weight_ += begin * columns();
-  part.momentum_ += begin * columns();
-  part.lag_.last_update += begin;
+  constexpr int64_t kTurns = CatchUpTable::kWindow;
+  std::vector<int64_t> turn;
+  // The first row of this rank whose class is congruent to the step.
+  const int64_t first = ((table_.next() - first_class_) % kTurns + kTurns) % kTurns;
+  for (int64_t row = first; row < rows(); row += kTurns) turn.push_back(row);
+  if (turn.empty()) return;
+  const Shape shape{static_cast<int64_t>(turn.size())};
+  Tensor index = context.device().tensor(shape, Dtype::i64);
+  context.device().copy(Tensor::from(turn, shape), index);
+  View part = view(context, index);
   context.backend.head->catch_up_rows(part);
 }
 
@@ -122,10 +122,18 @@ void RowStore::restore_table(Context& context, const std::string& text) {
   }
   const std::vector<int64_t> values = last.defined() ? host_values(context, last) : std::vector<int64_t>();
   agree_or_fail(context.host, lag_error(last.defined(), values));
-  // A store of another split may have swept its rows in another order: theirs may be too old for this one's next turn.
-  const bool too_old = !values.empty() && *std::ranges::min_element(values) < table_.next() - kSweep;
-  if (!lagging_ || too_old) catch_up_all(context, last);
-  if (!lagging_) table_.forget_products();
+  if (lagging_) return;
+  catch_up_all(context, last);
+  table_.forget_products();
+}
+
+void RowStore::start_over(Context& context) {
+  if (lagging_) {
+    catch_up_all(context, last_update_);
+    last_update_ = constant(context, rows(), 0);
+  }
+  table_ = CatchUpTable();
+  momentum_ = Tensor();
 }
 
 /// What is wrong with the last updates that a checkpoint gave; empty where nothing is.

@@ -45,16 +45,17 @@ class RowStore final {
   std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored);
   std::string table() const { return table_.to_json(lagging_); }
   void restore_table(Context& context, const std::string& text);
+  /// Centres as they would be read now, without momentum and at update 0.
+  void start_over(Context& context);
 
  private:
-  /// Steps within which every row is visited: rows never lag further, whatever the sampling ratio.
-  static constexpr int64_t kSweep = 256;
-
   void make_momentum(Context& context);
+  /// Each class has its turn once in a window, whatever its rank: rows never lag further, however seldom sampled.
   void sweep(Context& context);
   std::string lag_error(bool filled, const std::vector<int64_t>& last_update) const;
   void catch_up_all(Context& context, Tensor& last_update);
 
+  int64_t first_class_;
   Tensor centers_, momentum_;  // (rows, D) fp32
   Tensor last_update_;         // (rows) i64: the updates that a row has taken; undefined where rows do not lag
   Tensor filled_;              // last_update of a checkpoint being read, where this store has none

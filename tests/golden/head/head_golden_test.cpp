@@ -1,0 +1,62 @@
+// Three steps of the head against PyTorch's autograd and SGD in float64 (tests/golden/generate_head.py). fp32 logits of
+// scale 64 are off by 2e-5, and three steps of rate .1 carry that into the centres: see the tolerances.
+#include "support/catch.h"
+#include "support/cpu_context.h"
+#include "support/head_cases.h"
+#include "support/npy.h"
+
+namespace plsc::test {
+namespace {
+
+std::vector<double> golden(const std::string& name) {
+  return read_npy(std::string(PLSC_SOURCE_DIR) + "/tests/golden/head/data/" + name + ".npy").values<double>();
+}
+
+struct Case {
+  std::string name;
+  HeadConfig config;
+  bool nesterov = false;
+};
+std::vector<Case> cases() {
+  std::vector<Case> out(5);
+  out[0].name = "arcface";
+  out[1].name = out[1].config.margin.name = "cosface";
+  out[2].name = "custom";
+  out[2].config.margin = {"custom", 1.6, 0.9, 0.1};
+  out[2].config.scale = 30;
+  out[2].nesterov = true;
+  out[3].name = out[3].config.gradient = "straight_through";
+  out[4].name = "filter";
+  out[4].config.interclass_filter = 0.2;
+  return out;
+}
+
+TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
+  constexpr int64_t kSamples = 12, kClasses = 20, kColumns = 16, kSteps = 3;
+  const Tensor embeddings = to_tensor(golden("embeddings"), {kSamples, kColumns});
+  const auto labels = read_npy(std::string(PLSC_SOURCE_DIR) + "/tests/golden/head/data/labels.npy").values<int64_t>();
+  for (const Case& c : cases()) {
+    INFO(c.name);
+    CpuContext cpu(2);
+    auto head = make_margin_head(cpu.context, c.config, kClasses, kColumns);
+    const auto start = golden("centers");
+    std::copy(start.begin(), start.end(), head_rows(*head, "centers").data<float>());
+    std::vector<double> losses, d_embedding, centers;
+    for (int64_t t = 0; t < kSteps; ++t) {
+      head->begin_step(cpu.context, labels, 1, {.step = t, .global_batch = kSamples},
+                       {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F, .nesterov = c.nesterov});
+      const HeadResult result = head->run(cpu.context, embeddings, labels);
+      head->end_step(cpu.context);
+      losses.push_back(result.loss_sum / kSamples);
+      const auto gradient = to_doubles(result.d_embedding), rows = to_doubles(head_rows(*head, "centers"));
+      d_embedding.insert(d_embedding.end(), gradient.begin(), gradient.end());
+      centers.insert(centers.end(), rows.begin(), rows.end());
+    }
+    CHECK(relative_error(losses, golden(c.name + "_losses")) < 1e-5);
+    CHECK(relative_error(d_embedding, golden(c.name + "_d_embedding")) < 1e-4);
+    CHECK(relative_error(centers, golden(c.name + "_centers")) < 1e-5);
+  }
+}
+
+}  // namespace
+}  // namespace plsc::test

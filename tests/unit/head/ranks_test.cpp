@@ -1,0 +1,203 @@
+// The head over 1 to 4 ranks: the same global batch gives the same losses, gradients and rows, however it is split.
+#include <cmath>
+
+#include "base/threads.h"
+#include "support/catch.h"
+#include "support/cpu_context.h"
+#include "support/head_cases.h"
+
+namespace plsc::test {
+namespace {
+
+struct Plan {
+  HeadConfig config;
+  int64_t classes = 50, columns = 12, batch = 10, steps = 3, micro_batches = 1;
+};
+
+/// What a run leaves behind, put together over the ranks.
+struct Outcome {
+  std::vector<double> losses, d_embedding, centers, momentum;
+  std::vector<int64_t> correct, active, nearest;
+};
+
+/// This rank's samples of micro-batch m: the first (batch mod ranks) ranks take one more.
+std::pair<int64_t, int64_t> slice(const Plan& plan, const ThreadRank& rank) {
+  return {range_begin(plan.batch, rank.ranks, rank.rank), range_begin(plan.batch, rank.ranks, rank.rank + 1)};
+}
+
+template <class T>
+void place(const std::vector<T>& part, int64_t at, std::vector<T>& whole) {
+  std::copy(part.begin(), part.end(), whole.begin() + at);
+}
+
+void run_step(Context& context, MarginHead& head, const Plan& plan, const ThreadRank& rank, int64_t t, Outcome& out) {
+  const auto [begin, end] = slice(plan, rank);
+  std::vector<int64_t> mine;
+  for (int64_t m = 0; m < plan.micro_batches; ++m) {
+    const auto labels = random_labels(plan.batch, plan.classes, static_cast<uint64_t>(100 * t + m));
+    mine.insert(mine.end(), labels.begin() + begin, labels.begin() + end);
+  }
+  const StepInfo info{.step = t, .first_sample = begin, .global_batch = plan.batch * plan.micro_batches};
+  head.begin_step(context, mine, plan.micro_batches, info, {.lr = 0.3F, .momentum = 0.9F, .weight_decay = 0.01F});
+  for (int64_t m = 0; m < plan.micro_batches; ++m) {
+    const auto e = random_values(plan.batch * plan.columns, static_cast<uint64_t>(100 * t + m));
+    const std::vector<double> part(e.begin() + begin * plan.columns, e.begin() + end * plan.columns);
+    const std::span<const int64_t> labels(mine.data() + m * (end - begin), static_cast<size_t>(end - begin));
+    const HeadResult result = head.run(context, to_tensor(part, {end - begin, plan.columns}), labels);
+    const int64_t run = t * plan.micro_batches + m;
+    place(to_doubles(result.d_embedding), (run * plan.batch + begin) * plan.columns, out.d_embedding);
+    PLSC_CHECK(result.samples == plan.batch);
+    if (rank.rank != 0) continue;
+    out.losses.push_back(result.loss_sum);
+    out.correct.push_back(result.correct);
+    out.active.push_back(result.active);
+  }
+  head.end_step(context);
+}
+
+Outcome run_plan(const Plan& plan, int ranks) {
+  Outcome out;
+  const int64_t runs = plan.steps * plan.micro_batches;
+  out.d_embedding.resize(static_cast<size_t>(runs * plan.batch * plan.columns));
+  out.centers.resize(static_cast<size_t>(plan.classes * plan.columns));
+  out.momentum.resize(out.centers.size());
+  run_ranks(ranks, [&](ThreadRank& rank) {
+    CpuContext cpu(rank);
+    auto head = make_margin_head(cpu.context, plan.config, plan.classes, plan.columns);
+    for (int64_t t = 0; t < plan.steps; ++t) run_step(cpu.context, *head, plan, rank, t, out);
+    // An extra query on every rank, of different sizes.
+    const auto query = random_values((rank.rank + 1) * plan.columns, 77);
+    const auto nearest = head->nearest(cpu.context, to_tensor(query, {rank.rank + 1, plan.columns}), 3);
+    if (rank.rank == 0) out.nearest = nearest.classes.values<int64_t>();
+    place(to_doubles(head_rows(*head, "centers")), head->shard().begin * plan.columns, out.centers);
+    place(to_doubles(head_rows(*head, "momentum")), head->shard().begin * plan.columns, out.momentum);
+  });
+  return out;
+}
+
+void check_invariance(const Plan& plan) {
+  const Outcome one = run_plan(plan, 1);
+  for (const int ranks : {2, 3, 4}) {
+    const Outcome other = run_plan(plan, ranks);
+    INFO(ranks << " ranks, " << plan.classes << " classes, batch " << plan.batch << ", " << plan.micro_batches
+               << " micro-batches, " << plan.config.sampling.method << ", " << plan.config.update);
+    // Sums run in another order: some fp32 roundings of logits up to 64, carried through three steps.
+    CHECK(relative_error(other.losses, one.losses) < 2e-6);
+    CHECK(relative_error(other.d_embedding, one.d_embedding) < 5e-5);
+    CHECK(relative_error(other.centers, one.centers) < 5e-6);
+    CHECK(relative_error(other.momentum, one.momentum) < 5e-5);
+    CHECK(other.correct == one.correct);
+    CHECK(other.active == one.active);
+    CHECK(other.nearest == one.nearest);
+  }
+}
+
+TEST_CASE("any number of ranks, full softmax: batches and classes that do not divide") {
+  for (const int64_t classes : {50, 7, 4, 3, 2}) {
+    for (const int64_t batch : {4, 10, 13}) {
+      Plan plan;
+      plan.classes = classes;
+      plan.batch = batch;
+      check_invariance(plan);
+    }
+  }
+}
+
+TEST_CASE("any number of ranks: uniform sampling, dense and lazy, down to the positives alone") {
+  for (const double ratio : {0.0, 0.2, 0.7}) {
+    for (const char* update : {"dense", "lazy"}) {
+      Plan plan;
+      plan.config.sampling = {"uniform", ratio};
+      plan.config.update = update;
+      plan.steps = 5;
+      check_invariance(plan);
+    }
+  }
+}
+
+TEST_CASE("any number of ranks: a rank without a positive and without an active class") {
+  Plan plan;
+  plan.config.sampling = {"uniform", 0.0};
+  plan.classes = 400;  // four positives: at most two of four ranks' shards are likely to have one
+  plan.batch = 4;
+  plan.steps = 4;
+  check_invariance(plan);
+}
+
+TEST_CASE("any number of ranks: scales that need the running maximum, and the filter") {
+  Plan plan;
+  plan.config.scale = 100;
+  check_invariance(plan);
+  plan.config.interclass_filter = 0.2;
+  check_invariance(plan);
+  plan.classes = 1;
+  check_invariance(plan);
+}
+
+TEST_CASE("any number of ranks: accumulated micro-batches") {
+  for (const char* method : {"full", "uniform"}) {
+    Plan plan;
+    plan.config.sampling = {method, 0.3};
+    plan.micro_batches = 3;
+    check_invariance(plan);
+  }
+}
+
+TEST_CASE("a step of two micro-batches is the step of both at once") {
+  // The same 20 samples: at once, and in two halves.
+  for (const char* method : {"full", "uniform"}) {
+    CpuContext cpu;
+    HeadConfig config;
+    config.sampling = {method, 0.2};
+    auto whole = make_margin_head(cpu.context, config, 60, 12);
+    auto halves = make_margin_head(cpu.context, config, 60, 12);
+    for (int64_t t = 0; t < 3; ++t) {
+      const auto e = random_values(20 * 12, static_cast<uint64_t>(t));
+      const auto labels = random_labels(20, 60, static_cast<uint64_t>(t));
+      const Tensor embeddings = to_tensor(e, {20, 12});
+      const StepInfo info{.step = t, .global_batch = 20};
+      const RowUpdate update{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true};
+      whole->begin_step(cpu.context, labels, 1, info, update);
+      const HeadResult at_once = whole->run(cpu.context, embeddings, labels);
+      whole->end_step(cpu.context);
+      halves->begin_step(cpu.context, labels, 2, info, update);
+      double loss = 0;
+      std::vector<double> gradient;
+      for (int64_t m = 0; m < 2; ++m) {
+        const HeadResult half = halves->run(cpu.context, embeddings.rows(10 * m, 10),
+                                            std::span(labels).subspan(static_cast<size_t>(10 * m), 10));
+        loss += half.loss_sum;
+        const auto part = to_doubles(half.d_embedding);
+        gradient.insert(gradient.end(), part.begin(), part.end());
+      }
+      halves->end_step(cpu.context);
+      CHECK(loss == Approx(at_once.loss_sum).epsilon(1e-6));
+      CHECK(relative_error(gradient, to_doubles(at_once.d_embedding)) < 1e-5);
+    }
+    CHECK(relative_error(to_doubles(head_rows(*halves, "centers")), to_doubles(head_rows(*whole, "centers"))) < 1e-6);
+    CHECK(relative_error(to_doubles(head_rows(*halves, "momentum")), to_doubles(head_rows(*whole, "momentum"))) < 1e-5);
+  }
+}
+
+TEST_CASE("values that are not finite stop every rank") {
+  run_ranks(3, [](ThreadRank& rank) {
+    CpuContext cpu(rank);
+    HeadConfig config;
+    auto head = make_margin_head(cpu.context, config, 20, 4);
+    Tensor e = to_tensor(random_values(8, 1), {2, 4});
+    if (rank.rank == 2) e.data<float>()[1] = NAN;
+    const std::vector<int64_t> labels{1, 15};
+    head->begin_step(cpu.context, labels, 1, {.step = 5, .global_batch = 6}, {.lr = 1});
+    const auto before = head_rows(*head, "centers").values<float>();
+    bool stopped = false;
+    try {
+      head->run(cpu.context, e, labels);
+    } catch (const Error&) {
+      stopped = true;
+    }
+    PLSC_CHECK(stopped && head_rows(*head, "centers").values<float>() == before);
+  });
+}
+
+}  // namespace
+}  // namespace plsc::test

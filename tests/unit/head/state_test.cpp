@@ -1,0 +1,222 @@
+// What a checkpoint keeps of the head: reading it changes nothing, and a head filled from it goes on as the old one
+// would have, on any number of ranks, also where the sampling changes.
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include <fmt/ranges.h>
+
+#include "support/catch.h"
+#include "support/cpu_context.h"
+#include "support/error_text.h"
+#include "support/head_cases.h"
+
+namespace plsc::test {
+namespace {
+
+constexpr int64_t kClasses = 37, kColumns = 8, kBatch = 6;
+
+HeadConfig sampled_head() {
+  HeadConfig config;
+  config.scale = 16;
+  config.sampling = {"uniform", 0.15};
+  return config;
+}
+
+void train(Context& context, MarginHead& head, int64_t first, int64_t steps) {
+  const int64_t ranks = context.ranks(), each = kBatch / ranks, begin = each * context.rank();
+  for (int64_t t = first; t < first + steps; ++t) {
+    const auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(t));
+    const auto labels = random_labels(kBatch, kClasses, static_cast<uint64_t>(t));
+    const std::vector<double> mine(e.begin() + begin * kColumns, e.begin() + (begin + each) * kColumns);
+    const std::vector<int64_t> my_labels(labels.begin() + begin, labels.begin() + begin + each);
+    head.begin_step(context, my_labels, 1, {.step = t, .global_batch = kBatch},
+                    {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 0.01F});
+    head.run(context, to_tensor(mine, {each, kColumns}), my_labels);
+    head.end_step(context);
+  }
+}
+
+/// Whole tensors by name, over all ranks.
+struct Saved {
+  std::map<std::string, std::vector<std::byte>> tensors;
+  std::string table;
+};
+size_t row_bytes(const Tensor& t) {
+  return static_cast<size_t>(t.elements() / std::max<int64_t>(1, t.dim(0))) * dtype_size(t.dtype());
+}
+
+void save(MarginHead& head, Saved& saved) {
+  for (const HeadRows& rows : head.state()) {
+    const size_t width = rows.name == "last_update" ? 8 : kColumns * 4;
+    auto& whole = saved.tensors[rows.name];
+    whole.resize(kClasses * width);
+    std::memcpy(whole.data() + static_cast<size_t>(head.shard().begin) * width, rows.rows.raw(), rows.rows.bytes());
+  }
+  saved.table = head.state_table();
+}
+void restore(MarginHead& head, const Saved& saved) {
+  std::vector<std::string> names;
+  for (const auto& [name, bytes] : saved.tensors) names.push_back(name);
+  for (const HeadRows& rows : head.state_to_fill(names)) {
+    const auto& whole = saved.tensors.at(rows.name);
+    std::memcpy(rows.rows.raw(), whole.data() + static_cast<size_t>(head.shard().begin) * row_bytes(rows.rows),
+                rows.rows.bytes());
+  }
+  head.restore_table(saved.table);
+}
+
+Saved saved_run(int ranks, const HeadConfig& config, int64_t steps, const Saved* from = nullptr, int64_t first = 0) {
+  Saved out;
+  std::mutex mutex;
+  run_ranks(ranks, [&](ThreadRank& rank) {
+    CpuContext cpu(rank);
+    auto head = make_margin_head(cpu.context, config, kClasses, kColumns);
+    if (from != nullptr) restore(*head, *from);
+    train(cpu.context, *head, first, steps);
+    const std::lock_guard lock(mutex);
+    save(*head, out);
+  });
+  return out;
+}
+
+std::vector<double> floats(const Saved& saved, const std::string& name) {
+  const auto& bytes = saved.tensors.at(name);
+  std::vector<float> values(bytes.size() / 4);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return {values.begin(), values.end()};
+}
+
+TEST_CASE("a head filled from a checkpoint goes on bit for bit, and saving changes nothing") {
+  for (const bool lagging : {true, false}) {
+    HeadConfig config = sampled_head();
+    if (!lagging) config.sampling.method = "full";
+    const Saved straight = saved_run(1, config, 20);
+    const Saved half = saved_run(1, config, 9);
+    CHECK(half.tensors.contains("last_update") == lagging);
+    const Saved resumed = saved_run(1, config, 11, &half, 9);
+    CHECK(resumed.tensors == straight.tensors);
+    CHECK(resumed.table == straight.table);
+
+    CpuContext cpu;
+    auto head = make_margin_head(cpu.context, config, kClasses, kColumns);
+    train(cpu.context, *head, 0, 9);
+    Saved first, second;
+    save(*head, first);
+    save(*head, second);
+    CHECK(first.tensors == second.tensors);
+    train(cpu.context, *head, 9, 11);
+    save(*head, second);
+    CHECK(second.tensors == straight.tensors);
+  }
+}
+
+TEST_CASE("a checkpoint of any number of ranks is taken up by any other") {
+  const HeadConfig config = sampled_head();
+  const Saved straight = saved_run(1, config, 20);
+  for (const int before : {1, 2, 3}) {
+    const Saved half = saved_run(before, config, 9);
+    for (const int after : {1, 2, 3}) {
+      const Saved resumed = saved_run(after, config, 11, &half, 9);
+      CHECK(resumed.tensors.at("last_update") == straight.tensors.at("last_update"));
+      // Other sums in fp32; see ranks_test.cpp.
+      CHECK(relative_error(floats(resumed, "centers"), floats(straight, "centers")) < 5e-6);
+      CHECK(relative_error(floats(resumed, "momentum"), floats(straight, "momentum")) < 5e-5);
+      CHECK(resumed.table == straight.table);
+    }
+  }
+}
+
+/// All rows' directions as `nearest` sees them: the cosine of every class with each axis.
+std::vector<double> seen_rows(Context& context, MarginHead& head) {
+  std::vector<double> axes(kColumns * kColumns, 0.0), out(kClasses * kColumns);
+  for (size_t d = 0; d < kColumns; ++d) axes[d * kColumns + d] = 1;
+  const auto nearest = head.nearest(context, to_tensor(axes, {kColumns, kColumns}), kClasses);
+  for (int64_t i = 0; i < kColumns * kClasses; ++i) {
+    out[static_cast<size_t>(nearest.classes.data<int64_t>()[i] * kColumns + i / kClasses)] =
+        nearest.cosines.data<float>()[i];
+  }
+  return out;
+}
+
+TEST_CASE("rows that lag in the checkpoint are caught up for a head whose rows do not, and the other way round") {
+  CpuContext cpu;
+  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  train(cpu.context, *head, 0, 15);
+  Saved saved;
+  save(*head, saved);
+  HeadConfig full = sampled_head();
+  full.sampling.method = "full";
+  auto other = make_margin_head(cpu.context, full, kClasses, kColumns);
+  restore(*other, saved);
+  CHECK(relative_error(seen_rows(cpu.context, *other), seen_rows(cpu.context, *head)) < 1e-6);
+  CHECK_FALSE(head_rows(*other, "last_update").defined());
+  train(cpu.context, *other, 15, 3);
+
+  Saved dense;
+  save(*other, dense);
+  auto again = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  restore(*again, dense);
+  CHECK(seen_rows(cpu.context, *again) == seen_rows(cpu.context, *other));
+  for (int64_t last : head_rows(*again, "last_update").values<int64_t>()) CHECK(last == 18);
+  train(cpu.context, *again, 18, 3);
+}
+
+TEST_CASE("starting over keeps the centres, caught up, and nothing else") {
+  CpuContext cpu;
+  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  train(cpu.context, *head, 0, 15);
+  const auto seen = seen_rows(cpu.context, *head);
+  head->start_over();
+  CHECK(seen_rows(cpu.context, *head) == seen);
+  CHECK(contains(head->state_table(), "\"updates\":0"));
+  for (double v : to_doubles(head_rows(*head, "momentum"))) CHECK(v == 0);
+  for (int64_t last : head_rows(*head, "last_update").values<int64_t>()) CHECK(last == 0);
+  train(cpu.context, *head, 0, 3);
+}
+
+TEST_CASE("a checkpoint whose rows lag, without the updates they have taken, is an error") {
+  CpuContext cpu;
+  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  train(cpu.context, *head, 0, 4);
+  Saved saved;
+  save(*head, saved);
+  HeadConfig full = sampled_head();
+  full.sampling.method = "full";
+  auto other = make_margin_head(cpu.context, full, kClasses, kColumns);
+  CHECK(contains(error_text([&] { other->restore_table(saved.table); }), "last_update"));
+  const int64_t wrong = 99;
+  std::memcpy(saved.tensors["last_update"].data() + 80, &wrong, 8);
+  auto third = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  CHECK(contains_all(error_text([&] { restore(*third, saved); }), {"class centre 10", "99"}));
+}
+
+TEST_CASE("the nearest classes: best first, ties by class, fewer classes than asked for") {
+  run_ranks(3, [](ThreadRank& rank) {
+    CpuContext cpu(rank);
+    HeadConfig config;
+    auto head = make_margin_head(cpu.context, config, 8, 2);
+    Tensor centers = head_rows(*head, "centers");
+    for (int64_t j = 0; j < head->shard().size(); ++j) {
+      // Classes 1, 4 and 7 are the same; the others point away, more the later they come.
+      const int64_t c = head->shard().begin + j;
+      const double angle = c % 3 == 1 ? 0 : 0.3 * static_cast<double>(c + 1);
+      centers.data<float>()[2 * j] = static_cast<float>(3 * std::cos(angle));
+      centers.data<float>()[2 * j + 1] = static_cast<float>(3 * std::sin(angle));
+    }
+    const int64_t queries = rank.rank == 1 ? 0 : 2;
+    const std::vector<double> e{5, 0, 1, 0};
+    const auto nearest = head->nearest(cpu.context, to_tensor({e.begin(), e.begin() + 2 * queries}, {queries, 2}), 10);
+    PLSC_CHECK(nearest.classes.dim(0) == queries && nearest.classes.dim(1) == 10);
+    for (int64_t i = 0; i < queries; ++i) {
+      const int64_t* ids = nearest.classes.data<int64_t>() + 10 * i;
+      const std::vector<int64_t> expected{1, 4, 7, 0, 2, 3, 5, 6, -1, -1};
+      PLSC_CHECK(std::equal(expected.begin(), expected.end(), ids), "{}", fmt::join(ids, ids + 10, " "));
+      PLSC_CHECK(std::abs(nearest.cosines.data<float>()[10 * i] - 1) < 1e-6);
+      PLSC_CHECK(std::abs(nearest.cosines.data<float>()[10 * i + 3] - std::cos(0.3)) < 1e-6);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace plsc::test
