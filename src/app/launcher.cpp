@@ -198,6 +198,10 @@ LaunchResult launch_ranks(const LaunchOptions& options) {
   result.losses = losses.lines();
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   if (result.status == 127) fail("{} could not be started", command[0]);
+  if (result.status > 128 && result.losses.empty()) {
+    result.losses.push_back(
+        fmt::format("the ranks were ended by signal {} ({})", result.status - 128, ::strsignal(result.status - 128)));
+  }
   return result;
 }
 

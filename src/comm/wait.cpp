@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -14,14 +15,16 @@ namespace {
 
 constexpr int kSpins = 2000;             // about 100 us of polls
 constexpr double kYieldSeconds = 0.005;  // then hand the core to whoever wants it, for this long
-constexpr double kShortSeconds = 1;      // then short sleeps, then longer ones
+// Then sleeps, each one a hundredth of the time waited so far: little is lost at the end of the wait, and a rank that
+// waits long costs two hundredths of a core.
+constexpr double kShortestSleep = 50e-6, kLongestSleep = 300e-6;
 
 void pause(int64_t polls, double waited, bool spin) {
   if (spin && polls < kSpins) return;
   if (waited < kYieldSeconds) {
     ::sched_yield();
   } else {
-    std::this_thread::sleep_for(std::chrono::microseconds(waited < kShortSeconds ? 50 : 200));
+    std::this_thread::sleep_for(std::chrono::duration<double>(std::clamp(waited / 100, kShortestSleep, kLongestSleep)));
   }
 }
 

@@ -148,7 +148,8 @@ TEST_CASE("the launcher runs ranks and passes their status on") {
 
 TEST_CASE("a rank that is killed is named, and the others end within 30 s") {
   const int victim = GENERATE(0, 2);
-  const Outcome result = launched(3, {"die", std::to_string(victim)});
+  const std::string action = GENERATE("die", "die_unprotected");
+  const Outcome result = launched(3, {action, std::to_string(victim)});
   INFO(result.output);
   CHECK(result.status != 0);
   CHECK(result.seconds < 30);

@@ -1,12 +1,14 @@
 // A run without a network: ranks that step through collectives while one of them misbehaves.
 //   rank_program [--launch RANKS] [--timeout SECONDS] ACTION [VICTIM]
-// Actions at step 5 of the victim: die, exit, hang, freeze, throw, disagree. Others: run, status, until_signal, deaf.
+// Actions at step 5 of the victim: die, die_unprotected (the ranks take signals as they come), exit, hang, freeze,
+// throw, disagree. Others: run, status, until_signal, deaf.
 #include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -41,7 +43,7 @@ void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms
 
 /// What the victim does in the middle of step 5; the error that it would agree on.
 std::string misbehave(const std::string& action) {
-  if (action == "die") ::raise(SIGKILL);
+  if (action.rfind("die", 0) == 0) ::raise(SIGKILL);
   if (action == "exit") ::_exit(7);
   if (action == "hang") sleep_ms(600'000);
   if (action == "freeze") ::raise(SIGSTOP);
@@ -61,7 +63,8 @@ double one_step(World& world, int64_t step, const Command& command, const std::s
 }
 
 int run(World& world, const Command& command) {
-  const StopSignal stop;
+  std::optional<StopSignal> stop;
+  if (command.action != "die_unprotected") stop.emplace();
   std::printf("rank %d pid %d threads %d\n", world.rank(), ::getpid(), world.threads());
   std::fflush(stdout);
   if (command.action == "status") return 5;
@@ -72,11 +75,11 @@ int run(World& world, const Command& command) {
     sum = one_step(world, step, command, "");
     sleep_ms(endless ? 20 : 250);  // a heartbeat comes every 200 ms: the monitor has seen a step or two by step 5
     if (endless && step == 5 && world.rank() == 0) std::printf("READY\n"), std::fflush(stdout);
-    Tensor asked = Tensor::from<int64_t>({stop.signal()}, {1});
+    Tensor asked = Tensor::from<int64_t>({stop ? stop->signal() : 0}, {1});
     world.host_collective().all_reduce(asked, ReduceOp::max, "the decision to stop");
     if (endless && !deaf && asked.data<int64_t>()[0] != 0) break;
   }
-  if (world.rank() == 0) std::printf("%s: sum %g of %d\n", endless ? stop.name() : "done", sum, world.size());
+  if (world.rank() == 0) std::printf("%s: sum %g of %d\n", endless ? stop->name() : "done", sum, world.size());
   return 0;
 }
 
