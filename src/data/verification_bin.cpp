@@ -17,7 +17,7 @@ using Images = std::vector<std::vector<uint8_t>>;
 class Converter {
  public:
   Converter(const PickleReader& pickle, const std::string& path, size_t file_bytes)
-      : pickle_(pickle), path_(path), budget_((size_t{1} << 30) + 16 * file_bytes) {}
+      : pickle_(pickle), path_(path), budget_((size_t{1} << 26) + 16 * file_bytes) {}
 
   VerificationBin convert(PickleRef root) {
     const PickleNode& pair = pickle_.node(root);
@@ -123,10 +123,13 @@ class PickleWriter {
 }  // namespace
 
 VerificationBin load_verification_bin(const std::string& path) {
-  const std::vector<uint8_t> data = read_file_bytes(path);
-  PickleReader pickle(data, path);
+  return parse_verification_bin(read_file_bytes(path), path);
+}
+
+VerificationBin parse_verification_bin(std::span<const uint8_t> data, const std::string& name) {
+  PickleReader pickle(data, name);
   const PickleRef root = pickle.parse();
-  return Converter(pickle, path, data.size()).convert(root);
+  return Converter(pickle, name, data.size()).convert(root);
 }
 
 void save_verification_bin(const std::string& path, const VerificationBin& bin) {

@@ -1,6 +1,7 @@
 // InsightFace's verification sets: a pickle of (bins, issame), 2P encoded images and P booleans.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct VerificationBin {
 /// booleans are bool, int, numpy bools or a numpy array of them. Nothing in the file is executed: what the pickle asks
 /// for beyond these types is refused by name. Throws Error naming file and offset.
 VerificationBin load_verification_bin(const std::string& path);
+/// The same of a pickle in memory; `name` stands for the path.
+VerificationBin parse_verification_bin(std::span<const uint8_t> pickle, const std::string& name);
 
 /// Writes a pickle (protocol 3, bytes and bools) that InsightFace's `pickle.load(f, encoding='bytes')` loads.
 void save_verification_bin(const std::string& path, const VerificationBin& bin);

@@ -246,3 +246,28 @@ TEST_CASE("pixels that a source made are taken as they are") {
   sample.pixels.pop_back();
   CHECK(error_of([&] { decode_image(sample, sized(2, 2, 3), out); }) != "");
 }
+
+TEST_CASE("Omniglot's one-bit images, where they are at hand") {
+  const std::string tar = shared_data("omniglot.tar.xz");
+  if (tar.empty()) {
+    WARN("skipped: ../shared/data/omniglot.tar.xz is not there");
+    return;
+  }
+  const TempFolder folder;
+  const std::string some = " --wildcards 'background/Alphabet_of_the_Magi-*'";
+  REQUIRE(std::system(("tar xf " + tar + " -C " + folder.path() + some).c_str()) == 0);
+  const auto source = open_source(std::vector<std::string>{folder / "background"});
+  REQUIRE(source->size() == 400);
+  CHECK(source->classes() == 20);
+  for (int64_t i = 0; i < source->size(); i += 7) {
+    const RawSample sample = source->read(i);
+    REQUIRE(sample.encoded[24] == 1);
+    const Pixels pixels = decode_pixels(sample.encoded, 1, sample.where);
+    CHECK(pixels.height == 105);
+    CHECK(difference(pixels, sample.encoded) == 0);
+    cv::Mat expected;
+    cv::resize(cv::imdecode(sample.encoded, cv::IMREAD_GRAYSCALE), expected, {32, 32}, 0, 0, cv::INTER_AREA);
+    const auto ours = decoded(sample.encoded, sized(32, 32, 1, "stretch"));
+    CHECK(std::memcmp(ours.data(), expected.data, ours.size()) == 0);
+  }
+}
