@@ -1,6 +1,8 @@
 // Convolution by oneDNN. Activations stay NHWC: on AVX-512 and AMX that is as fast as oneDNN's blocked layouts for
 // every shape of the networks here once the conversions are counted (scripts/bench/conv_bench.cpp). Weights take the
 // layout that oneDNN likes best; they are small, and change at every step.
+#include <string_view>
+
 #include "backend/cpu/dnnl_exec.h"
 #include "backend/cpu/ops_cpu.h"
 
@@ -52,6 +54,12 @@ struct WeightPass {
   DnnlPrimitive primitive;
 };
 
+/// oneDNN 2.6's 1x1 kernels that first gather a strided input take workspace for the channels that there are and write
+/// whole vectors of 16: with fewer input channels they write beyond it. The next implementation is taken then.
+std::string_view unsafe_implementation(const ConvSpec& s) {
+  return s.kernel == 1 && s.stride > 1 && s.in_channels < 16 ? "jit_1x1" : "";
+}
+
 class CpuConv final : public ConvOp {
  public:
   CpuConv(const DnnlRuntime& runtime, const ConvSpec& spec)
@@ -59,7 +67,7 @@ class CpuConv final : public ConvOp {
         spec_(spec),
         layouts_(spec),
         desc_(dnnl_shim::conv_forward(runtime.engine, {layouts_.x, weight(spec.dtype), layouts_.y}, layouts_.window,
-                                      dnnl_attributes())),
+                                      dnnl_attributes(), unsafe_implementation(spec))),
         forward_(runtime, layouts_, desc_) {}
 
   void forward(const Tensor& x, const Tensor& w, Tensor& y) override {
@@ -72,9 +80,10 @@ class CpuConv final : public ConvOp {
   void backward_data(const Tensor& dy, const Tensor& w, Tensor& dx) override {
     check(dx, w, dy);
     if (!data_) {
-      data_.emplace(runtime_, layouts_,
-                    dnnl_shim::conv_backward_data(runtime_.engine, {layouts_.x, weight(spec_.dtype), layouts_.y},
-                                                  layouts_.window, dnnl_attributes(), desc_));
+      data_.emplace(
+          runtime_, layouts_,
+          dnnl_shim::conv_backward_data(runtime_.engine, {layouts_.x, weight(spec_.dtype), layouts_.y}, layouts_.window,
+                                        dnnl_attributes(), desc_, unsafe_implementation(spec_)));
     }
     Tensor hold;
     data_->primitive.run({{DNNL_ARG_DIFF_SRC, dx.raw()},
@@ -85,9 +94,10 @@ class CpuConv final : public ConvOp {
   void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
     check(x, dweight, dy);
     if (!weight_) {
-      weight_.emplace(runtime_, layouts_,
-                      dnnl_shim::conv_backward_weights(runtime_.engine, {layouts_.x, weight(Dtype::f32), layouts_.y},
-                                                       layouts_.window, dnnl_attributes(), desc_));
+      weight_.emplace(
+          runtime_, layouts_,
+          dnnl_shim::conv_backward_weights(runtime_.engine, {layouts_.x, weight(Dtype::f32), layouts_.y},
+                                           layouts_.window, dnnl_attributes(), desc_, unsafe_implementation(spec_)));
     }
     Tensor hold;
     void* target = weight_->gradient.target(dweight, accumulate, hold);

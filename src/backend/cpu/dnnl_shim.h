@@ -3,6 +3,9 @@
 #pragma once
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
+#include <string_view>
+
+#include "base/error.h"
 
 namespace plsc {
 
@@ -23,32 +26,49 @@ struct SrcWeightsDst {
   Desc src, weights, dst;
 };
 
-inline auto conv_forward(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr) {
+/// The first implementation of `pd` whose name does not hold `avoid` (empty: the first). In version 2 the operation's
+/// description must still be alive, because the iterator points to it.
+template <class PrimitiveDesc>
+PrimitiveDesc first_without(PrimitiveDesc pd, std::string_view avoid) {
+  while (!avoid.empty() && std::string_view(pd.impl_info_str()).find(avoid) != std::string_view::npos) {
+    PLSC_CHECK(pd.next_impl(), "oneDNN has no implementation beside {}", avoid);
+  }
+  return pd;
+}
+
+inline auto conv_forward(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr,
+                         std::string_view avoid) {
   using Op = dnnl::convolution_forward;
 #if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, kTraining, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, attr);
+  return first_without(
+      Op::primitive_desc(engine, kTraining, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, attr), avoid);
 #else
-  return Op::primitive_desc({kTraining, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad}, attr, engine);
+  const Op::desc desc(kTraining, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad);
+  return first_without(Op::primitive_desc(desc, attr, engine), avoid);
 #endif
 }
 
 inline auto conv_backward_data(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr,
-                               const dnnl::convolution_forward::primitive_desc& hint) {
+                               const dnnl::convolution_forward::primitive_desc& hint, std::string_view avoid) {
   using Op = dnnl::convolution_backward_data;
 #if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, hint, attr);
+  return first_without(
+      Op::primitive_desc(engine, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, hint, attr), avoid);
 #else
-  return Op::primitive_desc({kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad}, attr, engine, hint);
+  const Op::desc desc(kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad);
+  return first_without(Op::primitive_desc(desc, attr, engine, hint), avoid);
 #endif
 }
 
 inline auto conv_backward_weights(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr,
-                                  const dnnl::convolution_forward::primitive_desc& hint) {
+                                  const dnnl::convolution_forward::primitive_desc& hint, std::string_view avoid) {
   using Op = dnnl::convolution_backward_weights;
 #if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, hint, attr);
+  return first_without(
+      Op::primitive_desc(engine, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, hint, attr), avoid);
 #else
-  return Op::primitive_desc({kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad}, attr, engine, hint);
+  const Op::desc desc(kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad);
+  return first_without(Op::primitive_desc(desc, attr, engine, hint), avoid);
 #endif
 }
 
