@@ -20,7 +20,7 @@ struct TilePlan {
 
   /// Products are made for a multiple of this many rows, so that few different primitives are needed.
   static constexpr int64_t kRowMultiple = 64;
-  static TilePlan make(int64_t rows, int64_t samples, int threads);
+  static TilePlan make(int64_t rows, int64_t samples, int64_t columns, int threads);
   int64_t begin(int64_t t) const { return t * tile; }
   int64_t count(int64_t t) const { return std::min(tile, rows - t * tile); }
 };
