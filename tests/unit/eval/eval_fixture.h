@@ -35,8 +35,8 @@ class PlainImageOps final : public ImageOps {
   }
 };
 
-/// Embedding = (first pixel, last pixel of the first row, `mixing` * (sum of the batch's first pixels), batch size):
-/// the last two change as soon as an image meets other images in its batch.
+/// Embedding = (f, l, f f / 100 + m s, m b) with f and l the first and last pixel of the first row, s the sum of f over
+/// the batch, b its size and m `mixing`: other than 0, an image's embedding tells which others were in its batch.
 class PixelNet final : public Backbone {
  public:
   explicit PixelNet(float mixing = 0) : mixing_(mixing) {}
@@ -50,7 +50,7 @@ class PixelNet final : public Backbone {
       float* out = e.data<float>() + i * 4;
       out[0] = x.data<float>()[i * row];
       out[1] = x.data<float>()[i * row + last];
-      out[2] = mixing_ * sum;
+      out[2] = out[0] * out[0] / 100 + mixing_ * sum;
       out[3] = mixing_ * static_cast<float>(n);
     }
     images += n;

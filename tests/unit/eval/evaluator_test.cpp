@@ -2,11 +2,13 @@
 #include "eval/evaluator.h"
 
 #include <algorithm>
+#include <array>
 
 #include "data/verification_bin.h"
 #include "eval/verification.h"
 #include "eval_fixture.h"
 #include "support/catch.h"
+#include "support/cpu_context.h"
 #include "support/error_text.h"
 #include "support/temp_folder.h"
 
@@ -15,42 +17,21 @@ using namespace plsc::test;
 
 namespace {
 
-// Classes of the head lie at the angles of (first, last): class c at tan = c / 8.
-class AngleHead final : public MarginHead {
- public:
-  explicit AngleHead(int64_t classes) : shard_{0, classes, classes} {}
-  const ClassShard& shard() const override { return shard_; }
-  int64_t embedding_size() const override { return 4; }
-  std::string description() const override { return "angles"; }
-  void begin_step(Context&, std::span<const int64_t>, int64_t, const StepInfo&, const RowUpdate&) override {}
-  HeadResult run(Context&, const Tensor&, std::span<const int64_t>) override { return {}; }
-  void end_step(Context&) override {}
-  double expected_first_loss() const override { return 0; }
-  std::vector<HeadRows> state() override { return {}; }
-  std::vector<HeadRows> state_to_fill(const std::vector<std::string>&) override { return {}; }
-  std::string state_table() const override { return {}; }
-  void restore_table(const std::string&) override {}
-  Nearest nearest(Context& context, const Tensor& e, int64_t k) override {
-    context.host.barrier();  // as the real one, every rank must come here equally often
-    Nearest found{Tensor(host_allocator(), Shape{e.dim(0), k}, Dtype::i64),
-                  Tensor(host_allocator(), Shape{e.dim(0), k}, Dtype::f32)};
-    for (int64_t i = 0; i < e.dim(0); ++i) {
-      std::vector<std::pair<double, int64_t>> order;
-      for (int64_t c = 0; c < shard_.total; ++c) {
-        const double place = 8.0 * e.data<float>()[i * 4 + 1] / e.data<float>()[i * 4];
-        order.emplace_back(std::abs(place - static_cast<double>(c)), c);
-      }
-      std::sort(order.begin(), order.end());
-      for (int64_t j = 0; j < k; ++j) found.classes.data<int64_t>()[i * k + j] = order[static_cast<size_t>(j)].second;
+// The centre of class c is what PixelNet answers for an image of it.
+std::unique_ptr<MarginHead> pixel_head(Context& context, int64_t classes) {
+  const HeadConfig config;
+  auto head = make_margin_head(context, config, classes, 4);
+  for (HeadRows& rows : head->state()) {
+    if (rows.name != "centers") continue;
+    for (int64_t i = 0; i < rows.rows.dim(0); ++i) {
+      const std::array<float, 4> center{80, 10 * static_cast<float>(head->shard().begin + i), 64, 0};
+      std::copy(center.begin(), center.end(), rows.rows.data<float>() + 4 * i);
     }
-    return found;
   }
+  return head;
+}
 
- private:
-  ClassShard shard_;
-};
-
-// Pixels at the angle of class `c`, moved by `off` classes.
+// An image of class `c`, moved by `off` classes.
 PixelSource::Image at_class(int64_t c, int64_t off = 0) { return {80, static_cast<uint8_t>(10 * (c + off)), c}; }
 
 void write_image(const std::string& path, const PixelSource::Image& image) {
@@ -81,21 +62,22 @@ EvalSetConfig classification_set(const std::string& data) {
   return set;
 }
 
+// On the real CPU backend and head; head_classes 0: without a head.
 std::vector<EvalResult> evaluate(int ranks, const EvalConfig& config, int64_t head_classes,
                                  const std::vector<std::string>& names = {}, const DataConfig& data = pixel_data()) {
   std::vector<EvalResult> results;
-  on_ranks(ranks, [&](Context& context, int rank) {
+  run_ranks(ranks, [&](ThreadRank& self) {
+    CpuContext cpu(self);
     PixelNet net;
-    AngleHead head(std::max<int64_t>(1, head_classes));
-    const auto evaluator = make_evaluator(context, config, data, names);
-    auto found = evaluator->run(context, net, head_classes > 0 ? &head : nullptr);
-    if (rank == 0) results = std::move(found);
+    const auto head = head_classes > 0 ? pixel_head(cpu.context, head_classes) : nullptr;
+    const auto evaluator = make_evaluator(cpu.context, config, data, names);
+    auto found = evaluator->run(cpu.context, net, head.get());
+    if (self.rank == 0) results = std::move(found);
   });
   return results;
 }
 
-// Twelve images of three "classes" in a folder, and pairs among them; embeddings are sums of (first, last), so only
-// the third and fourth numbers would tell flips: here every flip-sum has equal first and last.
+// Twelve images in a folder, and thirty pairs among them.
 struct PairFolder {
   PairFolder() {
     std::filesystem::create_directories(temp / "images");
@@ -119,19 +101,25 @@ struct PairFolder {
 TEST_CASE("a folder with pairs: each image embedded once, scores as computed by hand") {
   const PairFolder files;
   const EvalConfig config = one_set(verification_set("", files.temp / "images", files.temp / "pairs.txt"));
-  // What the network answers for the flip-sum: (first + last) twice, then zeros: normalised, all are equal.
-  std::vector<float> rows;
+  std::vector<float> rows;  // what the network answers for an image and its mirror image, added
   for (int i = 0; i < 12; ++i) {
-    const auto sum = static_cast<float>(20 * i + 7);
-    rows.insert(rows.end(), {sum, sum, 0, 0});
+    const float f = static_cast<float>(20 * i), l = 7;
+    rows.insert(rows.end(), {f + l, f + l, f * f / 100 + l * l / 100, 0});
   }
   const auto expected = score_pairs(pair_distances(Tensor::from(rows, Shape{12, 4}), files.pairs), files.pairs);
+  CHECK(expected.auc > 0.05);
+  CHECK(expected.auc < 0.95);  // neither end: the order of the distances matters
   for (int ranks = 1; ranks <= 4; ++ranks) {
+    INFO(ranks << " ranks");
     std::atomic<int64_t> images = 0;
+    std::vector<std::vector<EvalResult>> of_rank(static_cast<size_t>(ranks));
     on_ranks(ranks, [&](Context& context, int rank) {
       PixelNet net;
-      const auto results = make_evaluator(context, config, pixel_data())->run(context, net, nullptr);
+      of_rank[static_cast<size_t>(rank)] = make_evaluator(context, config, pixel_data())->run(context, net, nullptr);
       images += net.images;
+    });
+    CHECK(images == 24);  // 12 images and their mirror images, although the pairs name 60
+    for (const auto& results : of_rank) {
       REQUIRE(results.size() == 1);
       const EvalResult& r = results[0];
       CHECK(r.set == "pairs");
@@ -141,12 +129,11 @@ TEST_CASE("a folder with pairs: each image embedded once, scores as computed by 
       CHECK(r.auc == expected.auc);
       CHECK(r.threshold == expected.threshold);
       CHECK(r.tar_at_far == expected.tar_at_far);
-      CHECK(r.roc_far.empty() == (rank != 0));
+      CHECK(r.roc_far.empty() == (&results != &of_rank[0]));
       CHECK(r.metric("accuracy") == r.accuracy);
       CHECK(r.metric("tar_at_far.1e-1") == r.tar_at_far.at("1e-1"));
       CHECK(contains_all(error_text([&] { r.metric("top1"); }), {"'top1'", "accuracy, auc, tar_at_far.1e-1"}));
-    });
-    CHECK(images == 24);  // 12 images and their mirror images, although the pairs name 60
+    }
   }
 }
 
