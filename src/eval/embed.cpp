@@ -101,6 +101,26 @@ void embed_in_rounds(Context& context, Backbone& backbone, const EmbedJob& job,
   }
 }
 
+Tensor gather_rows(Context& context, const Tensor& mine) {
+  const std::vector<int64_t> counts = gather_values(context.host, mine.dim(0));
+  const int64_t most = *std::max_element(counts.begin(), counts.end()), columns = mine.dim(1);
+  Tensor padded(host_allocator(), Shape{most, columns}, mine.dtype());
+  std::memset(padded.raw(), 0, padded.bytes());
+  if (mine.bytes() > 0) std::memcpy(padded.raw(), mine.raw(), mine.bytes());
+  Tensor gathered(host_allocator(), Shape{most * context.ranks(), columns}, mine.dtype());
+  context.host.all_gather(padded, gathered, "rows of all ranks");
+  int64_t total = 0;
+  for (const int64_t n : counts) total += n;
+  Tensor all(host_allocator(), Shape{total, columns}, mine.dtype());
+  int64_t done = 0;
+  for (size_t r = 0; r < counts.size(); ++r) {
+    const Tensor from = gathered.rows(static_cast<int64_t>(r) * most, counts[r]);
+    if (from.bytes() > 0) std::memcpy(all.rows(done, counts[r]).raw(), from.raw(), from.bytes());
+    done += counts[r];
+  }
+  return all;
+}
+
 Tensor embed_all(Context& context, Backbone& backbone, const EmbedJob& job) {
   Tensor all(host_allocator(), Shape{job.source.size(), backbone.embedding_size()}, Dtype::f32);
   int64_t done = 0;
