@@ -212,7 +212,8 @@ TEST_CASE("combinations that cannot be") {
     CHECK(contains(message("optimizer: {nesterov: true, momentum: 0}"), "expected momentum above 0"));
     CHECK(contains(message("init: {head: true}"), "without init.from"));
     CHECK(contains(message("init: {head: perhaps}"), "expected auto, true or false"));
-    CHECK(contains(message("init: {from: x, freeze: [layer9]}"), "found 'layer9', expected stem, layer1 to layer4 or tail"));
+    CHECK(contains(message("init: {from: x, freeze: [layer9]}"),
+                   "found 'layer9', expected stem, layer1 to layer4 or tail"));
     CHECK(message("init: {from: x, head: true, freeze: [stem, layer1, tail]}").empty());
   }
 }
