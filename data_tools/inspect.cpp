@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -39,9 +40,10 @@ class Findings {
     bytes_ += bytes;
     ++images_;
   }
-  void damage(const std::string& message) {
+  /// Each sample is named once, however often it is looked at; index -1: a place that is no sample.
+  void damage(int64_t index, const std::string& message) {
     const std::lock_guard lock(mutex_);
-    damage_.push_back(message);
+    if (index < 0 || samples_.insert(index).second) damage_.push_back(message);
   }
 
   void print(int64_t total, Log& log) const {
@@ -67,6 +69,7 @@ class Findings {
   std::mutex mutex_;
   std::map<std::string, int64_t> kinds_;
   std::vector<std::string> damage_;
+  std::set<int64_t> samples_;
   uint64_t bytes_ = 0;
   int64_t images_ = 0;
 };
@@ -90,7 +93,7 @@ void look_at(const DataSource& source, int64_t index, bool decode, Findings& fin
       findings.image(format, size.height, size.width, sample.encoded.size());
     }
   } catch (const Error& error) {
-    findings.damage(error.what());
+    findings.damage(index, error.what());
   }
 }
 
@@ -115,7 +118,7 @@ void print_classes(const DataSource& source, Findings& findings, Log& log) {
       try {
         ++count[static_cast<size_t>(source.label(i))];
       } catch (const Error& error) {
-        findings.damage(error.what());
+        findings.damage(i, error.what());
       }
       progress.add();
     }
@@ -157,26 +160,26 @@ void write_sheet(const DataSource& source, const std::string& path, Log& log) {
   log.info("{}: the first {} images", path, tiles.size());
 }
 
-/// The frames of a .rec one after another, whatever its .idx says: names each damaged place and goes on after it.
-void scan_frames(const std::string& path, Findings& findings, Log& log) {
+/// A .rec that cannot be opened: its frames one after another, whatever its .idx says. Names each damaged place and
+/// goes on after it.
+void scan_frames(const std::string& path, const std::string& why, Findings& findings, Log& log) {
   const RecordFile file(path);
   std::vector<std::string> damage;
   const RecordIndex index = RecordIndex::open(file, &log, &damage, true);
-  log.info("{}: {} of records: {} images{}", path, human_bytes(static_cast<double>(file.size())), index.size(),
-           index.identities() > 0 ? fmt::format(", {} identities", index.identities()) : "");
-  for (const std::string& message : damage) findings.damage(message);
+  log.info("{}: {} of records, of which {} images can be read", path, human_bytes(static_cast<double>(file.size())),
+           index.size());
+  for (const std::string& message : damage) findings.damage(-1, message);
+  if (damage.empty() || damage[0] != why) findings.damage(-1, why);
+  findings.print(0, log);
 }
 
 void inspect_source(const InspectCommand& o, Findings& findings, Log& log) {
-  const bool rec = fs::path(o.input).extension() == ".rec";
-  if (rec) scan_frames(o.input, findings, log);
   std::unique_ptr<DataSource> source;
   try {
     source = open_source(std::vector<std::string>{o.input}, &log);
   } catch (const Error& error) {
-    if (findings.damaged() == 0) throw;
-    findings.damage(error.what());  // the scan has named what is wrong already
-    return findings.print(0, log);
+    if (fs::path(o.input).extension() != ".rec" || !fs::is_regular_file(o.input)) throw;
+    return scan_frames(o.input, error.what(), findings, log);
   }
   log.info("{}", source->description());
   print_classes(*source, findings, log);
