@@ -6,14 +6,13 @@ namespace {
 constexpr int64_t kTile = 1024;  // columns whose dz lies in the first-level cache between two loops
 
 template <class T>
-PLSC_INLINE void sums_of(const T* x, int64_t rows, int64_t width, const float* __restrict shift, float* __restrict sum,
-                         float* __restrict squares) {
+PLSC_INLINE void sums_of(const T* x, int64_t rows, int64_t width, double* __restrict sum, double* __restrict squares) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = x + r * width;
     for (int64_t c = 0; c < width; ++c) {
-      const float d = load(row[c]) - shift[c];
-      sum[c] += d;
-      squares[c] += d * d;
+      const auto v = static_cast<double>(load(row[c]));
+      sum[c] += v;
+      squares[c] += v * v;
     }
   }
 }
@@ -68,7 +67,7 @@ PLSC_INLINE void forward_all(const NormForward<T, Y>& a) {
 /// Loops of its own, so that sums and outputs need not exist once for each activation.
 template <class T, class Y>
 PLSC_INLINE void gradient_tile(const NormGradient<T, Y>& a, int64_t r, int64_t begin, int64_t n, float* __restrict dz,
-                               float* __restrict dslope) {
+                               double* __restrict dslope) {
   const int64_t at = r * a.width + begin;
   const T* x = a.x + at;
   const Y* dy = a.dy + at;
@@ -99,7 +98,7 @@ PLSC_INLINE void gradient_tile(const NormGradient<T, Y>& a, int64_t r, int64_t b
     if (dslope != nullptr) {
       for (int64_t c = 0; c < n; ++c) {
         const float below = z[c] * load(dy[c]);
-        dslope[c] += z[c] <= 0.0f ? below : 0.0f;
+        dslope[c] += static_cast<double>(z[c] <= 0.0f ? below : 0.0f);
       }
     }
     for (int64_t c = 0; c < n; ++c) {
@@ -118,11 +117,11 @@ PLSC_INLINE void backward_sums_all(const NormGradient<T, Y>& a, const NormSums& 
       gradient_tile(a, r, begin, n, dz, sums.dslope == nullptr ? nullptr : sums.dslope + begin);
       const T* x = a.x + r * a.width + begin;
       const float* __restrict mean = a.columns.mean + begin;
-      float* __restrict sum_dz = sums.dz + begin;
-      float* __restrict sum_dz_x = sums.dz_x + begin;
+      double* __restrict sum_dz = sums.dz + begin;
+      double* __restrict sum_dz_x = sums.dz_x + begin;
       for (int64_t c = 0; c < n; ++c) {
-        sum_dz[c] += dz[c];
-        sum_dz_x[c] += dz[c] * (load(x[c]) - mean[c]);
+        sum_dz[c] += static_cast<double>(dz[c]);
+        sum_dz_x[c] += static_cast<double>(dz[c] * (load(x[c]) - mean[c]));
       }
     }
   }
@@ -169,13 +168,11 @@ PLSC_INLINE void backward_all(const NormGradient<T, Y>& a, const NormOutputs<T>&
 
 }  // namespace
 
-PLSC_CLONES void shifted_sums(const float* x, int64_t rows, int64_t width, const float* shift, float* sum,
-                              float* squares) {
-  sums_of(x, rows, width, shift, sum, squares);
+PLSC_CLONES void column_sums(const float* x, int64_t rows, int64_t width, double* sum, double* squares) {
+  sums_of(x, rows, width, sum, squares);
 }
-PLSC_CLONES void shifted_sums(const Bf16* x, int64_t rows, int64_t width, const float* shift, float* sum,
-                              float* squares) {
-  sums_of(x, rows, width, shift, sum, squares);
+PLSC_CLONES void column_sums(const Bf16* x, int64_t rows, int64_t width, double* sum, double* squares) {
+  sums_of(x, rows, width, sum, squares);
 }
 
 PLSC_CLONES void norm_forward(const NormForward<float, float>& args) { forward_all(args); }

@@ -8,9 +8,10 @@
 
 namespace plsc::kernels {
 
-/// sum[c] += x - shift[c], squares[c] += (x - shift[c])^2 over the rows.
-void shifted_sums(const float* x, int64_t rows, int64_t width, const float* shift, float* sum, float* squares);
-void shifted_sums(const Bf16* x, int64_t rows, int64_t width, const float* shift, float* sum, float* squares);
+/// sum[c] += x, squares[c] += x^2 over the rows, in double: exact enough that the statistics of a batch do not depend
+/// on how its rows are cut over threads and ranks, but for a rounding of the last bit once in many millions.
+void column_sums(const float* x, int64_t rows, int64_t width, double* sum, double* squares);
+void column_sums(const Bf16* x, int64_t rows, int64_t width, double* sum, double* squares);
 
 enum class NormActivation { none, relu, prelu };
 
@@ -48,11 +49,11 @@ struct NormGradient {
   const Y* dy = nullptr;
 };
 
-/// Adds over the rows: sum_dz, sum_dz (x - mean), and for PReLU the slope's gradient, sum of min(z, 0) dy.
+/// Adds over the rows, in double: sum_dz, sum_dz (x - mean), and for PReLU the slope's gradient, sum of min(z, 0) dy.
 struct NormSums {
-  float* dz = nullptr;
-  float* dz_x = nullptr;
-  float* dslope = nullptr;  // PReLU
+  double* dz = nullptr;
+  double* dz_x = nullptr;
+  double* dslope = nullptr;  // PReLU
 };
 void norm_backward_sums(const NormGradient<float, float>& args, const NormSums& sums);
 void norm_backward_sums(const NormGradient<Bf16, Bf16>& args, const NormSums& sums);

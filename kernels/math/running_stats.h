@@ -10,9 +10,9 @@ struct PooledMoments {
   float first = 0, second = 0;
 };
 
-PLSC_HD inline PooledMoments pooled_moments(float n, float mean, float m2, float shift) {
-  const float d = mean - shift;
-  return {n * d, m2 + n * d * d};
+PLSC_HD inline PooledMoments pooled_moments(double n, double mean, double m2, float shift) {
+  const double d = mean - static_cast<double>(shift);
+  return {static_cast<float>(n * d), static_cast<float>(m2 + n * d * d)};
 }
 
 /// The mean and the unbiased variance of n values from their pooled moments.

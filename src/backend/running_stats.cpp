@@ -9,19 +9,19 @@ void NnOps::batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accum
   const int64_t channels = shift.elements();
   PLSC_CHECK(stats.on_host() && pooled.on_host(), "this backend's tensors need a batch_norm_pool of their own");
   PLSC_CHECK(stats.elements() == 2 * channels + 1 && pooled.elements() == 2 * channels + 1);
-  const float* in = stats.data<float>();
+  const double* in = stats.data<double>();
   const float* center = shift.data<float>();
   float* out = pooled.data<float>();
   if (!accumulate) {
     for (int64_t i = 0; i < 2 * channels + 1; ++i) out[i] = 0;
   }
-  const float n = in[2 * channels];
+  const double n = in[2 * channels];
   for (int64_t c = 0; c < channels; ++c) {
     const math::PooledMoments p = math::pooled_moments(n, in[c], in[channels + c], center[c]);
     out[c] += p.first;
     out[channels + c] += p.second;
   }
-  out[2 * channels] += n;
+  out[2 * channels] += static_cast<float>(n);
 }
 
 void NnOps::batch_norm_fold(const Tensor& pooled, float momentum, Tensor& running_mean, Tensor& running_var) {

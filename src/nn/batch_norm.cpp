@@ -30,7 +30,7 @@ BatchNorm::BatchNorm(Device& device, const std::string& name, const BatchNormOpt
       weight_(make_param(device, name + ".weight", {options.channels}, ParamKind::norm, 1)),
       bias_(make_param(device, name + ".bias", {options.channels}, ParamKind::norm)),
       running_(running_buffer(device, options.channels)),
-      local_(device.tensor({2 * options.channels + 1})),
+      local_(device.tensor({2 * options.channels + 1}, Dtype::f64)),
       pooled_(device.zeros({2 * options.channels + 1})) {
   const int64_t c = options.channels;
   weight_.frozen = options.fixed_scale;
@@ -87,7 +87,7 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
   Device& device = context.device();
   if (local_rows_ != rows) {
     Tensor count = local_.slice(2 * c, {1});
-    device.copy(Tensor::from<float>({static_cast<float>(rows)}, {1}), count);
+    device.copy(Tensor::from<double>({static_cast<double>(rows)}, {1}), count);
     local_rows_ = rows;
   }
   Tensor moments = local_.slice(0, {2, c});
@@ -99,10 +99,10 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
 
   Tensor gathered = local_.reshape({1, 2 * c + 1});
   if (merge_ranks) {
-    gathered = device.tensor({context.comm.size(), 2 * c + 1});
+    gathered = device.tensor({context.comm.size(), 2 * c + 1}, Dtype::f64);
     context.comm.all_gather(local_, gathered, "statistics of " + name_);
   }
-  Tensor merged = device.tensor({2 * c + 1}), mean_rstd = device.tensor({2, c});
+  Tensor merged = device.tensor({2 * c + 1}, Dtype::f64), mean_rstd = device.tensor({2, c});
   context.nn().batch_norm_merge(gathered, options_.eps, merged, mean_rstd);
   return mean_rstd;
 }

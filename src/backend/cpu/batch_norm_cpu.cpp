@@ -114,22 +114,17 @@ kernels::NormGradient<T, Y> at_block(kernels::NormGradient<T, Y> g, int64_t at, 
   return g;
 }
 
-/// Three sums for each column: fp32 within a block of rows, double over the blocks of one thread.
+/// Three sums for each column over the rows of one thread.
 class ColumnSums {
  public:
-  explicit ColumnSums(int64_t width) : width_(static_cast<size_t>(width)), block_(3 * width_), total_(3 * width_) {}
-  kernels::NormSums block(bool with_slope) {
-    std::fill(block_.begin(), block_.end(), 0.0f);
-    return {block_.data(), block_.data() + width_, with_slope ? block_.data() + 2 * width_ : nullptr};
-  }
-  void add_block() {
-    for (size_t i = 0; i < block_.size(); ++i) total_[i] += static_cast<double>(block_[i]);
+  explicit ColumnSums(int64_t width) : width_(static_cast<size_t>(width)), total_(3 * width_) {}
+  kernels::NormSums sums(bool with_slope) {
+    return {total_.data(), total_.data() + width_, with_slope ? total_.data() + 2 * width_ : nullptr};
   }
   double total(size_t which, size_t column) const { return total_[which * width_ + column]; }
 
  private:
   size_t width_;
-  std::vector<float> block_;
   std::vector<double> total_;
 };
 
@@ -192,9 +187,8 @@ void cpu_batch_norm_backward_sums(const BatchNormBackward& b, int threads) {
   with_types(b.forward.x.dtype(), b.dy.dtype(), [&]<class T, class Y>(T, Y) {
     const auto all = gradient<T, Y>(b, parameters);
     folded.for_blocks(kBlockRows, [&](int64_t at, int64_t rows, int64_t width, int part) {
-      ColumnSums& mine = parts[static_cast<size_t>(part)];
-      kernels::norm_backward_sums(at_block(all, at, rows, width), mine.block(with_slope));
-      mine.add_block();
+      const kernels::NormSums mine = parts[static_cast<size_t>(part)].sums(with_slope);
+      kernels::norm_backward_sums(at_block(all, at, rows, width), mine);
     });
   });
   write_sums(parts, b, folded);

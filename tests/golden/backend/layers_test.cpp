@@ -71,10 +71,10 @@ void check_norm(const std::string& name, Activation activation) {
   BatchNormApply& a = b.forward;
   a.x = golden.read("x");
   const int64_t channels = a.x.dim(a.x.shape().size() - 1), rows = a.x.elements() / channels;
-  Tensor packed = device.tensor({2 * channels + 1}), merged = device.tensor({2 * channels + 1});
+  Tensor packed = device.tensor({2 * channels + 1}, Dtype::f64), merged = device.tensor({2 * channels + 1}, Dtype::f64);
   Tensor stats = packed.slice(0, {2, channels});
   backend.nn->batch_norm_stats(a.x, stats);
-  packed.data<float>()[2 * channels] = static_cast<float>(rows);
+  packed.data<double>()[2 * channels] = static_cast<double>(rows);
   a.mean_rstd = device.tensor({2, channels});
   backend.nn->batch_norm_merge(packed.reshape({1, 2 * channels + 1}), 1e-5f, merged, a.mean_rstd);
 

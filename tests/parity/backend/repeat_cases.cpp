@@ -21,12 +21,14 @@ void repeat_cases(Backend& backend, Dtype dtype) {
     conv->forward(x, w, y);
     conv->backward_data(dy, w, dx);
     conv->backward_weight(x, dy, dw, false);
-    Tensor stats = device.tensor({2, 32}), dlw = device.tensor({24, 14 * 14 * 32}), db = device.tensor({24});
+    Tensor stats = device.tensor({2, 32}, Dtype::f64), normal = device.tensor({2, 32}),
+           dlw = device.tensor({24, 14 * 14 * 32}), db = device.tensor({24});
     backend.nn->batch_norm_stats(x, stats);
     linear->backward_weight(x, dlinear, dlw, db, false);
     BatchNormBackward b;
     b.forward.x = x;
-    b.forward.mean_rstd = stats;
+    for (int64_t i = 0; i < 64; ++i) normal.data<float>()[i] = static_cast<float>(stats.data<double>()[i]);
+    b.forward.mean_rstd = normal;
     b.forward.activation = Activation::prelu;
     b.forward.slope = upload(device, {0.25}, {1});
     b.dy = dx;

@@ -38,6 +38,8 @@ inline Tensor upload(Device& device, const Values& values, const Shape& shape, D
   for (size_t i = 0; i < values.size(); ++i) {
     if (dtype == Dtype::bf16) {
       host.data<bf16_t>()[i].bits = math::float_to_bf16(static_cast<float>(values[i]));
+    } else if (dtype == Dtype::f64) {
+      host.data<double>()[i] = values[i];
     } else {
       host.data<float>()[i] = static_cast<float>(values[i]);
     }
@@ -58,6 +60,10 @@ inline Values download(Device& device, const Tensor& t) {
   device.synchronize();
   Values v(static_cast<size_t>(t.elements()));
   for (size_t i = 0; i < v.size(); ++i) {
+    if (t.dtype() == Dtype::f64) {
+      v[i] = host.data<double>()[i];
+      continue;
+    }
     v[i] = static_cast<double>(t.dtype() == Dtype::bf16 ? math::bf16_to_float(host.data<bf16_t>()[i].bits)
                                                         : host.data<float>()[i]);
   }

@@ -68,7 +68,7 @@ TEST_CASE("ops refuse tensors that do not fit their spec") {
   spec.kernel = 9;
   CHECK_THROWS_AS(backend.nn->make_conv(spec), LogicError);
 
-  Tensor stats = device.zeros({2, 7});
+  Tensor stats = device.zeros({2, 7}, Dtype::f64);
   CHECK_THROWS_AS(backend.nn->batch_norm_stats(x, stats), LogicError);
   PoolSpec pool;
   pool.batch = 1;
