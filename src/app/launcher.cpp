@@ -58,14 +58,16 @@ class LossFile {
   LossFile(const LossFile&) = delete;
   LossFile& operator=(const LossFile&) = delete;
   const std::string& path() const { return path_; }
-  /// Each line once.
+  /// One line for each rank: several survivors may tell of rank 0, each with the place that it heard of last.
   std::vector<std::string> lines() const {
-    std::vector<std::string> seen;
+    std::vector<std::string> kept;
     std::istringstream text(read_text(path_));
     for (std::string line; std::getline(text, line);) {
-      if (std::find(seen.begin(), seen.end(), line) == seen.end()) seen.push_back(line);
+      const std::string who = line.substr(0, line.find(" died"));
+      const auto same = [&](const std::string& other) { return other.rfind(who, 0) == 0; };
+      if (std::none_of(kept.begin(), kept.end(), same)) kept.push_back(line);
     }
-    return seen;
+    return kept;
   }
 
  private:
@@ -113,11 +115,16 @@ class SignalQueue {
   ::_exit(127);
 }
 
-/// Passes signals on until the child has ended; its wait status.
-int wait_and_forward(pid_t child, const SignalQueue& signals) {
+struct ChildEnd {
+  int status = 0;       // as of waitpid
+  bool forced = false;  // at a second interrupt
+};
+
+/// Passes signals on until the child has ended.
+ChildEnd wait_and_forward(pid_t child, const SignalQueue& signals) {
   int requests = 0, seconds_since_kill = 0, status = 0;
   for (;;) {
-    if (::waitpid(child, &status, WNOHANG) == child) return status;
+    if (::waitpid(child, &status, WNOHANG) == child) return {status, requests > 1};
     const int number = signals.next();
     if (number == 0 && requests > 1 && ++seconds_since_kill > kKillSeconds) ::kill(child, SIGKILL);
     if (number == 0 || number == SIGCHLD) continue;
@@ -157,9 +164,6 @@ std::vector<std::string> launch_variables(int ranks, int threads, int cores) {
       // No page of advice when a rank ends the others: the rank has said why.
       "OMPI_MCA_orte_execute_quiet=1",
       "PRTE_MCA_prte_execute_quiet=1",
-      // Time for the survivors to say which rank is gone, between SIGTERM and SIGKILL.
-      "OMPI_MCA_odls_base_sigkill_timeout=3",
-      "PRTE_MCA_odls_base_sigkill_timeout=3",
   };
   // Idle OpenMP threads spin by default, which takes the cores from ranks that compute.
   if (ranks * threads > cores) variables.push_back("OMP_WAIT_POLICY=passive");
@@ -193,9 +197,10 @@ LaunchResult launch_ranks(const LaunchOptions& options) {
     signals.restore();
     become(command, variables);
   }
-  const int status = wait_and_forward(child, signals);
+  const auto [status, forced] = wait_and_forward(child, signals);
   LaunchResult result;
-  result.losses = losses.lines();
+  // Ranks that the user has killed are no news.
+  result.losses = forced ? std::vector<std::string>{"ended at a second interrupt"} : losses.lines();
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   if (result.status == 127) fail("{} could not be started", command[0]);
   if (result.status > 128 && result.losses.empty()) {
