@@ -18,7 +18,7 @@ cores=$(nproc)
 passed=0 failed=0 skipped=0
 summary=()
 export LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
-# A sanitizer build runs several times slower; the threads of one test at a time are enough.
+# Where the tests run as root, OpenMPI must be told that this is meant.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 # stage NAME COMMAND...: runs it, counts it as one check, and goes on where it fails.
@@ -46,12 +46,13 @@ tests() {
   summary+=("$(printf '%-44s %-7s %5d s   %d tests, %d failed, %d skipped' "$name" $status $((SECONDS - begin)) "$total" "$bad" "$off")")
 }
 
-build() {  # PRESET TARGET: configures and builds; the log of CMake only where it fails
-  local preset=$1 target=$2 log
+build() {  # PRESET TARGET...: configures and builds; the log of CMake only where it fails
+  local preset=$1 log
+  shift
   log=$(mktemp)
   if ! cmake --preset "$preset" -DPLSC_TESTS=ON >"$log" 2>&1; then cat "$log"; rm -f "$log"; return 1; fi
   rm -f "$log"
-  cmake --build --preset "$preset" --target "$target"
+  cmake --build --preset "$preset" --target "$@"
 }
 
 format() {
@@ -88,7 +89,7 @@ if $full; then
   if stage "build, clang" build clang all; then
     tests "unit, parity and golden tests, clang" clang -L 'unit|parity|golden'
   fi
-  if stage "build, thread sanitizer" build tsan unit_tests; then
+  if stage "build, thread sanitizer" build tsan test_unit_base test_unit_data test_unit_comm; then
     # Only the parts that have threads of their own: the OpenMP runtime and OpenMPI are not instrumented.
     tests "threads, sanitized" tsan -R '^unit\.(base|data|comm)$'
   fi
