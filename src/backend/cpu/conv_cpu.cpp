@@ -1,8 +1,9 @@
 // Convolution by oneDNN. Activations stay NHWC: on AVX-512 and AMX that is as fast as oneDNN's blocked layouts for
-// every shape of the networks here once the conversions are counted (scripts/bench/conv_bench.cpp). Weights take the
+// every shape of the networks here once the conversions are counted (scripts/bench/conv.cpp). Weights take the
 // layout that oneDNN likes best; they are small, and change at every step.
 #include <string_view>
 
+#include "backend/cpu/conv_weight_gemm.h"
 #include "backend/cpu/dnnl_exec.h"
 #include "backend/cpu/ops_cpu.h"
 
@@ -62,9 +63,10 @@ std::string_view unsafe_implementation(const ConvSpec& s) {
 
 class CpuConv final : public ConvOp {
  public:
-  CpuConv(const DnnlRuntime& runtime, const ConvSpec& spec)
+  CpuConv(const DnnlRuntime& runtime, const ConvSpec& spec, bool weight_by_product)
       : runtime_(runtime),
         spec_(spec),
+        weight_by_product_(weight_by_product),
         layouts_(spec),
         desc_(dnnl_shim::conv_forward(runtime.engine, {layouts_.x, weight(spec.dtype), layouts_.y}, layouts_.window,
                                       dnnl_attributes(), unsafe_implementation(spec))),
@@ -93,6 +95,11 @@ class CpuConv final : public ConvOp {
 
   void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
     check(x, dweight, dy);
+    if (weight_by_product_) {
+      if (!weight_gemm_) weight_gemm_.emplace(runtime_, spec_);
+      weight_gemm_->run(x, dy, dweight, accumulate);
+      return;
+    }
     if (!weight_) {
       weight_.emplace(
           runtime_, layouts_,
@@ -116,21 +123,24 @@ class CpuConv final : public ConvOp {
 
   const DnnlRuntime& runtime_;
   ConvSpec spec_;
+  bool weight_by_product_;
   Layouts layouts_;
   convolution_forward::primitive_desc desc_;
   ForwardPass forward_;
   std::optional<DataPass> data_;      // made when first needed: evaluation never does
-  std::optional<WeightPass> weight_;  // likewise
+  std::optional<WeightPass> weight_;  // likewise, and one of the two
+  std::optional<ConvWeightGemm> weight_gemm_;
 };
 
 }  // namespace
 
-std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& s) {
+std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& s, CpuWeightPass weight_pass) {
   PLSC_CHECK(s.batch > 0 && s.in_channels > 0 && s.out_channels > 0 && s.kernel > 0 && s.stride > 0 && s.pad >= 0 &&
                  s.height + 2 * s.pad >= s.kernel && s.width + 2 * s.pad >= s.kernel,
              "convolution of ({}, {}, {}, {}) to {} channels, kernel {}, stride {}, pad {}", s.batch, s.height, s.width,
              s.in_channels, s.out_channels, s.kernel, s.stride, s.pad);
-  return std::make_unique<CpuConv>(runtime, s);
+  const bool product = weight_pass == CpuWeightPass::fastest && ConvWeightGemm::preferred(s);
+  return std::make_unique<CpuConv>(runtime, s, product);
 }
 
 }  // namespace plsc

@@ -12,7 +12,8 @@ namespace plsc {
 
 /// What all primitives of one backend share. Memory comes from the device's cache, so calls touch no new pages.
 struct DnnlRuntime {
-  explicit DnnlRuntime(Allocator& memory) : engine(dnnl::engine::kind::cpu, 0), stream(engine), allocator(memory) {}
+  explicit DnnlRuntime(Allocator& memory, int thread_count = 1)
+      : engine(dnnl::engine::kind::cpu, 0), stream(engine), allocator(memory), threads(thread_count) {}
 
   /// Scratch memory for one call; with 0 bytes an undefined tensor.
   Tensor scratch(size_t bytes) const {
@@ -22,6 +23,7 @@ struct DnnlRuntime {
   dnnl::engine engine;
   dnnl::stream stream;
   Allocator& allocator;
+  int threads;  // of our own loops between primitives
 };
 
 /// Attributes of every primitive here: the scratchpad is ours.

@@ -11,7 +11,7 @@ kernels::Bf16* bits(const Tensor& t) { return reinterpret_cast<kernels::Bf16*>(t
 
 class CpuNnOps final : public NnOps {
  public:
-  explicit CpuNnOps(Device& device) : runtime_(device), threads_(device.threads()) {}
+  explicit CpuNnOps(Device& device) : runtime_(device, device.threads()), threads_(device.threads()) {}
 
   std::unique_ptr<ConvOp> make_conv(const ConvSpec& spec) override { return make_cpu_conv(runtime_, spec); }
   std::unique_ptr<LinearOp> make_linear(const LinearSpec& spec) override { return make_cpu_linear(runtime_, spec); }
