@@ -1,4 +1,5 @@
 // plsc-data synth: a many-class set of procedural glyphs, with classes held out for verification.
+#include <algorithm>
 #include <filesystem>
 
 #include "base/error.h"

@@ -5,6 +5,7 @@
 #include <array>
 #include <cctype>
 #include <filesystem>
+#include <span>
 
 #include "base/error.h"
 #include "base/files.h"

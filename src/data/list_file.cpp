@@ -1,4 +1,5 @@
 // Reading a list file: "path label" or "path" a line.
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <optional>

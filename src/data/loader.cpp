@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -82,7 +84,8 @@ class DecodingLoader final : public Loader {
     std::unique_ptr<StepWork> step;
     {
       std::unique_lock lock(mutex_);
-      step_done_.wait(lock, [this] { return !steps_.empty() && steps_.front()->unfinished == 0; });
+      step_done_.wait(lock, [this] { return no_step_ || (!steps_.empty() && steps_.front()->unfinished == 0); });
+      if (no_step_) std::rethrow_exception(no_step_);
       step = std::move(steps_.front());
       steps_.pop_front();
     }
@@ -168,7 +171,13 @@ class DecodingLoader final : public Loader {
     for (;;) {
       int64_t slot = 0;
       StepWork* step = nullptr;
-      work_ready_.wait(lock, [&] { return stop_ || (step = take(slot)) != nullptr; });
+      try {
+        work_ready_.wait(lock, [&] { return stop_ || (step = take(slot)) != nullptr; });
+      } catch (...) {  // no memory for the step's batches
+        no_step_ = std::current_exception();
+        step_done_.notify_all();
+        return;
+      }
       if (stop_) return;
       lock.unlock();
       std::vector<StepWork::Damage> damage;
@@ -253,6 +262,7 @@ class DecodingLoader final : public Loader {
   std::condition_variable work_ready_, step_done_;
   std::deque<std::unique_ptr<StepWork>> steps_;  // being filled, oldest first
   int64_t next_to_open_;
+  std::exception_ptr no_step_;
   bool stop_ = false;
 
   // The consumer's own:

@@ -1,6 +1,7 @@
 // Reading and writing lists of verification pairs.
 #include "data/pairs.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <filesystem>

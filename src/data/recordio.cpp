@@ -1,6 +1,7 @@
 // RecordIO frames: see recordio.h for the format.
 #include "data/recordio.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>

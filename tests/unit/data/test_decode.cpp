@@ -1,4 +1,6 @@
 // Decoding against OpenCV's decoders, resizing against OpenCV's own call, and images that are damaged or hostile.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>

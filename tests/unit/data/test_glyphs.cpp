@@ -1,6 +1,7 @@
 // Synthetic glyphs: repeatable, different, and neither trivial nor hopeless.
 #include "data/glyphs.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "data/pairs.h"

@@ -1,5 +1,8 @@
 // The loader: order, ranks, micro-batches, resuming, damaged samples.
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cmath>
 #include <set>
 #include <thread>
 

@@ -1,6 +1,7 @@
 // Pair files: ours and LFW's; choosing pairs.
 #include "data/pairs.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <sstream>

@@ -1,4 +1,5 @@
 // The permutation of an epoch: a bijection, and well mixed.
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 

@@ -1,4 +1,5 @@
 // .rec files as sources: InsightFace's layout, im2rec's, with and without .idx, damaged in many ways.
+#include <algorithm>
 #include <set>
 
 #include "data/record_index.h"

@@ -1,4 +1,6 @@
 // RecordIO frames and headers, down to the bytes.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "data/recordio.h"
