@@ -9,6 +9,9 @@ Backend build_backend(const Config& config, int threads) {
   if (config.device == "cuda") {
     fail_hint("use device: cpu, or auto", "device: cuda: this build of plsc-train has no CUDA backend");
   }
+  if (config.comm.backend == "nccl") {
+    fail_hint("use comm.backend: auto or mpi", "comm.backend: nccl: this build of plsc-train has no NCCL");
+  }
   return make_cpu_backend(threads);
 }
 

@@ -63,7 +63,8 @@ void add_inspect(CLI::App& app, CommandLine& line) {
 
 void add_config(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("config", "print the effective configuration, each value with where it came from");
-  add_config_options(*sub, line, true);
+  add_config_options(*sub, line, false);
+  sub->add_flag("--reference", line.reference, "print every key with its default and meaning instead");
   sub->callback([&line] { line.command = Command::config; });
 }
 
@@ -85,7 +86,8 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
   add_config(app, line);
   try {
     app.parse(argc, argv);
-    if (line.command == Command::train && line.config.empty()) {
+    const bool needs_file = line.command == Command::train || (line.command == Command::config && !line.reference);
+    if (needs_file && line.config.empty()) {
       throw CLI::RequiredError("-c FILE (or a subcommand)");
     }
   } catch (const CLI::ParseError& e) {

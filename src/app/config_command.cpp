@@ -8,6 +8,10 @@
 namespace plsc {
 
 int config_command(const CommandLine& line) {
+  if (line.reference) {
+    fmt::print("{}", config_reference());
+    return 0;
+  }
   const LoadedConfig loaded = load_config(line.config, line.overrides);
   size_t width = 0;
   for (const ValueOrigin& v : loaded.values)

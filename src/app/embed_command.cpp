@@ -89,7 +89,7 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
     restore_centers(context, *reader, *head);
   }
-  const auto source = open_source(std::vector<std::string>{line.input});
+  const auto source = open_source(std::vector<std::string>{line.input}, &log);
   const auto names = line.top > 0 ? read_class_names(line.checkpoint) : std::vector<std::string>{};
   std::unique_ptr<Outputs> outputs;
   on_rank_0(context, [&] {

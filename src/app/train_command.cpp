@@ -105,6 +105,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
   options.local_ranks = world.local_size();
   options.global_batch = meta.global_batch;
   options.micro_batches = config.train.accumulate;
+  options.cache_key = config.output;
   options.first_step = first_step;
   options.last_step = meta.total_steps;
   return options;
@@ -122,7 +123,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   RunFolder folder(context, config);
   if (line.resume == "none") folder.set_aside_earlier_run(context);
 
-  const auto source = open_source(config.data, config.seed);
+  const auto source = open_source(config.data, config.seed, &log);
   const int64_t classes = decide_classes(config, *source);
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();

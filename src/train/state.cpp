@@ -15,12 +15,6 @@ void read_param(Context& context, const CheckpointReader& reader, Param& param) 
   reader.read(context, "backbone", param.name, param.value);
 }
 
-Shape rows_shape(const HeadRows& rows, int64_t total) {
-  std::vector<int64_t> dims(rows.rows.shape().dims().begin(), rows.rows.shape().dims().end());
-  dims[0] = total;
-  return Shape(std::span<const int64_t>(dims));
-}
-
 std::string head_group(const HeadRows& rows) { return rows.name == "centers" ? "head" : "head_optimizer"; }
 
 const CheckpointReader::TensorInfo* find(const std::vector<CheckpointReader::TensorInfo>& tensors,
@@ -144,37 +138,29 @@ void restore_backbone(Context& context, const CheckpointReader& reader, Backbone
 
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head) {
   require_same_head(reader, head);
-  for (HeadRows& rows : head.state()) {
+  std::vector<std::string> stored;
+  for (const auto& t : reader.tensors())
+    if (t.group == "head" || t.group == "head_optimizer") stored.push_back(t.name);
+  for (HeadRows& rows : head.state_to_fill(stored)) {
     if (reader.has(head_group(rows), rows.name)) {
       reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
     }
   }
+  // A lone .safetensors file has no manifest, and rows that do not lag.
+  if (reader.step() < 0) return;
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
   if (!meta.head_table.empty()) head.restore_table(meta.head_table);
 }
 
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head) {
-  require_same_model(reader, backbone);
-  require_same_head(reader, head);
+  restore_backbone(context, reader, backbone);
   for (Param* p : backbone.params()) {
-    read_param(context, reader, *p);
     const std::string momentum = kMomentumPrefix + p->name;
     if (!p->trainable() || !reader.has("optimizer", momentum)) continue;
     if (!p->momentum.defined()) p->momentum = context.device().tensor(p->value.shape());
     reader.read(context, "optimizer", momentum, p->momentum);
   }
-  for (HeadRows& rows : head.state()) {
-    if (!reader.has(head_group(rows), rows.name)) {
-      fail_hint(
-          "resume with the head.sampling and head.update that the checkpoint was trained with, or take its weights "
-          "alone with init.from",
-          "{} holds no '{}' {}, which this configuration's head needs", reader.folder(), rows.name,
-          rows_shape(rows, head.shard().total).text());
-    }
-    reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
-  }
-  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
-  if (!meta.head_table.empty()) head.restore_table(meta.head_table);
+  restore_centers(context, reader, head);
 }
 
 void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head) {
@@ -215,6 +201,7 @@ void init_weights(Context& context, const InitConfig& config, Backbone& backbone
   }
   if (config.head != "false" && fits) {
     restore_centers(context, *reader, head);
+    head.start_over();
     context.log.info("init: class centres {} from {}", expected.text(), config.from);
   } else {
     context.log.info("init: class centres start at random");

@@ -90,13 +90,17 @@ class Training(E2eCase):
         start = ["train.steps=2", f"init.from={self.checkpoint('base', 30)}", "init.freeze=[stem]"]
         done = self.train("tuned", ranks=2, config=self.config("tuned", train=other), overrides=start)
         self.assertIn("class centres start at random", done.stdout)
-        self.assertEqual(json.load(open(self.checkpoint("tuned", 2) + "/manifest.json"))["step"], 2)
+        with open(self.checkpoint("tuned", 2) + "/manifest.json") as f:
+            self.assertEqual(json.load(f)["step"], 2)
 
-    def test_accumulation_gives_the_curve_of_one_batch_with_frozen_statistics(self):
-        # Batch norm statistics are per micro-batch, so the first loss alone is compared: it sees no difference but them.
-        self.train("acc", overrides=["train.steps=3", "train.accumulate=2"])
-        self.train("plain", overrides=["train.steps=3"])
-        self.assert_close(self.losses("acc")[:1], self.losses("plain")[:1], 0.05)
+    def test_accumulation_gives_the_curve_of_one_batch(self):
+        # A frozen network has no statistics of a micro-batch, so that only the head learns: its kept gradients and late
+        # update against the update fused into the backward pass. 1e-5: fp32 sums in another order, 8 updates long.
+        frozen = ["train.steps=8", "init.freeze=[stem, layer1, layer2, tail]"]
+        self.train("acc", overrides=frozen + ["train.accumulate=2"])
+        self.train("plain", overrides=frozen)
+        self.assert_close(self.losses("acc"), self.losses("plain"), 1e-5)
+        self.train("odd", overrides=["train.steps=3", "train.accumulate=2", "train.batch_size=30"])
 
     def test_synthetic_and_classification(self):
         sets = f"eval.sets=[{{name: train, data: {self.data}/train, kind: classification}}]"
