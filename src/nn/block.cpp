@@ -11,6 +11,14 @@ std::optional<ConvNorm> make_downsample(const BlockFactory& make, const std::str
                   make.norm(name + ".downsample.1", out)};
 }
 
+/// Mean 0, rstd 1: (2, C).
+Tensor identity_statistics(Device& device, int64_t channels) {
+  Tensor t = device.tensor({2, channels}), mean = t.rows(0, 1), rstd = t.rows(1, 1);
+  device.copy(filled(device, {1, channels}, 0), mean);
+  device.copy(filled(device, {1, channels}, 1), rstd);
+  return t;
+}
+
 Tensor residual_forward(Context& context, std::optional<ConvNorm>& downsample, const Tensor& x, const Pass& pass) {
   if (!downsample) return x;
   return downsample->norm.forward(context, downsample->conv.forward(context, x, pass), pass);
@@ -73,7 +81,8 @@ void IrBlock::finish_step(Context& context) {
 
 ResidualBlock::ResidualBlock(const BlockFactory& make, const std::string& name, const BlockShape& shape,
                              bool bottleneck)
-    : downsample_(make_downsample(make, name, shape, bottleneck ? shape.width * kExpansion : shape.width)) {
+    : downsample_(make_downsample(make, name, shape, bottleneck ? shape.width * kExpansion : shape.width)),
+      identity_(identity_statistics(make.device, shape.in)) {
   const int64_t out = bottleneck ? shape.width * kExpansion : shape.width;
   std::vector<ConvShape> convs;
   if (bottleneck) {
@@ -111,8 +120,22 @@ Tensor ResidualBlock::backward(Context& context, const Tensor& dy, bool want_dx)
   }
   const Tensor dresidual = residual_backward(context, downsample_, last.dresidual, want_dx);
   if (!want_dx) return {};
-  context.nn().add(dresidual, d);
-  return d;
+  return sum(context, d, dresidual);
+}
+
+Tensor ResidualBlock::sum(Context& context, const Tensor& a, const Tensor& b) const {
+  if (a.dtype() == Dtype::f32) {
+    Tensor total = a;
+    context.nn().add(b, total);
+    return total;
+  }
+  BatchNormApply args;  // 16-bit tensors: the pass of a batch norm that changes nothing, with its residual
+  args.x = a;
+  args.residual = b;
+  args.mean_rstd = identity_;
+  args.y = context.device().tensor(a.shape(), a.dtype());
+  context.nn().batch_norm_apply(args);
+  return args.y;
 }
 
 void ResidualBlock::visit(ParamVisitor& visitor) {

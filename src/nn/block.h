@@ -89,8 +89,11 @@ class ResidualBlock final : public Block {
   void finish_step(Context& context) override;
 
  private:
+  Tensor sum(Context& context, const Tensor& a, const Tensor& b) const;
+
   std::vector<ConvNorm> layers_;
   std::optional<ConvNorm> downsample_;
+  Tensor identity_;  // statistics of a batch norm that changes nothing
 };
 
 }  // namespace plsc

@@ -1,0 +1,100 @@
+// The strongest property: with synchronised batch norm a network gives the same embeddings and the same gradients on
+// any number of ranks, whatever the batch is divided into; dropout included.
+#include "base/threads.h"
+#include "support/catch.h"
+#include "support/cpu_context.h"
+#include "support/tiny_nets.h"
+
+using namespace plsc;
+using namespace plsc::test;
+
+namespace {
+
+struct Outcome {
+  std::vector<float> embeddings, gradients, buffers, eval;
+};
+
+Tensor upstream(int64_t first, int64_t batch, int64_t embedding_size) {
+  Tensor dy(host_allocator(), {batch, embedding_size}, Dtype::f32);
+  for (int64_t i = 0; i < dy.elements(); ++i)
+    dy.data<float>()[i] = static_cast<float>(std::cos(0.9 * static_cast<double>(first * embedding_size + i)));
+  return dy;
+}
+
+void append(std::vector<float>& to, const Tensor& t) {
+  to.insert(to.end(), t.data<float>(), t.data<float>() + t.elements());
+}
+
+/// One step of `batch` samples on `ranks` ranks, as rank 0 sees it after the reductions (embeddings: of all ranks).
+Outcome run_step(const TinyNet& net, int ranks, int64_t batch, int64_t micro_batches) {
+  Outcome outcome;
+  std::vector<std::vector<float>> embeddings(static_cast<size_t>(batch));
+  run_ranks(ranks, [&](ThreadRank& self) {
+    CpuContext rank(self);
+    const auto backbone = make_tiny(rank.context, net);
+    const int64_t begin = range_begin(batch, ranks, self.rank), end = range_begin(batch, ranks, self.rank + 1);
+    for (int64_t m = 0; m < micro_batches; ++m) {
+      const int64_t from = begin + range_begin(end - begin, micro_batches, m);
+      const int64_t count = begin + range_begin(end - begin, micro_batches, m + 1) - from;
+      const Tensor y = backbone->forward(rank.context, tiny_images(net, count, 0, from), Mode::train, {3, from, batch});
+      backbone->backward(rank.context, upstream(from, count, backbone->embedding_size()));
+      for (int64_t i = 0; i < count; ++i) {
+        const auto row = y.rows(i, 1).values<float>();
+        embeddings[static_cast<size_t>(from + i)] = row;
+      }
+    }
+    for (Tensor* t : backbone->summed()) rank.context.comm.all_reduce(*t, ReduceOp::sum);
+    for (Param* p : backbone->params())
+      if (p->trainable()) rank.context.comm.all_reduce(p->grad, ReduceOp::sum);
+    backbone->finish_step(rank.context);
+    const Tensor e = backbone->forward(rank.context, tiny_images(net, 3, 1), Mode::eval, {});
+    if (self.rank != 0) return;
+    for (const Param* p : backbone->params()) {
+      if (p->trainable()) append(outcome.gradients, p->grad);
+      if (p->kind == ParamKind::buffer && p->value.dtype() == Dtype::f32) append(outcome.buffers, p->value);
+    }
+    append(outcome.eval, e);
+  });
+  for (const auto& row : embeddings) outcome.embeddings.insert(outcome.embeddings.end(), row.begin(), row.end());
+  return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("one step is the same on 1 to 4 ranks with synchronised batch norm") {
+  for (const char* name : {"iresnet", "plsc", "basic", "bottleneck"}) {
+    TinyNet net = tiny_net(name);
+    net.model.sync_batch_norm = true;
+    net.model.dropout = 0.3;
+    const int64_t batch = 13;
+    const Outcome one = run_step(net, 1, batch, 1);
+    for (const int ranks : {2, 3, 4}) {
+      INFO(name << " on " << ranks << " ranks");
+      const Outcome other = run_step(net, ranks, batch, 1);
+      // The same sums in another order, in fp32, through some 20 layers.
+      CHECK(relative_error(other.embeddings, one.embeddings) < 5e-6);
+      CHECK(relative_error(other.gradients, one.gradients) < 1e-5);
+      CHECK(relative_error(other.buffers, one.buffers) < 5e-6);
+      CHECK(relative_error(other.eval, one.eval) < 5e-6);
+    }
+  }
+}
+
+TEST_CASE("without synchronisation, ranks are like micro-batches: running statistics pool what all saw") {
+  const TinyNet net = tiny_net("iresnet");
+  const Outcome ranks = run_step(net, 3, 13, 1), micro = run_step(net, 1, 13, 3);
+  CHECK(relative_error(ranks.embeddings, micro.embeddings) < 1e-6);
+  CHECK(relative_error(ranks.gradients, micro.gradients) < 5e-6);
+  CHECK(relative_error(ranks.buffers, micro.buffers) < 1e-6);
+  CHECK(relative_error(ranks.eval, micro.eval) < 5e-6);
+}
+
+TEST_CASE("micro-batches within synchronised ranks") {
+  TinyNet net = tiny_net("plsc");
+  net.model.sync_batch_norm = true;
+  // Two micro-batches of the ranks see samples {0-3, 7-9} and {4-6, 10-12}: not those of one rank, so only the sums of
+  // samples that batch norm does not mix can be compared: the pooled statistics of the first layer.
+  const Outcome two = run_step(net, 2, 13, 2), one = run_step(net, 1, 13, 1);
+  const size_t first_layer = 2 * 8;
+  CHECK(relative_error(std::span(two.buffers).first(first_layer), std::span(one.buffers).first(first_layer)) < 1e-6);
+}
