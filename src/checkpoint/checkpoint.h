@@ -60,7 +60,7 @@ class CheckpointReader {
   };
   virtual int64_t step() const = 0;
   virtual const std::string& meta() const = 0;  // JSON object
-  virtual int64_t ranks() const = 0;            // that wrote it
+  virtual int64_t ranks() const = 0;            // that wrote it; 0: a lone .safetensors file
   virtual const std::string& folder() const = 0;
   virtual std::vector<TensorInfo> tensors() const = 0;
   virtual bool has(const std::string& group, const std::string& name) const = 0;

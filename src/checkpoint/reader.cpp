@@ -23,7 +23,7 @@ Manifest manifest_of_file(const std::string& path) {
   const auto header = parse_safetensors(path, file.size(),
                                         [&](int64_t offset, std::span<std::byte> out) { file.read_at(offset, out); });
   Manifest m;
-  m.ranks = 1;
+  m.ranks = 0;  // no run wrote it as a checkpoint
   m.block_bytes = kBlockBytes;
   const std::string name = fs::path(path).filename().string();
   m.files.push_back({name, header.file_bytes, {}});

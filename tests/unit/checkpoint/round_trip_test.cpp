@@ -93,6 +93,7 @@ TEST_CASE("one .safetensors file is read alone") {
   const TempFolder temp;
   const std::string folder = save_known(2, temp.path(), {3, 7, 5});
   const auto reader = CheckpointReader::open(folder + "/backbone.safetensors");
+  CHECK(reader->ranks() == 0);
   CHECK(reader->meta() == "{}");
   CHECK(reader->tensors().size() == 4);
   reader->verify();
