@@ -1,5 +1,5 @@
-// Speed of every convolution of iresnet18 at 112x112 and of the Omniglot network, pass by pass, in GFLOP/s. The last
-// two columns compare the two ways to a weight gradient: oneDNN's kernel, and one matrix product (conv_weight_gemm.h).
+// Speed of every convolution of iresnet18 at 112x112 and of the Omniglot network, in GFLOP/s: each pass by oneDNN's own
+// kernel and as a matrix product (conv_products.h). A star marks the way that is used.
 //   bench_conv --batch 32            bench_conv --omniglot --batch 128
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "backend/cpu/conv_weight_gemm.h"
+#include "backend/cpu/conv_products.h"
 #include "backend/cpu/ops_cpu.h"
 #include "base/clock.h"
 #include "base/threads.h"
@@ -54,28 +54,32 @@ void time_shape(Backend& backend, const DnnlRuntime& runtime, const ConvSpec& s)
   const Tensor w = device.zeros({s.out_channels, s.in_channels, s.kernel, s.kernel});
   Tensor y = device.zeros({s.batch, s.out_height(), s.out_width(), s.out_channels}, s.dtype);
   Tensor dx = device.zeros(x.shape(), s.dtype), dw = device.zeros(w.shape());
-  const auto conv = make_cpu_conv(runtime, s, CpuWeightPass::direct);
   const double gflop = 2e-9 * static_cast<double>(y.elements()) * static_cast<double>(w.elements() / s.out_channels);
-  const double forward = fastest([&] { conv->forward(x, w, y); });
-  const double data = fastest([&] { conv->backward_data(y, w, dx); });
-  const double weight = fastest([&] { conv->backward_weight(x, y, dw, true); });
-  ConvWeightGemm gemm(runtime, s);
-  const double product = fastest([&] { gemm.run(x, y, dw, true); });
-  const bool chosen = ConvWeightGemm::preferred(s);
-  std::printf("%4lld -> %3lld at %3lld, %lldx%lld, stride %lld, %-4s %7.0f %7.0f %9.0f%s %9.0f%s\n",
-              static_cast<long long>(s.in_channels), static_cast<long long>(s.out_channels),
-              static_cast<long long>(s.height), static_cast<long long>(s.kernel), static_cast<long long>(s.kernel),
-              static_cast<long long>(s.stride), std::string(dtype_name(s.dtype)).c_str(), gflop / forward, gflop / data,
-              gflop / weight, chosen ? " " : "*", gflop / product, chosen ? "*" : " ");
-  std::fflush(stdout);
+  const auto direct = make_cpu_direct_conv(runtime, s);
+  ConvProducts products(runtime, s);
+  std::printf("%4lld -> %3lld at %3lld, %lldx%lld, stride %lld, %-4s", static_cast<long long>(s.in_channels),
+              static_cast<long long>(s.out_channels), static_cast<long long>(s.height),
+              static_cast<long long>(s.kernel), static_cast<long long>(s.kernel), static_cast<long long>(s.stride),
+              std::string(dtype_name(s.dtype)).c_str());
+  const auto report = [&](ConvPass pass, double own, double product) {
+    const bool chosen = ConvProducts::preferred(s, pass);
+    std::printf(" %7.0f%s %6.0f%s", gflop / own, chosen ? " " : "*", gflop / product, chosen ? "*" : " ");
+    std::fflush(stdout);
+  };
+  report(ConvPass::forward, fastest([&] { direct->forward(x, w, y); }), fastest([&] { products.forward(x, w, y); }));
+  report(ConvPass::data, fastest([&] { direct->backward_data(y, w, dx); }),
+         fastest([&] { products.backward_data(y, w, dx); }));
+  report(ConvPass::weight, fastest([&] { direct->backward_weight(x, y, dw, true); }),
+         fastest([&] { products.backward_weight(x, y, dw, true); }));
+  std::printf("\n");
 }
 
 void run(const Options& o) {
   Backend backend = make_cpu_backend(o.threads);
   const DnnlRuntime runtime(*backend.device, o.threads);
-  std::printf("%s, batch %lld; GFLOP/s; * marks the weight pass that is used\n", backend.device->description().c_str(),
+  std::printf("%s, batch %lld; GFLOP/s by oneDNN and as a product\n", backend.device->description().c_str(),
               static_cast<long long>(o.batch));
-  std::printf("%36s %7s %7s %10s %10s\n", "", "forward", "data", "weight", "as product");
+  std::printf("%35s %16s %16s %16s\n", "", "forward", "data", "weight");
   for (const auto& [in, size, out, kernel, stride] : shapes(o.omniglot)) {
     for (Dtype dtype : {Dtype::f32, Dtype::bf16}) {
       if (!backend.device->supports(dtype)) continue;

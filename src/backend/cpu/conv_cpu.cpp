@@ -3,7 +3,7 @@
 // layout that oneDNN likes best; they are small, and change at every step.
 #include <string_view>
 
-#include "backend/cpu/conv_weight_gemm.h"
+#include "backend/cpu/conv_products.h"
 #include "backend/cpu/dnnl_exec.h"
 #include "backend/cpu/ops_cpu.h"
 
@@ -61,26 +61,24 @@ std::string_view unsafe_implementation(const ConvSpec& s) {
   return s.kernel == 1 && s.stride > 1 && s.in_channels < 16 ? "jit_1x1" : "";
 }
 
-class CpuConv final : public ConvOp {
+/// oneDNN's own kernels. Primitives are made when a pass first runs: evaluation never goes backward.
+class DirectConv final : public ConvOp {
  public:
-  CpuConv(const DnnlRuntime& runtime, const ConvSpec& spec, bool weight_by_product)
+  DirectConv(const DnnlRuntime& runtime, const ConvSpec& spec)
       : runtime_(runtime),
         spec_(spec),
-        weight_by_product_(weight_by_product),
         layouts_(spec),
         desc_(dnnl_shim::conv_forward(runtime.engine, {layouts_.x, weight(spec.dtype), layouts_.y}, layouts_.window,
-                                      dnnl_attributes(), unsafe_implementation(spec))),
-        forward_(runtime, layouts_, desc_) {}
+                                      dnnl_attributes(), unsafe_implementation(spec))) {}
 
   void forward(const Tensor& x, const Tensor& w, Tensor& y) override {
-    check(x, w, y);
+    if (!forward_) forward_.emplace(runtime_, layouts_, desc_);
     Tensor hold;
-    forward_.primitive.run(
-        {{DNNL_ARG_SRC, x.raw()}, {DNNL_ARG_WEIGHTS, forward_.weights.prepare(w, hold)}, {DNNL_ARG_DST, y.raw()}});
+    forward_->primitive.run(
+        {{DNNL_ARG_SRC, x.raw()}, {DNNL_ARG_WEIGHTS, forward_->weights.prepare(w, hold)}, {DNNL_ARG_DST, y.raw()}});
   }
 
   void backward_data(const Tensor& dy, const Tensor& w, Tensor& dx) override {
-    check(dx, w, dy);
     if (!data_) {
       data_.emplace(
           runtime_, layouts_,
@@ -94,12 +92,6 @@ class CpuConv final : public ConvOp {
   }
 
   void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
-    check(x, dweight, dy);
-    if (weight_by_product_) {
-      if (!weight_gemm_) weight_gemm_.emplace(runtime_, spec_);
-      weight_gemm_->run(x, dy, dweight, accumulate);
-      return;
-    }
     if (!weight_) {
       weight_.emplace(
           runtime_, layouts_,
@@ -115,32 +107,61 @@ class CpuConv final : public ConvOp {
  private:
   dnnl::memory::desc weight(Dtype dtype) const { return dnnl_any(layouts_.weight_dims, dtype); }
 
+  const DnnlRuntime& runtime_;
+  ConvSpec spec_;
+  Layouts layouts_;
+  convolution_forward::primitive_desc desc_;
+  std::optional<ForwardPass> forward_;
+  std::optional<DataPass> data_;
+  std::optional<WeightPass> weight_;
+};
+
+/// Takes each pass the way that is faster for its shape.
+class RoutedConv final : public ConvOp {
+ public:
+  RoutedConv(const DnnlRuntime& runtime, const ConvSpec& spec)
+      : spec_(spec), direct_(runtime, spec), products_(runtime, spec) {}
+
+  void forward(const Tensor& x, const Tensor& w, Tensor& y) override {
+    check(x, w, y);
+    if (ConvProducts::preferred(spec_, ConvPass::forward)) return products_.forward(x, w, y);
+    direct_.forward(x, w, y);
+  }
+  void backward_data(const Tensor& dy, const Tensor& w, Tensor& dx) override {
+    check(dx, w, dy);
+    if (ConvProducts::preferred(spec_, ConvPass::data)) return products_.backward_data(dy, w, dx);
+    direct_.backward_data(dy, w, dx);
+  }
+  void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
+    check(x, dweight, dy);
+    if (ConvProducts::preferred(spec_, ConvPass::weight)) return products_.backward_weight(x, dy, dweight, accumulate);
+    direct_.backward_weight(x, dy, dweight, accumulate);
+  }
+
+ private:
   void check(const Tensor& x, const Tensor& w, const Tensor& y) const {
     check_tensor("input", x, {spec_.batch, spec_.height, spec_.width, spec_.in_channels}, spec_.dtype);
     check_tensor("weight", w, {spec_.out_channels, spec_.in_channels, spec_.kernel, spec_.kernel}, Dtype::f32);
     check_tensor("output", y, {spec_.batch, spec_.out_height(), spec_.out_width(), spec_.out_channels}, spec_.dtype);
   }
 
-  const DnnlRuntime& runtime_;
   ConvSpec spec_;
-  bool weight_by_product_;
-  Layouts layouts_;
-  convolution_forward::primitive_desc desc_;
-  ForwardPass forward_;
-  std::optional<DataPass> data_;      // made when first needed: evaluation never does
-  std::optional<WeightPass> weight_;  // likewise, and one of the two
-  std::optional<ConvWeightGemm> weight_gemm_;
+  DirectConv direct_;
+  ConvProducts products_;
 };
 
 }  // namespace
 
-std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& s, CpuWeightPass weight_pass) {
+std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& s) {
   PLSC_CHECK(s.batch > 0 && s.in_channels > 0 && s.out_channels > 0 && s.kernel > 0 && s.stride > 0 && s.pad >= 0 &&
                  s.height + 2 * s.pad >= s.kernel && s.width + 2 * s.pad >= s.kernel,
              "convolution of ({}, {}, {}, {}) to {} channels, kernel {}, stride {}, pad {}", s.batch, s.height, s.width,
              s.in_channels, s.out_channels, s.kernel, s.stride, s.pad);
-  const bool product = weight_pass == CpuWeightPass::fastest && ConvWeightGemm::preferred(s);
-  return std::make_unique<CpuConv>(runtime, s, product);
+  return std::make_unique<RoutedConv>(runtime, s);
+}
+
+std::unique_ptr<ConvOp> make_cpu_direct_conv(const DnnlRuntime& runtime, const ConvSpec& spec) {
+  return std::make_unique<DirectConv>(runtime, spec);
 }
 
 }  // namespace plsc

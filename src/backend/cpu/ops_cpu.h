@@ -15,12 +15,10 @@ std::unique_ptr<NnOps> make_cpu_nn_ops(Device& device);
 std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device);
 std::unique_ptr<ImageOps> make_cpu_image_ops(Device& device);
 
-/// How a convolution computes its weight gradient: the faster way for its shape, or always oneDNN's own kernel.
-enum class CpuWeightPass { fastest, direct };
-
 /// Prepared ops; the runtime outlives them.
-std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& spec,
-                                      CpuWeightPass weight_pass = CpuWeightPass::fastest);
+std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec& spec);
+/// By oneDNN's own kernels alone, whatever the shape: for comparison.
+std::unique_ptr<ConvOp> make_cpu_direct_conv(const DnnlRuntime& runtime, const ConvSpec& spec);
 std::unique_ptr<LinearOp> make_cpu_linear(const DnnlRuntime& runtime, const LinearSpec& spec);
 std::unique_ptr<PoolOp> make_cpu_pool(const DnnlRuntime& runtime, const PoolSpec& spec);
 
