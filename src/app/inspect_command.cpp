@@ -43,7 +43,7 @@ void print_files(const CheckpointReader& reader) {
 int inspect_command(const CommandLine& line) {
   const auto reader = CheckpointReader::open(line.checkpoint);
   fmt::print("{}\n", reader->folder());
-  if (reader->step() >= 0) print_meta(*reader);
+  if (reader->ranks() > 0) print_meta(*reader);
   print_files(*reader);
   std::fflush(stdout);
   const Stopwatch watch;

@@ -147,7 +147,7 @@ void restore_centers(Context& context, const CheckpointReader& reader, MarginHea
     }
   }
   // A lone .safetensors file has no manifest, and rows that do not lag.
-  if (reader.step() < 0) return;
+  if (reader.ranks() == 0) return;
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
   if (!meta.head_table.empty()) head.restore_table(meta.head_table);
 }
