@@ -63,14 +63,6 @@ class Outputs {
   int64_t k_;
 };
 
-/// classes.txt of the run that the checkpoint is of; empty where it has none.
-std::vector<std::string> read_class_names(const std::string& checkpoint) {
-  std::ifstream file(checkpoint + "/../../classes.txt");
-  std::vector<std::string> names;
-  for (std::string line; std::getline(file, line);) names.push_back(line.substr(line.find('\t') + 1));
-  return names;
-}
-
 }  // namespace
 
 int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
@@ -90,7 +82,7 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     restore_centers(context, *reader, *head);
   }
   const auto source = open_source(std::vector<std::string>{line.input}, &log);
-  const auto names = line.top > 0 ? read_class_names(line.checkpoint) : std::vector<std::string>{};
+  const auto names = line.top > 0 ? class_names_of_run(line.checkpoint) : std::vector<std::string>{};
   std::unique_ptr<Outputs> outputs;
   on_rank_0(context, [&] {
     outputs = std::make_unique<Outputs>(line.output, Shape{source->size(), backbone->embedding_size()}, line.top);

@@ -78,6 +78,8 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   meta.best_metric = stored.best_metric;
   meta.best_value = stored.best_value;
   meta.best_step = stored.best_step;
+  // What an abandoned past left behind must not be what `--resume auto` finds next.
+  if (line.resume != "auto") on_rank_0(context, [&] { set_aside_later(config.output, reader->step()); });
   context.log.info("resuming from {}: step {} of {}", folder, reader->step(), meta.total_steps);
   return reader->step();
 }
@@ -136,7 +138,8 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   backbone->freeze(config.init.freeze);
   const auto head = make_margin_head(context, config.head, classes, backbone->embedding_size());
   meta.model = backbone->description();
-  const auto evaluator = config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data);
+  const auto evaluator =
+      config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data, source->class_names());
   const int64_t first_step = start_or_resume(context, line, config, *backbone, *head, meta);
   announce(context, config, *source, *backbone, *head, meta);
   if (first_step >= meta.total_steps) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -44,6 +45,13 @@ void on_rank_0(Context& context, const std::function<void()>& work) {
     }
   }
   agree_or_fail(context.host, error);
+}
+
+std::vector<std::string> class_names_of_run(const std::string& checkpoint) {
+  std::ifstream file(checkpoint + "/../../classes.txt");
+  std::vector<std::string> names;
+  for (std::string line; std::getline(file, line);) names.push_back(line.substr(line.find('\t') + 1));
+  return names;
 }
 
 RunFolder::RunFolder(Context& context, const Config& config) : path_(config.output) {

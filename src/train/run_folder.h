@@ -32,6 +32,9 @@ class RunFolder {
   std::unique_ptr<FileLock> lock_;  // rank 0
 };
 
+/// The class names by id that the run of a checkpoint folder kept in its classes.txt; empty where it has none.
+std::vector<std::string> class_names_of_run(const std::string& checkpoint);
+
 /// Runs `work` on rank 0 alone; if it throws, every rank throws the same Error.
 void on_rank_0(Context& context, const std::function<void()>& work);
 
