@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/threads.h"
 #include "kernels/math/rng.h"
 #include "nn/module.h"
@@ -23,7 +22,7 @@ struct BenchOptions {
   std::string backbone = "iresnet18", precision = "fp32";
   int64_t batch = 32, channels = 3, size = 112, embedding_size = 512, steps = 8, warmup = 2;
   int threads = available_cores();
-  bool profile = false;
+  bool profile = false, cpu_time = false;
 };
 
 BackboneConfig backbone_config(const std::string& name) {
@@ -49,6 +48,7 @@ void run(const BenchOptions& o) {
   auto alone = make_single_collective();
   Backend backend = make_cpu_backend(o.threads);
   OpTimes times;
+  times.cpu_time = o.cpu_time;
   if (o.profile) time_ops(backend, times);
   Log log(0, LogLevel::warning);
   Context context{backend, *alone, *alone, log};
@@ -68,7 +68,7 @@ void run(const BenchOptions& o) {
   std::vector<double> seconds;
   for (int64_t step = 0; step < o.warmup + o.steps; ++step) {
     if (step == o.warmup) times.clear();
-    const Stopwatch watch;
+    const BenchWatch watch(o.cpu_time);
     const StepInfo info{step, 0, o.batch};
     zero_grad(params);
     network->forward(context, images, Mode::train, info);
@@ -103,6 +103,7 @@ int main(int argc, char** argv) {
   app.add_option("--embedding-size", o.embedding_size);
   app.add_option("--steps", o.steps, "timed steps");
   app.add_option("--threads", o.threads);
+  app.add_flag("--cpu-time", o.cpu_time, "CPU instead of wall seconds: for a busy machine, with --threads 1");
   app.add_flag("--profile", o.profile, "print where the time goes, op by op");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -1,5 +1,7 @@
 // Ops that time what they pass on, for the benches' --profile: seconds, calls and rate by kind of op and by shape.
 #pragma once
+#include <time.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -9,12 +11,30 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "base/clock.h"
 
 namespace plsc {
 
+/// Seconds since construction: of the wall clock, or of this thread's CPU time, which holds on a busy machine too (use
+/// it with one thread).
+class BenchWatch {
+ public:
+  explicit BenchWatch(bool cpu_time) : clock_(cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC), start_(now()) {}
+  double seconds() const { return now() - start_; }
+
+ private:
+  double now() const {
+    timespec t{};
+    clock_gettime(clock_, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  }
+  clockid_t clock_;
+  double start_;
+};
+
 class OpTimes {
  public:
+  bool cpu_time = false;
+
   /// Runs `work` and books its time; `amount` is in FLOP or bytes, whichever the op is bound by.
   template <class Work>
   auto timed(const std::string& op, const std::string& shape, double amount, const char* unit, const Work& work) {
@@ -31,8 +51,8 @@ class OpTimes {
       const std::string &op, &shape;
       double amount;
       const char* unit;
-      Stopwatch watch;
-    } booking{entries_, op, shape, amount, unit, {}};
+      BenchWatch watch;
+    } booking{entries_, op, shape, amount, unit, BenchWatch(cpu_time)};
     return work();
   }
   void clear() { entries_.clear(); }

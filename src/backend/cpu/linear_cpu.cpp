@@ -1,5 +1,5 @@
-// The linear layer by oneDNN's inner product, whose logical order of dimensions (C, H, W) is PyTorch's behind a
-// flatten.
+// The 16-bit linear layer by oneDNN's inner product, whose logical order of dimensions (C, H, W) is PyTorch's behind a
+// flatten. In fp32 it is linear_gemm.cpp.
 #include "backend/cpu/dnnl_exec.h"
 #include "backend/cpu/ops_cpu.h"
 #include "backend/cpu/parts.h"
@@ -138,6 +138,7 @@ class CpuLinear final : public LinearOp {
 std::unique_ptr<LinearOp> make_cpu_linear(const DnnlRuntime& runtime, const LinearSpec& s) {
   PLSC_CHECK(s.batch > 0 && s.height > 0 && s.width > 0 && s.channels > 0 && s.out_features > 0,
              "linear layer of ({}, {}, {}, {}) to {}", s.batch, s.height, s.width, s.channels, s.out_features);
+  if (s.dtype == Dtype::f32) return make_cpu_linear_gemm(runtime, s);
   return std::make_unique<CpuLinear>(runtime, s);
 }
 
