@@ -162,7 +162,7 @@ def main():
         print(f"epoch {epoch + 1} loss {loss.item():.4f}", flush=True)
         if args.steps and step >= args.steps:
             break
-    print(f"images_per_s {(step - timed_from) * batch / (time.time() - start):.1f}")
+    print(f"{(step - timed_from) * batch / (time.time() - start):.1f} images/s")
     if args.save:
         torch.save(network.state_dict(), args.save)
     if args.pairs:
