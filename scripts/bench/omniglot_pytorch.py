@@ -2,7 +2,7 @@
 """The Omniglot yardstick in PyTorch: the network, data and schedule of configs/omniglot.yaml, for comparison.
 
 Trains on DIR/background (decoded into memory beforehand), then scores the pair file on DIR/evaluation as InsightFace
-does (flip sum, 10 folds). Prints images/s of the training loop alone and the accuracy. Needs torch, numpy and
+does (10 folds; no flip sum, because a mirrored character is another one). Prints images/s of the training loop alone and the accuracy. Needs torch, numpy and
 opencv-python; the project itself needs none of them.
 
     python3 scripts/bench/omniglot_pytorch.py --data data/omniglot --pairs data/omniglot/pairs.txt --seed 1
@@ -98,8 +98,7 @@ def accuracy(network, folder, pair_file):
     images = np.stack([load(os.path.join(folder, n)) for n in names])
     network.eval()
     with torch.no_grad():
-        parts = [network(to_input(images[i:i + 256])) + network(to_input(images[i:i + 256, :, ::-1].copy()))
-                 for i in range(0, len(images), 256)]
+        parts = [network(to_input(images[i:i + 256])) for i in range(0, len(images), 256)]
     e = F.normalize(torch.cat(parts)).double().numpy()
     d = np.array([((e[where[a]] - e[where[b]]) ** 2).sum() for a, b, _ in pairs])
     same = np.array([s for _, _, s in pairs])

@@ -142,6 +142,7 @@ struct EvalConfig {
   double every_epochs = 0;
   bool at_end = true;
   int64_t batch_size = 64;  // images a rank
+  bool flip_sum = true;     // verification: embedding of the image plus that of its mirror image
   std::vector<EvalSetConfig> sets;
   bool operator==(const EvalConfig&) const = default;
 };

@@ -92,6 +92,10 @@ void add_eval_fields(std::vector<Field>& fields) {
       .key("at_end", &EvalConfig::at_end, boolean(), "Evaluate after the last update.")
       .key("batch_size", &EvalConfig::batch_size, whole(1, 1 << 16), "Images of a rank at a time.",
            {"10, fixed", "test_batch_size"})
+      .key("flip_sum", &EvalConfig::flip_sum, boolean(),
+           "Verification adds the embedding of the mirror image, as InsightFace does; false where a mirror image is "
+           "something else (characters).",
+           {"true, fixed", "true, fixed"})
       .key("sets", &EvalConfig::sets, eval_sets(), "What to evaluate on: see Evaluation sets.",
            {"val_targets", "val_targets"});
 }

@@ -35,9 +35,10 @@ void require_finite(const EvalSet& set, const Tensor& embeddings) {
   }
 }
 
-EvalResult verify(Context& context, Backbone& backbone, const EvalSet& set, int64_t batch_size) {
+EvalResult verify(Context& context, Backbone& backbone, const EvalSet& set, const EvalConfig& config) {
   EvalResult result = start_result(set);
-  const Tensor embeddings = embed_all(context, backbone, {*set.source, set.data, batch_size, true, set.name});
+  const Tensor embeddings =
+      embed_all(context, backbone, {*set.source, set.data, config.batch_size, config.flip_sum, set.name});
   require_finite(set, embeddings);
   VerificationScores scores = score_pairs(pair_distances(embeddings, set.pairs), set.pairs);
   result.accuracy = scores.accuracy;
@@ -109,14 +110,14 @@ EvalResult classify(Context& context, Backbone& backbone, MarginHead* head, cons
 
 class SetEvaluator final : public Evaluator {
  public:
-  SetEvaluator(std::vector<EvalSet> sets, int64_t batch_size) : sets_(std::move(sets)), batch_size_(batch_size) {}
+  SetEvaluator(std::vector<EvalSet> sets, const EvalConfig& config) : sets_(std::move(sets)), config_(config) {}
 
   std::vector<EvalResult> run(Context& context, Backbone& backbone, MarginHead* head) override {
     std::vector<EvalResult> results;
     for (const EvalSet& set : sets_) {
       const Stopwatch watch;
-      results.push_back(set.kind == "classification" ? classify(context, backbone, head, set, batch_size_)
-                                                     : verify(context, backbone, set, batch_size_));
+      results.push_back(set.kind == "classification" ? classify(context, backbone, head, set, config_.batch_size)
+                                                     : verify(context, backbone, set, config_));
       results.back().seconds = watch.seconds();
     }
     return results;
@@ -124,7 +125,7 @@ class SetEvaluator final : public Evaluator {
 
  private:
   std::vector<EvalSet> sets_;
-  int64_t batch_size_;
+  EvalConfig config_;
 };
 
 }  // namespace
@@ -156,7 +157,7 @@ std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& co
     error = e.what();
   }
   agree_or_fail(context.host, error);
-  return std::make_unique<SetEvaluator>(std::move(sets), config.batch_size);
+  return std::make_unique<SetEvaluator>(std::move(sets), config);
 }
 
 }  // namespace plsc

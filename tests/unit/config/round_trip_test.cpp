@@ -169,7 +169,7 @@ std::vector<Change> run_changes() {
   [[maybe_unused]] const auto& [output, seed, device, ranks, data, model, init, head, optimizer, schedule, train,
                                 checkpoint, eval, log, comm] = all;
   [[maybe_unused]] const auto& [c_steps, c_epochs, c_at_end, keep, keep_every, best_set, best_metric] = checkpoint;
-  [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, sets] = eval;
+  [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, flip_sum, sets] = eval;
   const EvalSetConfig sample;
   [[maybe_unused]] const auto& [name, kind, bin, folder, pairs, set_data] = sample;
   [[maybe_unused]] const auto& [every_steps] = log;
@@ -194,6 +194,7 @@ std::vector<Change> run_changes() {
       [](Config& c) { c.eval.every_epochs = 2; },
       [](Config& c) { c.eval.at_end = false; },
       [](Config& c) { c.eval.batch_size = 3; },
+      [](Config& c) { c.eval.flip_sum = false; },
       [](Config& c) {
         c.eval.sets = {{"a, b", "verification", "x: y.bin", "", "", ""},
                        {"none", "verification", "", "d", "p q.txt", ""},
