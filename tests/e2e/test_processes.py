@@ -84,16 +84,24 @@ class Processes(E2eCase):
         self.train("term", 2, overrides=[f"train.steps={done + 3}", "eval.sets=[]"])
         self.assertEqual(len(self.losses("term")), done + 3)
 
+    def newest(self, name):
+        """The step of the newest checkpoint; 0: none."""
+        folder = self.folder(name + "/checkpoints")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        return max([int(n[5:]) for n in names if n.startswith("step_")], default=0)
+
     def test_killed_at_any_time_resumes(self):
-        for delay in (0.3, 0.8):
+        for delay in (0.0, 0.3, 0.7):
+            before = self.newest("killed")
             process = self.start("killed", 2)
+            self.wait_for(lambda: self.newest("killed") > before, "another checkpoint", process)
             time.sleep(delay)
             for pid in ranks_of(b"killed").values():
                 os.kill(pid, signal.SIGKILL)
             process.wait(timeout=60)
-        steps = max([int(d[5:]) for d in os.listdir(self.folder("killed/checkpoints")) if d.startswith("step_")] or [0])
-        self.train("killed", 2, overrides=[f"train.steps={steps + 5}", "eval.sets=[]"])
-        self.assertEqual([m["step"] for m in self.metrics("killed")], list(range(1, steps + 6)))
+        steps = self.newest("killed") + 5
+        self.train("killed", 2, overrides=[f"train.steps={steps}", "eval.sets=[]"])
+        self.assertEqual([m["step"] for m in self.metrics("killed")], list(range(1, steps + 1)))
 
     def test_two_runs_into_one_output(self):
         process = self.start("twice", 1)
