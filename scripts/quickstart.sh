@@ -37,6 +37,6 @@ checkpoint:                                $checkpoint
 metrics, log, ROC curve:                   $run/metrics.jsonl, $run/train.log, $run/roc.png
 
 Try next:
-  $bin/plsc-train embed --checkpoint $checkpoint --input $data/verify --output runs/embeddings.npy --flip-sum --top 3
+  $bin/plsc-train embed --checkpoint $checkpoint --input $data/verify --output runs/embeddings.npy --top 3
   $bin/plsc-train -c configs/quickstart.yaml -o output=runs/cosface -o head.margin=cosface -o train.epochs=4
 END

@@ -24,7 +24,7 @@ ours() {
       local out
       out=$(mktemp -d)
       $bin/plsc-train -c configs/omniglot.yaml -o output="$out/run" -o data.train="$2/background" -o eval.sets=[] \
-        -o train.steps=220 -o checkpoint.at_end=false -o log.every_steps=100 >/dev/null
+        -o train.steps=220 -o checkpoint.at_end=false -o log.every_steps=100 >/dev/null 2>&1
       # The first line pays for decoding; the second is 100 steps of cached images.
       sed -n 2p "$out/run/metrics.jsonl" | grep -oE '"images_per_s":[0-9.]+' | grep -oE '[0-9.]+$'
       rm -rf "$out"
