@@ -15,6 +15,15 @@ Backend build_backend(const Config& config, int threads) {
   return make_cpu_backend(threads);
 }
 
+Session::Session(const Config& config, World& world)
+    : log(world.rank()),
+      backend(build_backend(config, world.threads())),
+      context{
+          backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
+          config.seed} {
+  for (const std::string& warning : world.warnings()) log.warn("{}", warning);
+}
+
 Dtype activation_type(const Config& config, const Device& device) {
   if (config.train.precision == "fp32") return Dtype::f32;
   PLSC_CHECK(config.train.precision == "bf16", "precision {}", config.train.precision);

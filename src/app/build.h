@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "comm/world.h"
 #include "config/config.h"
 #include "data/source.h"
 #include "head/margin_head.h"
@@ -13,6 +14,17 @@ namespace plsc {
 
 /// The backend of `config.device` on `threads` threads. Error naming what this build or machine lacks.
 Backend build_backend(const Config& config, int threads);
+
+/// What every command on ranks begins with: the log, the backend, and the context that refers to them.
+struct Session {
+  Session(const Config& config, World& world);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  Log log;
+  Backend backend;
+  Context context;
+};
 
 /// fp32 or bf16, as the device can; Error naming the alternative.
 Dtype activation_type(const Config& config, const Device& device);

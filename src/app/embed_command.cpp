@@ -67,11 +67,9 @@ class Outputs {
 
 int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
   const Config& config = loaded.config;
-  Log log(world.rank());
-  Backend backend = build_backend(config, world.threads());
-  Context context{
-      backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
-      config.seed};
+  Session session(config, world);
+  Context& context = session.context;
+  Log& log = context.log;
   const auto reader = CheckpointReader::open(line.checkpoint);
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   restore_backbone(context, *reader, *backbone);

@@ -13,11 +13,9 @@ namespace plsc {
 
 int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
   const Config& config = loaded.config;
-  Log log(world.rank());
-  Backend backend = build_backend(config, world.threads());
-  Context context{
-      backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
-      config.seed};
+  Session session(config, world);
+  Context& context = session.context;
+  Log& log = context.log;
   if (config.eval.sets.empty()) {
     fail_hint("add eval: {sets: [{name: lfw, bin: lfw.bin}]}", "{}: eval.sets is empty: nothing to evaluate",
               line.config);

@@ -117,11 +117,9 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
 
 int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, StopSignal& stop) {
   Config config = loaded.config;
-  Log log(world.rank());
-  Backend backend = build_backend(config, world.threads());
-  Context context{
-      backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
-      config.seed};
+  Session session(config, world);
+  Context& context = session.context;
+  Log& log = context.log;
   RunFolder folder(context, config);
   if (line.resume == "none") folder.set_aside_earlier_run(context);
 
@@ -129,8 +127,8 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   const int64_t classes = decide_classes(config, *source);
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
-  meta.device = backend.device->description();
-  meta.versions = versions_text(*backend.device, world.mpi_version());
+  meta.device = context.device().description();
+  meta.versions = versions_text(context.device(), world.mpi_version());
   folder.write_class_names(context, *source);
   folder.write_versions(context, meta.versions, world.hosts());
 
