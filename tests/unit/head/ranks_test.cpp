@@ -1,4 +1,5 @@
 // The head over 1 to 4 ranks: the same global batch gives the same losses, gradients and rows, however it is split.
+#include <algorithm>
 #include <cmath>
 
 #include "base/threads.h"
@@ -81,10 +82,12 @@ void check_invariance(const Plan& plan) {
     const Outcome other = run_plan(plan, ranks);
     INFO(ranks << " ranks, " << plan.classes << " classes, batch " << plan.batch << ", " << plan.micro_batches
                << " micro-batches, " << plan.config.sampling.method << ", " << plan.config.update);
-    // Sums run in another order: some fp32 roundings of logits up to 64, carried through three steps.
+    // Sums run in another order: some fp32 roundings of logits, carried through three steps. A probability feels them
+    // in proportion to the logit's size, so the bound of the centres is that of a scale of 64, and grows with it.
+    const double logits = std::max(1.0, plan.config.scale / 64);
     CHECK(relative_error(other.losses, one.losses) < 2e-6);
     CHECK(relative_error(other.d_embedding, one.d_embedding) < 5e-5);
-    CHECK(relative_error(other.centers, one.centers) < 5e-6);
+    CHECK(relative_error(other.centers, one.centers) < 6e-6 * logits);
     CHECK(relative_error(other.momentum, one.momentum) < 5e-5);
     CHECK(other.correct == one.correct);
     CHECK(other.active == one.active);

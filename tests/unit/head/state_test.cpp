@@ -168,7 +168,8 @@ TEST_CASE("starting over keeps the centres, caught up, and nothing else") {
   train(cpu.context, *head, 0, 15);
   const auto seen = seen_rows(cpu.context, *head);
   head->start_over();
-  CHECK(seen_rows(cpu.context, *head) == seen);
+  // Caught up in place now, in a copy before: two loops, which may round the last bit apart.
+  CHECK(relative_error(seen_rows(cpu.context, *head), seen) < 1e-6);
   CHECK(contains(head->state_table(), "\"updates\":0"));
   for (double v : to_doubles(head_rows(*head, "momentum"))) CHECK(v == 0);
   for (int64_t last : head_rows(*head, "last_update").values<int64_t>()) CHECK(last == 0);
