@@ -1,7 +1,6 @@
 #include "app/commands.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "app/launcher.h"
 #include "app/world.h"
@@ -57,8 +56,7 @@ int run_command(const CommandLine& line, int argc, char** argv) {
     if (line.command == Command::config) return config_command(line);
     return run_on_ranks(line, argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "plsc-train: error: {}\n", error.what());
-    return 1;
+    return leave_alone(error, read_launch_environment());
   }
 }
 

@@ -17,25 +17,23 @@ void print_error(const std::string& who, const std::exception& error) {
   std::fflush(stderr);
 }
 
-/// Before there is a world nobody can end the others: each rank leaves by itself, and one of them speaks.
-int leave_alone(const std::exception& error) {
+}  // namespace
+
+int leave_alone(const std::exception& error, const LaunchEnvironment& environment) {
   const auto* shared = dynamic_cast<const SharedError*>(&error);
-  if (shared == nullptr || shared->voice() == Voice::speak) {
-    print_error("", error);
-  } else {
-    std::this_thread::sleep_for(std::chrono::seconds(1));  // mpirun ends the speaker when another rank leaves first
-  }
+  const bool silent = shared != nullptr && shared->voice() != Voice::speak;
+  // mpirun ends all ranks when the first leaves: rank 0 is given the time to be that one.
+  if (silent || environment.rank > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  if (!silent) print_error(environment.rank > 0 ? fmt::format("rank {}: ", environment.rank) : "", error);
   return 1;
 }
-
-}  // namespace
 
 int run_in_world(const World::Options& options, const std::function<int(World&)>& body) {
   std::unique_ptr<World> world;
   try {
     world = std::make_unique<World>(options);
   } catch (const std::exception& error) {
-    return leave_alone(error);
+    return leave_alone(error, options.environment);
   }
   try {
     const int status = body(*world);

@@ -10,4 +10,8 @@ namespace plsc {
 /// ranks, with its rank where there are several; then all ranks end, with status 1.
 int run_in_world(const World::Options& options, const std::function<int(World&)>& body);
 
+/// Prints an error that comes before there is a world, when no rank can end the others: what is wrong on all ranks rank
+/// 0 tells first, and its leaving ends them. Returns the exit status.
+int leave_alone(const std::exception& error, const LaunchEnvironment& environment);
+
 }  // namespace plsc

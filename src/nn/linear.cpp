@@ -1,7 +1,5 @@
 #include "nn/linear.h"
 
-#include <algorithm>
-
 namespace plsc {
 
 Linear::Linear(Device& device, const std::string& name, int64_t in, int64_t out)
@@ -14,15 +12,7 @@ void Linear::visit(ParamVisitor& visitor) {
 }
 
 LinearOp& Linear::op(Context& context, const LinearSpec& spec) {
-  const auto found =
-      std::find_if(prepared_.begin(), prepared_.end(), [&](const Prepared& p) { return p.spec == spec; });
-  if (found != prepared_.end()) {
-    std::rotate(prepared_.begin(), found, found + 1);
-  } else {
-    if (prepared_.size() == kPrepared) prepared_.pop_back();
-    prepared_.insert(prepared_.begin(), Prepared{spec, context.nn().make_linear(spec)});
-  }
-  return *prepared_.front().op;
+  return ops_.get(spec, [&](const LinearSpec& s) { return context.nn().make_linear(s); });
 }
 
 Tensor Linear::forward(Context& context, const Tensor& x, const Pass& pass) {

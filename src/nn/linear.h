@@ -1,10 +1,9 @@
 // A fully connected layer behind a flatten: rows in PyTorch's (C, H, W) order. Always fp32.
 #pragma once
-#include <memory>
 #include <string>
-#include <vector>
 
 #include "nn/layer.h"
+#include "nn/recent_ops.h"
 
 namespace plsc {
 
@@ -20,17 +19,12 @@ class Linear {
   void visit(ParamVisitor& visitor);
 
  private:
-  struct Prepared {
-    LinearSpec spec;
-    std::unique_ptr<LinearOp> op;
-  };
   LinearOp& op(Context& context, const LinearSpec& spec);
   void backward_params(Context& context, const Tensor& dy);
 
-  static constexpr size_t kPrepared = 4;  // batch sizes vary in evaluation
   Param weight_, bias_;
-  std::vector<Prepared> prepared_;  // last used first
-  LinearSpec spec_;                 // of the last forward pass in train mode
+  RecentOps<LinearSpec, LinearOp> ops_;
+  LinearSpec spec_;  // of the last forward pass in train mode
   Tensor x_;
 };
 

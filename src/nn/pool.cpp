@@ -1,8 +1,10 @@
 #include "nn/pool.h"
 
-#include <algorithm>
-
 namespace plsc {
+
+PoolOp& Pool::op(Context& context, const PoolSpec& spec) {
+  return ops_.get(spec, [&](const PoolSpec& s) { return context.nn().make_pool(s); });
+}
 
 Tensor Pool::forward(Context& context, const Tensor& x) {
   PoolSpec spec;
@@ -18,24 +20,16 @@ Tensor Pool::forward(Context& context, const Tensor& x) {
     spec.stride = 1;
     spec.pad = 0;
   }
-  const auto found =
-      std::find_if(prepared_.begin(), prepared_.end(), [&](const Prepared& p) { return p.spec == spec; });
-  if (found != prepared_.end()) {
-    std::rotate(prepared_.begin(), found, found + 1);
-  } else {
-    if (prepared_.size() == kPrepared) prepared_.pop_back();
-    prepared_.insert(prepared_.begin(), Prepared{spec, context.nn().make_pool(spec)});
-  }
   Tensor y = context.device().tensor({spec.batch, spec.out_height(), spec.out_width(), spec.channels}, x.dtype());
-  prepared_.front().op->forward(x, y);
+  op(context, spec).forward(x, y);
+  spec_ = spec;
   return y;
 }
 
 Tensor Pool::backward(Context& context, const Tensor& dy) {
-  PLSC_CHECK(!prepared_.empty(), "pool: backward without forward");
-  const PoolSpec& spec = prepared_.front().spec;
-  Tensor dx = context.device().tensor({spec.batch, spec.height, spec.width, spec.channels}, dy.dtype());
-  prepared_.front().op->backward(dy, dx);
+  PLSC_CHECK(spec_.batch > 0, "pool: backward without forward");
+  Tensor dx = context.device().tensor({spec_.batch, spec_.height, spec_.width, spec_.channels}, dy.dtype());
+  op(context, spec_).backward(dy, dx);
   return dx;
 }
 

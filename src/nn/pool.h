@@ -1,9 +1,7 @@
 // Pooling and dropout: layers without parameters.
 #pragma once
-#include <memory>
-#include <vector>
-
 #include "nn/layer.h"
+#include "nn/recent_ops.h"
 
 namespace plsc {
 
@@ -16,13 +14,11 @@ class Pool {
   Tensor backward(Context& context, const Tensor& dy);
 
  private:
-  struct Prepared {
-    PoolSpec spec;
-    std::unique_ptr<PoolOp> op;
-  };
-  static constexpr size_t kPrepared = 4;
+  PoolOp& op(Context& context, const PoolSpec& spec);
+
   PoolSpec::Kind kind_;
-  std::vector<Prepared> prepared_;  // last used first; an op remembers its last forward pass
+  RecentOps<PoolSpec, PoolOp> ops_;
+  PoolSpec spec_;  // of the last forward pass, which its op remembers
 };
 
 /// Zeroes a feature with probability p in train mode and scales the others by 1 / (1 - p). Which ones depends on

@@ -15,6 +15,24 @@ void read_param(Context& context, const CheckpointReader& reader, Param& param) 
   reader.read(context, "backbone", param.name, param.value);
 }
 
+/// visit(key, field) for each field that every manifest holds.
+template <class Meta, class Visit>
+void for_each_field(Meta& m, Visit&& visit) {
+  visit("epoch", m.epoch);
+  visit("steps_per_epoch", m.steps_per_epoch);
+  visit("total_steps", m.total_steps);
+  visit("global_batch", m.global_batch);
+  visit("samples", m.samples);
+  visit("classes", m.classes);
+  visit("embedding_size", m.embedding_size);
+  visit("seed", m.seed);
+  visit("model", m.model);
+  visit("versions", m.versions);
+  visit("device", m.device);
+  visit("ranks", m.ranks);
+  visit("config", m.config);
+}
+
 std::string head_group(const HeadRows& rows) { return rows.name == "centers" ? "head" : "head_optimizer"; }
 
 const CheckpointReader::TensorInfo* find(const std::vector<CheckpointReader::TensorInfo>& tensors,
@@ -66,21 +84,9 @@ void require_same_head(const CheckpointReader& reader, MarginHead& head) {
 
 std::string RunMeta::to_json() const {
   Json j;
-  j["epoch"] = epoch;
-  j["steps_per_epoch"] = steps_per_epoch;
-  j["total_steps"] = total_steps;
-  j["global_batch"] = global_batch;
-  j["samples"] = samples;
-  j["classes"] = classes;
-  j["embedding_size"] = embedding_size;
-  j["seed"] = seed;
-  j["model"] = model;
-  j["versions"] = versions;
-  j["device"] = device;
-  j["ranks"] = ranks;
+  for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
   if (best_step >= 0) j["best"] = {{"metric", best_metric}, {"value", best_value}, {"step", best_step}};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
-  j["config"] = config;
   return j.dump();
 }
 
@@ -88,23 +94,12 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
   try {
     const Json j = Json::parse(text);
     RunMeta m;
-    m.epoch = j.at("epoch");
-    m.steps_per_epoch = j.at("steps_per_epoch");
-    m.total_steps = j.at("total_steps");
-    m.global_batch = j.at("global_batch");
-    m.samples = j.at("samples");
-    m.classes = j.at("classes");
-    m.embedding_size = j.at("embedding_size");
-    m.seed = j.at("seed");
-    m.model = j.at("model");
-    m.versions = j.at("versions");
-    m.device = j.at("device");
-    m.ranks = j.at("ranks");
-    m.config = j.at("config");
+    for_each_field(m, [&](const char* key, auto& value) { j.at(key).get_to(value); });
     if (j.contains("best")) {
-      m.best_metric = j["best"].at("metric");
-      m.best_value = j["best"].at("value");
-      m.best_step = j["best"].at("step");
+      const Json& best = j["best"];
+      best.at("metric").get_to(m.best_metric);
+      best.at("value").get_to(m.best_value);
+      best.at("step").get_to(m.best_step);
     }
     if (j.contains("head_table")) m.head_table = j["head_table"].dump();
     return m;

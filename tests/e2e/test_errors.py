@@ -23,6 +23,11 @@ class Errors(E2eCase):
             f.write("optimiser: {name: sgd}\n")
         self.refused("unknown", "unknown.yaml:", "optimiser", "optimizer", config=path)
 
+    def test_once_under_a_foreign_mpirun(self):
+        args = ["mpirun", "-np", "3", "--oversubscribe", TRAIN, "-c", self.config("foreign"), "-o", "head.scales=1"]
+        out = run(args, fails=True, env=dict(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")).stdout
+        self.assertEqual(out.count("head.scales"), 1, out)
+
     def test_wrong_type(self):
         self.refused("type", "train.batch_size", "many", overrides=["train.batch_size=many"])
 
@@ -44,6 +49,11 @@ class Errors(E2eCase):
         self.refused("few", "320", "1000", overrides=["train.batch_size=1000"])
 
     def test_fewer_samples_than_ranks(self):
+        images = [os.path.join(folder, f) for folder, _, files in os.walk(os.path.join(self.data, "train")) for f in files]
+        path = self.folder("two.txt")
+        with open(path, "w") as f:
+            f.writelines(f"{image} {label}\n" for label, image in enumerate(sorted(images)[:2]))
+        self.refused("samples", "two.txt", "2 samples", ranks=3, overrides=[f"data.train={path}", "train.batch_size=3"])
         self.refused("ranks", "batch", ranks=3, overrides=["train.batch_size=2"])
 
     def test_damaged_records(self):
@@ -94,6 +104,23 @@ class Errors(E2eCase):
         run([TRAIN, "inspect", "--checkpoint", self.checkpoint("sum", 2)], fails=True)
 
     def test_full_disk_keeps_the_old_checkpoint(self):
+        disk = self.folder("disk")
+        os.makedirs(disk)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True).returncode:
+            self.skipTest("a small disk cannot be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", disk])
+        self.train("disk/run", 2, overrides=["train.steps=2"], config=self.config("small"))
+        filler = os.path.join(disk, "filler")
+        with open(filler, "wb") as f, self.assertRaises(OSError):
+            while True:
+                f.write(bytes(1024))
+                f.flush()
+        self.refused("disk/run", "disk/run", "free", ranks=2, overrides=["train.steps=4"], config=self.config("small"))
+        os.remove(filler)
+        self.train("disk/run", 2, overrides=["train.steps=4"], config=self.config("small"))
+        self.assertEqual([m["step"] for m in self.metrics("disk/run")], [1, 2, 3, 4])
+
+    def test_failed_write_keeps_the_old_checkpoint(self):
         self.train("full", overrides=["train.steps=2"])
         before = sorted(os.listdir(self.folder("full/checkpoints")))
         # No file may grow beyond 16 KiB: what a full disk does to a shard, without one.
