@@ -80,7 +80,7 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     restore_centers(context, *reader, *head);
   }
   const auto source = open_source(std::vector<std::string>{line.input}, &log);
-  const auto names = line.top > 0 ? class_names_of_run(line.checkpoint) : std::vector<std::string>{};
+  const auto names = line.top > 0 ? class_names(*reader) : std::vector<std::string>{};
   std::unique_ptr<Outputs> outputs;
   on_rank_0(context, [&] {
     outputs = std::make_unique<Outputs>(line.output, Shape{source->size(), backbone->embedding_size()}, line.top);

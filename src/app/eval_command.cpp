@@ -30,7 +30,7 @@ int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& wor
     head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
     restore_centers(context, *reader, *head);
   }
-  const auto evaluator = make_evaluator(context, config.eval, config.data, class_names_of_run(line.checkpoint));
+  const auto evaluator = make_evaluator(context, config.eval, config.data, class_names(*reader));
   const std::vector<EvalResult> results = evaluator->run(context, *backbone, head.get());
   log.info("{}, step {}", reader->folder(), reader->step());
   for (const EvalResult& result : results) log.info("{}", summary(result));

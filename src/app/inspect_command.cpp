@@ -1,10 +1,12 @@
 // plsc-train inspect: what a checkpoint holds, and whether every byte of it is what was written.
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "app/commands.h"
 #include "base/clock.h"
 #include "checkpoint/checkpoint.h"
+#include "train/best.h"
 #include "train/state.h"
 
 namespace plsc {
@@ -19,8 +21,9 @@ void print_meta(const CheckpointReader& reader) {
   fmt::print("trained on      {} images, global batch {}, seed {}\n", meta.samples, meta.global_batch, meta.seed);
   fmt::print("written by      {} rank{}, {}, {}\n", reader.ranks(), reader.ranks() == 1 ? "" : "s", meta.versions,
              meta.device);
-  if (meta.best_step >= 0) {
-    fmt::print("best so far     {} {:.4f} at step {}\n", meta.best_metric, meta.best_value, meta.best_step);
+  const auto root = std::filesystem::path(reader.folder() + "/.").parent_path().parent_path();
+  if (const auto best = read_best(root.string())) {
+    fmt::print("best so far     {} {:.4f} at step {}\n", best->metric, best->value, best->step);
   }
 }
 

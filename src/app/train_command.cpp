@@ -25,6 +25,10 @@ RunMeta plan_run(const Config& config, const DataSource& source, int64_t classes
   meta.total_steps = config.train.steps > 0
                          ? config.train.steps
                          : std::llround(config.train.epochs * static_cast<double>(meta.steps_per_epoch));
+  if (meta.total_steps == 0) {
+    fail_hint("raise train.epochs, or set train.steps", "train.epochs: {} are no whole step: an epoch has {}",
+              config.train.epochs, meta.steps_per_epoch);
+  }
   meta.classes = classes;
   meta.embedding_size = config.model.embedding_size;
   meta.seed = config.seed;
@@ -41,7 +45,14 @@ std::string choose_checkpoint(Context& context, const std::string& resume, const
     const CheckpointList list = list_checkpoints(output);
     for (const std::string& why : list.rejected)
       context.log.warn("not resuming from a checkpoint that is not whole: {}", why);
-    if (!list.whole.empty()) newest = list.whole.back();
+    if (!list.whole.empty()) {
+      newest = list.whole.back();
+    } else if (!list.rejected.empty()) {
+      // To begin again at step 0 without a word would cost the user the run so far.
+      fail_hint("mend it, name another with --resume DIR, or start anew with --resume none (what is there moves aside)",
+                "{} holds {} checkpoint(s), and none can be used; the newest: {}", output, list.rejected.size(),
+                list.rejected.back());
+    }
   });
   return broadcast_text(context.host, newest);
 }
@@ -63,21 +74,28 @@ void warn_of_differences(Context& context, const RunMeta& stored, const RunMeta&
   }
 }
 
+/// What a checkpoint is restored into.
+struct Fresh {
+  Backbone& backbone;
+  MarginHead& head;
+  const std::vector<std::string>& class_names;
+  RunFolder& folder;
+};
+
 /// Restores where there is something to restore; returns the first step to run.
-int64_t start_or_resume(Context& context, const CommandLine& line, const Config& config, Backbone& backbone,
-                        MarginHead& head, RunMeta& meta) {
+int64_t start_or_resume(Context& context, const CommandLine& line, const Config& config, const Fresh& fresh,
+                        const RunMeta& meta) {
   const std::string folder = choose_checkpoint(context, line.resume, config.output);
   if (folder.empty()) {
-    if (!config.init.from.empty()) init_weights(context, config.init, backbone, head);
+    fresh.folder.set_aside_earlier_run(context);
+    if (!config.init.from.empty()) init_weights(context, config.init, fresh.backbone, fresh.head);
     return 0;
   }
   const auto reader = CheckpointReader::open(folder);
   const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
-  restore_state(context, *reader, backbone, head);
+  restore_state(context, *reader, fresh.backbone, fresh.head);
+  require_same_classes(*reader, fresh.class_names);
   warn_of_differences(context, stored, meta);
-  meta.best_metric = stored.best_metric;
-  meta.best_value = stored.best_value;
-  meta.best_step = stored.best_step;
   // What an abandoned past left behind must not be what `--resume auto` finds next.
   if (line.resume != "auto") on_rank_0(context, [&] { set_aside_later(config.output, reader->step()); });
   context.log.info("resuming from {}: step {} of {}", folder, reader->step(), meta.total_steps);
@@ -121,7 +139,6 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   Context& context = session.context;
   Log& log = context.log;
   RunFolder folder(context, config);
-  if (line.resume == "none") folder.set_aside_earlier_run(context);
 
   const auto source = open_source(config.data, config.seed, &log);
   const int64_t classes = decide_classes(config, *source);
@@ -129,7 +146,6 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   meta.ranks = world.size();
   meta.device = context.device().description();
   meta.versions = versions_text(context.device(), world.mpi_version());
-  folder.write_class_names(context, *source);
   folder.write_versions(context, meta.versions, world.hosts());
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
@@ -138,7 +154,12 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   meta.model = backbone->description();
   const auto evaluator =
       config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data, source->class_names());
-  const int64_t first_step = start_or_resume(context, line, config, *backbone, *head, meta);
+  if (!config.checkpoint.best_set.empty()) {
+    evaluator->require_metric(config.checkpoint.best_set, config.checkpoint.best_metric);
+  }
+  const int64_t first_step =
+      start_or_resume(context, line, config, {*backbone, *head, source->class_names(), folder}, meta);
+  folder.write_class_names(context, source->class_names());
   announce(context, config, *source, *backbone, *head, meta);
   if (first_step >= meta.total_steps) {
     log.info("training is already complete: step {} of {} is in {}/checkpoints", first_step, meta.total_steps,
@@ -146,11 +167,11 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     return 0;
   }
   const auto loader = make_loader(*source, loader_options(config, world, meta, first_step), log);
-  Trainer trainer(
-      context, config,
-      {*backbone, *head, *loader, evaluator.get(), Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch),
-       [&] { return stop.requested(); }, [&](int64_t step, const char* phase) { world.note(step, phase); }},
-      meta);
+  Trainer trainer(context, config,
+                  {*backbone, *head, *loader, evaluator.get(), source->class_names(),
+                   Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch), [&] { return stop.requested(); },
+                   [&](int64_t step, const char* phase) { world.note(step, phase); }},
+                  meta);
   const Stopwatch watch;
   const TrainEnd end = trainer.run(first_step);
   log.info("{} after {}", end == TrainEnd::complete ? "complete" : "stopped", human_duration(watch.seconds()));

@@ -83,6 +83,10 @@ File File::create(const std::string& path) {
   return File(path, open_or_fail("create", path, O_WRONLY | O_CREAT | O_TRUNC));
 }
 
+File File::append(const std::string& path) {
+  return File(path, open_or_fail("open", path, O_WRONLY | O_CREAT | O_APPEND));
+}
+
 File::~File() {
   if (fd_ >= 0) ::close(fd_);
 }
@@ -123,13 +127,18 @@ void File::read_at(int64_t offset, std::span<std::byte> out) const {
 }
 
 void File::write(std::span<const std::byte> data) {
+  if (write_some(data) < data.size()) fail_system("write", path_, errno);
+}
+
+size_t File::write_some(std::span<const std::byte> data) {
   size_t done = 0;
   while (done < data.size()) {
     const ssize_t n = ::write(fd_, data.data() + done, std::min(data.size() - done, kMaxTransfer));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_system("write", path_, errno);
+    if (n < 0) break;
     done += static_cast<size_t>(n);
   }
+  return done;
 }
 
 void File::sync() { sync_or_fail(fd_, path_); }

@@ -15,6 +15,7 @@ class File {
  public:
   static File open_read(const std::string& path);
   static File create(const std::string& path);  // truncates what was there
+  static File append(const std::string& path);  // creates it where it is not there
   ~File();
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
@@ -25,6 +26,8 @@ class File {
   /// Exactly `out.size()` bytes at `offset`; a shorter file is an Error that says how many there were.
   void read_at(int64_t offset, std::span<std::byte> out) const;
   void write(std::span<const std::byte> data);
+  /// As much of `data` as the system takes now; less where the disk is full, and then errno says so.
+  size_t write_some(std::span<const std::byte> data);
   void sync();
   /// Closes and reports what close(2) reports (a full disk may show only here).
   void close();

@@ -23,6 +23,12 @@ struct NamedRows {
   int64_t begin = 0, total = 0;
 };
 
+/// A text that lies beside the tensors, as a file of its own under the same checksums.
+struct NamedText {
+  std::string file;
+  std::string text;
+};
+
 struct CheckpointContent {
   int64_t step = 0;
   std::string meta;  // JSON object: epoch, cursor, seed, config, versions, ...: kept in the manifest as "meta"
@@ -30,7 +36,11 @@ struct CheckpointContent {
   std::vector<NamedTensor> optimizer;     // optimizer.safetensors
   std::vector<NamedRows> head;            // head.RRRRR-of-WWWWW.safetensors
   std::vector<NamedRows> head_optimizer;  // optimizer.RRRRR-of-WWWWW.safetensors
+  std::vector<NamedText> texts;           // rank 0's count
 };
+
+std::string checkpoints_folder(const std::string& output);  // output/checkpoints
+std::string step_name(int64_t step);                        // step_00001200
 
 struct KeepPolicy {
   int64_t keep = 3;
@@ -39,10 +49,13 @@ struct KeepPolicy {
 };
 
 /// Writes output/checkpoints/step_XXXXXXXX through a temporary folder: fsync, rename, then `latest`, then pruning.
-/// All ranks call it. On any rank's failure (a full disk) every rank throws the same Error and the older checkpoints
-/// stay as they were. Returns the folder.
+/// All ranks call it. On any rank's failure (a full disk) every rank throws the same AgreedError, the older checkpoints
+/// stay as they were, and the ranks may go on together. Returns the folder.
 std::string save_checkpoint(Context& context, const std::string& output, const CheckpointContent& content,
                             const KeepPolicy& keep);
+
+/// Error on all ranks where `output` has no room for a checkpoint of that content. All ranks call it.
+void require_checkpoint_space(Context& context, const std::string& output, const CheckpointContent& content);
 
 /// One checkpoint for reading. Every block that is read is checked against its checksum.
 class CheckpointReader {
@@ -70,6 +83,9 @@ class CheckpointReader {
   virtual void read_rows(Context& context, const std::string& group, const std::string& name, int64_t begin,
                          Tensor& to) const = 0;
 
+  /// A text of CheckpointContent::texts; empty where the checkpoint has none of that name.
+  virtual std::string text(const std::string& file) const = 0;
+
   struct FileInfo {
     std::string file;
     int64_t bytes = 0;
@@ -82,7 +98,7 @@ class CheckpointReader {
 };
 
 /// Folders of whole checkpoints below output/checkpoints, oldest first. What is not whole is skipped and named in
-/// `rejected` with the reason.
+/// `rejected` with the reason. Error when the folder is there and cannot be listed.
 struct CheckpointList {
   std::vector<std::string> whole;
   std::vector<std::string> rejected;

@@ -52,8 +52,13 @@ struct Candidate {
 // The folders that may be checkpoints, by step. A replaced one counts only while its successor is missing.
 std::vector<Candidate> candidates(const std::string& root) {
   std::vector<Candidate> found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(root, ignored)) {
+  std::error_code error, ignored;
+  const fs::directory_iterator entries(root, error);
+  if (error && error != std::errc::no_such_file_or_directory) {
+    fail_hint("make it readable, or choose another `output`", "cannot list the checkpoints in {}: {}", root,
+              error.message());
+  }
+  for (const auto& entry : entries) {
     const std::string name = entry.path().filename().string();
     if (!entry.is_directory(ignored)) continue;
     if (const auto step = step_of(name)) found.push_back({*step, name});

@@ -12,10 +12,8 @@ namespace plsc {
 
 constexpr const char* kManifestName = "manifest.json";
 
-std::string checkpoints_folder(const std::string& output);  // output/checkpoints
-std::string step_name(int64_t step);                        // step_00001200
-std::optional<int64_t> step_of(const std::string& name);    // the reverse; nothing for other names
-std::string temporary_name(int64_t step);                   // .tmp.step_00001200
+std::optional<int64_t> step_of(const std::string& name);  // the reverse of step_name; nothing for other names
+std::string temporary_name(int64_t step);                 // .tmp.step_00001200
 
 /// Creates output/checkpoints and removes what a crash left in it: only names of our own pattern.
 void prepare_checkpoints_folder(const std::string& root);

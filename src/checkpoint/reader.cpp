@@ -95,6 +95,15 @@ class Reader final : public CheckpointReader {
     read_parts(context, t, begin, to);
   }
 
+  std::string text(const std::string& file) const override {
+    const ManifestFile* found = manifest_.find_file(file);
+    if (found == nullptr) return {};
+    // The file has this size: that was checked when the checkpoint was opened.
+    std::string text(static_cast<size_t>(found->bytes), '\0');
+    read_checked(block_file(file), 0, std::as_writable_bytes(std::span<char>(text)), cache_);
+    return text;
+  }
+
   std::vector<FileInfo> files() const override {
     std::vector<FileInfo> all;
     for (const ManifestFile& f : manifest_.files) {

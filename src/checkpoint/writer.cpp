@@ -144,7 +144,15 @@ void make_temporary_folder(const std::string& root, const std::string& temporary
   if (error) fail("cannot create {}: {}", temporary, error.message());
 }
 
-Manifest write_own_files(const Context& context, const std::vector<FilePlan>& plans, const std::string& temporary) {
+void write_text_file(const NamedText& text, const std::string& folder, Manifest& manifest) {
+  BlockWriter writer((fs::path(folder) / text.file).string());
+  writer.write(std::as_bytes(std::span<const char>(text.text)));
+  const int64_t bytes = writer.bytes();
+  manifest.files.push_back({text.file, bytes, writer.finish()});
+}
+
+Manifest write_own_files(const Context& context, const std::vector<FilePlan>& plans,
+                         const std::vector<NamedText>& texts, const std::string& temporary) {
   std::error_code error;
   if (!fs::is_directory(temporary, error)) {
     fail_hint("set `output` to a folder on a file system that all nodes share",
@@ -153,6 +161,8 @@ Manifest write_own_files(const Context& context, const std::vector<FilePlan>& pl
   Manifest own;
   context.device().synchronize();
   for (const FilePlan& plan : plans) write_file(context.device(), plan, temporary, own);
+  if (context.rank() == 0)
+    for (const NamedText& text : texts) write_text_file(text, temporary, own);
   return own;
 }
 
@@ -168,19 +178,25 @@ void complete(const std::string& temporary, Manifest& manifest, const std::vecto
   sync_folder(temporary);
 }
 
+int64_t bytes_over_ranks(Context& context, const std::vector<FilePlan>& plans, const CheckpointContent& content) {
+  int64_t bytes = 0;
+  for (const FilePlan& plan : plans) bytes += plan.layout.header.file_bytes;
+  if (context.rank() == 0)
+    for (const NamedText& text : content.texts) bytes += static_cast<int64_t>(text.text.size());
+  return sum(gather_values(context.host, bytes));
+}
+
 void write_and_publish(Context& context, const std::string& root, const CheckpointContent& content) {
   const std::string temporary = (fs::path(root) / temporary_name(content.step)).string();
   const std::vector<FilePlan> plans = plan_files(context, content);
-  int64_t bytes = 0;
-  for (const FilePlan& plan : plans) bytes += plan.layout.header.file_bytes;
-  const int64_t all_bytes = sum(gather_values(context.host, bytes));
+  const int64_t all_bytes = bytes_over_ranks(context, plans, content);
 
   std::string error;
   if (context.rank() == 0) error = error_of([&] { make_temporary_folder(root, temporary, all_bytes); });
   agree_or_fail(context.host, error);
   try {
     Manifest own;
-    agree_or_fail(context.host, error_of([&] { own = write_own_files(context, plans, temporary); }));
+    agree_or_fail(context.host, error_of([&] { own = write_own_files(context, plans, content.texts, temporary); }));
     const std::vector<std::string> parts = gather_texts(context.host, own.to_text());
     if (context.rank() == 0) {
       error = error_of([&] {
@@ -215,6 +231,19 @@ std::string save_checkpoint(Context& context, const std::string& output, const C
     if (!late.empty()) context.log.warn("after writing {}: {}", step_name(content.step), late);
   }
   return (fs::path(root) / step_name(content.step)).string();
+}
+
+void require_checkpoint_space(Context& context, const std::string& output, const CheckpointContent& content) {
+  const std::string root = checkpoints_folder(output);
+  const int64_t bytes = bytes_over_ranks(context, plan_files(context, content), content);
+  std::string error;
+  if (context.rank() == 0) {
+    error = error_of([&] {
+      prepare_checkpoints_folder(root);
+      require_free_space(root, bytes);
+    });
+  }
+  agree_or_fail(context.host, error);
 }
 
 }  // namespace plsc

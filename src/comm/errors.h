@@ -21,6 +21,13 @@ class SharedError : public Error {
   Voice voice_;
 };
 
+/// What agree_or_fail throws: every rank threw it at the same place of the common sequence, so they may catch it and go
+/// on together.
+class AgreedError : public SharedError {
+ public:
+  using SharedError::SharedError;
+};
+
 /// Another rank has died or has failed.
 class PeerLost : public SharedError {
  public:

@@ -51,7 +51,7 @@ void agree_or_fail(Collective& host, const std::string& error) {
   if (first == failed.end()) return;
   const int rank = static_cast<int>(first - failed.begin());
   const std::string message = broadcast_text(host, error, rank);
-  throw SharedError(host.size() == 1 ? message : fmt::format("rank {}: {}", rank, message),
+  throw AgreedError(host.size() == 1 ? message : fmt::format("rank {}: {}", rank, message),
                     host.rank() == 0 ? Voice::speak : Voice::wait);
 }
 

@@ -123,7 +123,7 @@ struct TrainConfig {
 
 struct CheckpointConfig {
   int64_t every_steps = 0;
-  double every_epochs = 0;
+  double every_epochs = 1;
   bool at_end = true;
   int64_t keep = 3;
   int64_t keep_every = 0;  // steps: such checkpoints are never pruned
@@ -139,7 +139,7 @@ struct EvalSetConfig {
 };
 struct EvalConfig {
   int64_t every_steps = 0;
-  double every_epochs = 0;
+  double every_epochs = 1;
   bool at_end = true;
   int64_t batch_size = 64;  // images a rank
   bool flip_sum = true;     // verification: embedding of the image plus that of its mirror image

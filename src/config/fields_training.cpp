@@ -51,7 +51,7 @@ void add_train_fields(std::vector<Field>& fields) {
            {"batch_size", "train_batch_size, sampler.batch_size"})
       .key("epochs", &TrainConfig::epochs, number(above(0)), "Passes over the data; a fraction is possible.",
            {"num_epoch", "train_epochs, Global.epochs"})
-      .key("steps", &TrainConfig::steps, zero_is("none", whole(0)), "Updates; where given, it counts and not epochs.",
+      .key("steps", &TrainConfig::steps, zero_is("none", whole(1)), "Updates; where given, it counts and not epochs.",
            {"", "train_steps, max_train_step"})
       .key("precision", &TrainConfig::precision, one_of({"fp32", "bf16"}),
            "bf16: 16-bit activations and GEMM inputs; weights, norms and sums stay fp32. A CPU without bf16 "
@@ -71,7 +71,8 @@ void add_checkpoint_fields(std::vector<Field>& fields) {
   Section<CheckpointConfig>(fields, "checkpoint.", [](Config& c) -> CheckpointConfig& { return c.checkpoint; })
       .key("every_steps", &CheckpointConfig::every_steps, zero_is("none", whole(0)), "Save after so many updates.")
       .key("every_epochs", &CheckpointConfig::every_epochs, zero_is("none", number(at_least(0))),
-           "Save after so many epochs; a fraction is possible.", {"1, fixed", "Global.save_interval"})
+           "Save after so many epochs; a fraction is possible. Counts beside every_steps.",
+           {"1, fixed", "Global.save_interval"})
       .key("at_end", &CheckpointConfig::at_end, boolean(), "Save after the last update.")
       .key("keep", &CheckpointConfig::keep, whole(1), "The newest so many stay.",
            {"1, fixed", "max_last_checkpoint_num, Global.max_num_latest_checkpoint"})
@@ -88,7 +89,8 @@ void add_eval_fields(std::vector<Field>& fields) {
       .key("every_steps", &EvalConfig::every_steps, zero_is("none", whole(0)), "Evaluate after so many updates.",
            {"verbose", "test_period, Global.eval_interval"})
       .key("every_epochs", &EvalConfig::every_epochs, zero_is("none", number(at_least(0))),
-           "Evaluate after so many epochs; a fraction is possible.", {"", "Global.eval_interval"})
+           "Evaluate after so many epochs; a fraction is possible. Counts beside every_steps.",
+           {"", "Global.eval_interval"})
       .key("at_end", &EvalConfig::at_end, boolean(), "Evaluate after the last update.")
       .key("batch_size", &EvalConfig::batch_size, whole(1, 1 << 16), "Images of a rank at a time.",
            {"10, fixed", "test_batch_size"})
@@ -117,7 +119,9 @@ void add_run_fields(std::vector<Field>& fields) {
   Section<CommConfig>(fields, "comm.", [](Config& c) -> CommConfig& { return c.comm; })
       .key("backend", &CommConfig::backend, one_of({"auto", "nccl", "mpi"}),
            "auto: NCCL between GPUs of their own, else MPI.", {"nccl, fixed", ""})
-      .key("timeout", &CommConfig::timeout, seconds(), "A rank that is missing so long ends the run, which names it.");
+      .key("timeout", &CommConfig::timeout, seconds(),
+           "A rank that is missing so long ends the run, which names it. Also the longest that one rank may read or "
+           "write files behind the others.");
 }
 
 }  // namespace plsc

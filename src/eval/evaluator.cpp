@@ -1,20 +1,25 @@
 // The Evaluator: every set scored by all ranks together.
 #include "eval/evaluator.h"
 
+#include <fmt/ranges.h>
 #include <algorithm>
 #include <array>
 #include <cmath>
+
+#include <string_view>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "eval/embed.h"
 #include "eval/eval_set.h"
+#include "eval/image_feed.h"
 #include "eval/verification.h"
 
 namespace plsc {
 namespace {
 
 constexpr int64_t kTop = 5;
+constexpr std::string_view kTar = "tar_at_far.";
 
 EvalResult start_result(const EvalSet& set) {
   EvalResult result;
@@ -108,6 +113,26 @@ EvalResult classify(Context& context, Backbone& backbone, MarginHead* head, cons
   return result;
 }
 
+std::vector<std::string> metrics_of(const EvalSet& set) {
+  if (set.kind == "classification") return {"top1", "top5"};
+  std::vector<std::string> names{"accuracy", "auc"};
+  const auto negatives = std::count_if(set.pairs.begin(), set.pairs.end(), [](const auto& p) { return !p.same; });
+  for (const std::string& far : resolvable_fars(static_cast<size_t>(negatives))) {
+    names.push_back(std::string(kTar) + far);
+  }
+  return names;
+}
+
+/// Its size and channels may be wrong, and only an image tells.
+void try_first_image(const EvalSet& set) {
+  if (set.source->size() == 0) fail("eval set '{}', {}: no images", set.name, set.source->description());
+  try {
+    ImageFeed(*set.source, set.data, {0, 1, 1}, 1).next();
+  } catch (const Error& e) {
+    throw Error(fmt::format("eval set '{}': {}", set.name, e.what()));
+  }
+}
+
 class SetEvaluator final : public Evaluator {
  public:
   SetEvaluator(std::vector<EvalSet> sets, const EvalConfig& config) : sets_(std::move(sets)), config_(config) {}
@@ -123,6 +148,16 @@ class SetEvaluator final : public Evaluator {
     return results;
   }
 
+  void require_metric(const std::string& name, const std::string& metric) const override {
+    const auto set = std::find_if(sets_.begin(), sets_.end(), [&](const EvalSet& s) { return s.name == name; });
+    PLSC_CHECK(set != sets_.end(), "set {}", name);
+    const std::vector<std::string> known = metrics_of(*set);
+    if (std::find(known.begin(), known.end(), metric) == known.end()) {
+      fail_hint("choose one of these as checkpoint.best.metric", "eval set '{}' will have no '{}'; it has {}", name,
+                metric, fmt::join(known, ", "));
+    }
+  }
+
  private:
   std::vector<EvalSet> sets_;
   EvalConfig config_;
@@ -131,20 +166,12 @@ class SetEvaluator final : public Evaluator {
 }  // namespace
 
 double EvalResult::metric(const std::string& name) const {
-  constexpr std::string_view kTar = "tar_at_far.";
-  if (kind == "classification") {
-    if (name == "top1") return top1;
-    if (name == "top5") return top5;
-    fail("eval set '{}' has no metric '{}'; it has top1, top5", set, name);
-  }
+  if (kind == "classification") return name == "top1" ? top1 : top5;
   if (name == "accuracy") return accuracy;
   if (name == "auc") return auc;
-  std::string known = "accuracy, auc";
-  for (const auto& [far, tar] : tar_at_far) {
-    if (name == std::string(kTar) + far) return tar;
-    known += ", " + std::string(kTar) + far;
-  }
-  fail("eval set '{}' has no metric '{}'; it has {}", set, name, known);
+  const auto tar = tar_at_far.find(name.substr(std::min(name.size(), kTar.size())));
+  PLSC_CHECK(tar != tar_at_far.end(), "eval set '{}' has no metric '{}'", set, name);
+  return tar->second;
 }
 
 std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& config, const DataConfig& data,
@@ -152,11 +179,22 @@ std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& co
   std::vector<EvalSet> sets;
   std::string error;
   try {
-    for (const EvalSetConfig& set : config.sets) sets.push_back(open_eval_set(set, data, class_names));
+    for (const EvalSetConfig& set : config.sets) {
+      sets.push_back(open_eval_set(set, data, class_names));
+      try_first_image(sets.back());
+    }
   } catch (const std::exception& e) {
     error = e.what();
   }
   agree_or_fail(context.host, error);
+  for (const EvalSet& set : sets) {
+    if (set.kind != "classification" || set.source->class_names().empty() || !class_names.empty()) continue;
+    context.log.warn(
+        "eval set '{}': the classes of the training data have no names, so a folder's place in the sorted list is "
+        "taken "
+        "for its class: right only where both have the same classes",
+        set.name);
+  }
   return std::make_unique<SetEvaluator>(std::move(sets), config);
 }
 

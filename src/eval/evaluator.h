@@ -33,9 +33,12 @@ class Evaluator {
   virtual ~Evaluator() = default;
   /// All sets, in order. All ranks call it.
   virtual std::vector<EvalResult> run(Context& context, Backbone& backbone, MarginHead* head) = 0;
+  /// Error unless `set` is one of the sets, and its results will have `metric` (EvalResult::metric).
+  virtual void require_metric(const std::string& set, const std::string& metric) const = 0;
 };
 
-/// Opens every set now, so that a missing file is an error at the start and not after an epoch. All ranks call it.
+/// Opens every set and decodes an image of it now, so that a missing file or a wrong size is an error at the start and
+/// not after an epoch. All ranks call it.
 /// `class_names`: names of the head's classes by id, for classification sets that are folders; empty: labels count.
 std::unique_ptr<Evaluator> make_evaluator(Context& context, const EvalConfig& config, const DataConfig& data,
                                           const std::vector<std::string>& class_names = {});

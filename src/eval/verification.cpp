@@ -100,15 +100,20 @@ double area(const std::vector<double>& positives, const std::vector<double>& neg
   return sum / (static_cast<double>(positives.size()) * static_cast<double>(negatives.size()));
 }
 
+/// Negatives that a false accept rate of 10^-exponent accepts.
+size_t accepted_at(int exponent, size_t negatives) {
+  const double allowed = std::pow(10.0, -exponent) * static_cast<double>(negatives);
+  return static_cast<size_t>(std::floor(allowed + 1e-9));  // 1e-3 * 3000 may be 2.9999999999999996
+}
+
 std::map<std::string, double> tars(const std::vector<double>& positives, const std::vector<double>& negatives) {
   std::map<std::string, double> out;
-  for (int exponent = 1; exponent <= 6; ++exponent) {
-    const double allowed = std::pow(10.0, -exponent) * static_cast<double>(negatives.size());
-    const auto accepted = static_cast<size_t>(std::floor(allowed + 1e-9));  // 1e-3 * 3000 may be 2.9999999999999996
-    if (accepted < 1) break;
+  int exponent = 0;
+  for (const std::string& far : resolvable_fars(negatives.size())) {
+    const size_t accepted = accepted_at(++exponent, negatives.size());
     const double threshold =
         accepted < negatives.size() ? negatives[accepted] : std::numeric_limits<double>::infinity();
-    out[fmt::format("1e-{}", exponent)] = share_below(positives, threshold);
+    out[far] = share_below(positives, threshold);
   }
   return out;
 }
@@ -128,6 +133,14 @@ void curve(const std::vector<double>& positives, const std::vector<double>& nega
 }
 
 }  // namespace
+
+std::vector<std::string> resolvable_fars(size_t negatives) {
+  std::vector<std::string> fars;
+  for (int exponent = 1; exponent <= 6 && accepted_at(exponent, negatives) > 0; ++exponent) {
+    fars.push_back(fmt::format("1e-{}", exponent));
+  }
+  return fars;
+}
 
 std::vector<double> pair_distances(const Tensor& embeddings, std::span<const PairList::Pair> pairs) {
   const int64_t dim = embeddings.dim(1);

@@ -20,6 +20,10 @@ struct VerificationScores {
   std::vector<double> roc_far, roc_tar;  // rising; the first point has FAR 0, the last is (1, 1)
 };
 
+/// The false accept rates, rising in fineness ("1e-1", "1e-2", ... "1e-6"), that so many pairs of different classes can
+/// resolve: one of them at least is accepted.
+std::vector<std::string> resolvable_fars(size_t negatives);
+
 /// The squared distance of each pair's L2-normalised rows of `embeddings` (N, D), in double precision. A row of zeros
 /// stays zero, as in scikit-learn's normalize.
 std::vector<double> pair_distances(const Tensor& embeddings, std::span<const PairList::Pair> pairs);

@@ -1,7 +1,10 @@
 #include "train/recorder.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <sstream>
 
 #include "base/error.h"
@@ -31,8 +34,7 @@ Recorder::Recorder(const Options& options, Log& log) : options_(options), log_(l
   if (!options_.writes) return;
   const std::string path = options_.output + "/metrics.jsonl";
   cut_back(path, options_.first_step);
-  file_.open(path, std::ios::app);
-  if (!file_) fail("cannot open {} for writing", path);
+  file_ = File::append(path);
 }
 
 void Recorder::note(const StepRecord& record) {
@@ -42,20 +44,26 @@ void Recorder::note(const StepRecord& record) {
   loss_ += record.loss;
   wait_ += record.data_wait;
   const bool due = record.step % options_.every_steps == 0 || record.step == options_.total_steps;
-  if (due) {
-    write_line(record, window_.seconds() - idle_);
-    total_idle_ += idle_;
-    idle_ = 0;
-    window_.restart();
-  }
+  if (due) write_line(record);
   show(record);
-  if (due) {
-    steps_ = samples_ = correct_ = 0;
-    loss_ = wait_ = 0;
-  }
+  if (due) start_window();
 }
 
-void Recorder::write_line(const StepRecord& last, double seconds) {
+void Recorder::flush(const StepRecord& last) {
+  if (steps_ == 0) return;
+  write_line(last);
+  start_window();
+}
+
+void Recorder::start_window() {
+  total_idle_ += idle_;
+  idle_ = loss_ = wait_ = 0;
+  steps_ = samples_ = correct_ = 0;
+  window_.restart();
+}
+
+void Recorder::write_line(const StepRecord& last) {
+  const double seconds = window_.seconds() - idle_;
   images_per_second_ = seconds > 0 ? static_cast<double>(samples_) / seconds : 0;
   const auto n = static_cast<double>(steps_);
   Json line;
@@ -115,12 +123,15 @@ void Recorder::note(const EvalResult& result, int64_t step) {
 }
 
 void Recorder::append(const std::string& line) {
-  if (!options_.writes) return;
-  file_ << line << '\n' << std::flush;
-  if (!file_) {
-    fail_hint("free some space, then start again: the run resumes from its last checkpoint",
-              "cannot write {}/metrics.jsonl", options_.output);
-  }
+  if (!file_) return;
+  const bool waiting = !unwritten_.empty();
+  unwritten_ += line + "\n";
+  const size_t written = file_->write_some(std::as_bytes(std::span<const char>(unwritten_)));
+  const int code = errno;
+  unwritten_.erase(0, written);
+  // A full disk is no reason to lose the training: it may have room again before the run ends.
+  if (!unwritten_.empty() && !waiting)
+    log_.error("cannot write {}: {}; its lines wait", file_->path(), std::strerror(code));
 }
 
 }  // namespace plsc

@@ -1,11 +1,12 @@
 // What a run tells: metrics.jsonl for programs, the progress line and the log for people. Only rank 0 writes.
 #pragma once
 #include <cstdint>
-#include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "base/log.h"
 #include "eval/evaluator.h"
 
@@ -39,22 +40,24 @@ class Recorder {
 
   /// Every step. Writes a line each `every_steps`, with means over the steps since the last one.
   void note(const StepRecord& record);
+  /// Writes the line of steps that wait for theirs: nothing of a run that stops is lost.
+  void flush(const StepRecord& last);
   /// Time that was no training (evaluation, checkpoints) does not count in images/s.
   void pause() { paused_ = Stopwatch(); }
   void resume() { idle_ += paused_.seconds(); }
 
   void note(const EvalResult& result, int64_t step);
-  /// The last images/s that a line carried; 0 before the first.
-  double images_per_second() const { return images_per_second_; }
 
  private:
-  void write_line(const StepRecord& last, double seconds);
+  void write_line(const StepRecord& last);
+  void start_window();
   void show(const StepRecord& record);
   void append(const std::string& line);
 
   Options options_;
   Log& log_;
-  std::ofstream file_;
+  std::optional<File> file_;  // rank 0
+  std::string unwritten_;     // lines that a full disk did not take
   Stopwatch window_, run_, paused_;
   double idle_ = 0;  // of the window
   double total_idle_ = 0;

@@ -3,10 +3,10 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "train/state.h"
 
 namespace plsc {
 namespace {
@@ -23,13 +23,12 @@ std::string utc_now() {
   return text;
 }
 
-void move_aside(const fs::path& path) {
-  if (!fs::exists(path)) return;
+std::string move_aside(const fs::path& path) {
   for (int n = 1;; ++n) {
     const fs::path target = path.string() + "." + std::to_string(n);
     if (fs::exists(target)) continue;
     fs::rename(path, target);
-    return;
+    return target.string();
   }
 }
 
@@ -45,13 +44,6 @@ void on_rank_0(Context& context, const std::function<void()>& work) {
     }
   }
   agree_or_fail(context.host, error);
-}
-
-std::vector<std::string> class_names_of_run(const std::string& checkpoint) {
-  std::ifstream file(checkpoint + "/../../classes.txt");
-  std::vector<std::string> names;
-  for (std::string line; std::getline(file, line);) names.push_back(line.substr(line.find('\t') + 1));
-  return names;
 }
 
 RunFolder::RunFolder(Context& context, const Config& config) : path_(config.output) {
@@ -71,13 +63,15 @@ RunFolder::RunFolder(Context& context, const Config& config) : path_(config.outp
   agree_or_fail(context.host, error);
 }
 
-void RunFolder::write_class_names(Context& context, const DataSource& source) {
+void RunFolder::write_class_names(Context& context, const std::vector<std::string>& names) {
   on_rank_0(context, [&] {
-    if (source.class_names().empty()) return;
-    std::string text;
-    int64_t id = 0;
-    for (const std::string& name : source.class_names()) text += fmt::format("{}\t{}\n", id++, name);
-    write_text_atomically(path_ + "/classes.txt", text);
+    const std::string file = path_ + "/classes.txt";
+    std::error_code ignored;
+    if (names.empty()) {
+      fs::remove(file, ignored);
+    } else {
+      write_text_atomically(file, class_names_text(names));
+    }
   });
 }
 
@@ -98,9 +92,9 @@ void RunFolder::write_versions(Context& context, const std::string& versions, co
 void RunFolder::set_aside_earlier_run(Context& context) {
   on_rank_0(context, [&] {
     for (const char* name : {"checkpoints", "metrics.jsonl"}) {
-      if (!fs::exists(fs::path(path_) / name)) continue;
-      context.log.warn("--resume none: {}/{} of an earlier run is moved aside", path_, name);
-      move_aside(fs::path(path_) / name);
+      std::error_code absent;
+      if (fs::is_empty(fs::path(path_) / name, absent) || absent) continue;
+      context.log.warn("starting at step 0: {} of an earlier run is now {}", name, move_aside(fs::path(path_) / name));
     }
   });
 }

@@ -7,7 +7,6 @@
 
 #include "base/files.h"
 #include "config/config.h"
-#include "data/source.h"
 #include "runtime/context.h"
 
 namespace plsc {
@@ -18,11 +17,11 @@ class RunFolder {
   /// Error on every rank when the folder is in use or cannot be written.
   RunFolder(Context& context, const Config& config);
 
-  /// The class-name map (classes.txt: "id<TAB>name"), for sources that know names.
-  void write_class_names(Context& context, const DataSource& source);
+  /// The class-name map (classes.txt: "id<TAB>name"), for sources that know names; an earlier run's goes.
+  void write_class_names(Context& context, const std::vector<std::string>& names);
   /// run.json: versions, hosts, ranks; one entry is appended for each start.
   void write_versions(Context& context, const std::string& versions, const std::vector<std::string>& hosts);
-  /// Moves what an earlier run left (checkpoints, metrics) aside, as *.1, *.2, ...: --resume none.
+  /// Moves what an earlier run left (checkpoints, metrics) aside, as *.1, *.2, ..., for a run that starts at step 0.
   void set_aside_earlier_run(Context& context);
 
   const std::string& path() const { return path_; }
@@ -31,9 +30,6 @@ class RunFolder {
   std::string path_;
   std::unique_ptr<FileLock> lock_;  // rank 0
 };
-
-/// The class names by id that the run of a checkpoint folder kept in its classes.txt; empty where it has none.
-std::vector<std::string> class_names_of_run(const std::string& checkpoint);
 
 /// Runs `work` on rank 0 alone; if it throws, every rank throws the same Error.
 void on_rank_0(Context& context, const std::function<void()>& work);

@@ -1,6 +1,8 @@
 #include "train/state.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/error.h"
 
@@ -10,6 +12,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kMomentumPrefix = "momentum.";
+constexpr const char* kClassNames = "classes.txt";
 
 void read_param(Context& context, const CheckpointReader& reader, Param& param) {
   reader.read(context, "backbone", param.name, param.value);
@@ -85,7 +88,6 @@ void require_same_head(const CheckpointReader& reader, MarginHead& head) {
 std::string RunMeta::to_json() const {
   Json j;
   for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
-  if (best_step >= 0) j["best"] = {{"metric", best_metric}, {"value", best_value}, {"step", best_step}};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
   return j.dump();
 }
@@ -95,12 +97,6 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
     const Json j = Json::parse(text);
     RunMeta m;
     for_each_field(m, [&](const char* key, auto& value) { j.at(key).get_to(value); });
-    if (j.contains("best")) {
-      const Json& best = j["best"];
-      best.at("metric").get_to(m.best_metric);
-      best.at("value").get_to(m.best_value);
-      best.at("step").get_to(m.best_step);
-    }
     if (j.contains("head_table")) m.head_table = j["head_table"].dump();
     return m;
   } catch (const nlohmann::json::exception& e) {
@@ -109,7 +105,8 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
   }
 }
 
-CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta) {
+CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta,
+                                const std::vector<std::string>& names) {
   CheckpointContent content;
   content.step = step;
   RunMeta full = meta;
@@ -123,7 +120,32 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
     auto& group = head_group(rows) == "head" ? content.head : content.head_optimizer;
     group.push_back({rows.name, rows.rows, head.shard().begin, head.shard().total});
   }
+  if (!names.empty()) content.texts.push_back({kClassNames, class_names_text(names)});
   return content;
+}
+
+std::string class_names_text(const std::vector<std::string>& names) {
+  std::string text;
+  for (size_t id = 0; id < names.size(); ++id) text += fmt::format("{}\t{}\n", id, names[id]);
+  return text;
+}
+
+std::vector<std::string> class_names(const CheckpointReader& reader) {
+  std::istringstream text(reader.text(kClassNames));
+  std::vector<std::string> names;
+  for (std::string line; std::getline(text, line);) names.push_back(line.substr(line.find('\t') + 1));
+  return names;
+}
+
+void require_same_classes(const CheckpointReader& reader, const std::vector<std::string>& names) {
+  const std::vector<std::string> stored = class_names(reader);
+  if (stored.empty() || names.empty()) return;
+  for (size_t id = 0; id < std::min(stored.size(), names.size()); ++id) {
+    if (stored[id] == names[id]) continue;
+    fail_hint("train on the same classes, or start a new output folder with init: {from: " + reader.folder() + "}",
+              "{}: class {} is '{}' there, and '{}' in data.train: its class centres belong to other classes",
+              reader.folder(), id, stored[id], names[id]);
+  }
 }
 
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "config/config.h"
@@ -22,16 +23,15 @@ struct RunMeta {
   std::string versions;  // program and libraries
   std::string device;    // with threads and instruction set: resume is bit-exact only where it is the same
   int64_t ranks = 0;
-  std::string best_metric;  // "lfw accuracy"; empty: none
-  double best_value = 0;
-  int64_t best_step = -1;
   std::string head_table;  // MarginHead::state_table
 
   std::string to_json() const;
   static RunMeta from_json(const std::string& text, const std::string& where);
 };
 
-CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta);
+/// All that a run needs to go on; `names` are those of the head's classes.
+CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta,
+                                const std::vector<std::string>& names);
 
 /// Reads all of a run's state. Error when the checkpoint is of another model: names the first tensor that differs.
 /// A head whose class count differs is an Error that points at `init`.
@@ -41,6 +41,13 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone);
 /// The class centres alone (with what is needed to catch them up): evaluation by class.
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head);
+
+/// The names of the head's classes by id, which a checkpoint keeps as classes.txt ("id<TAB>name" lines); empty where
+/// the training data had none.
+std::string class_names_text(const std::vector<std::string>& names);
+std::vector<std::string> class_names(const CheckpointReader& reader);
+/// Error when both know the names of the classes and a class has another name: labels would mean other centres.
+void require_same_classes(const CheckpointReader& reader, const std::vector<std::string>& names);
 
 /// Weights of `config.from` into a fresh network (step 0). Centres follow `config.head`: auto takes them when class
 /// count and embedding size are the same. Says in the log what was taken and what was not.

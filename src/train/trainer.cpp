@@ -1,8 +1,10 @@
 #include "train/trainer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
+#include "comm/errors.h"
 #include "data/input.h"
 #include "train/run_folder.h"
 
@@ -12,6 +14,19 @@ namespace {
 RowUpdate row_update(const OptimizerConfig& config, double lr) {
   return {static_cast<float>(lr), static_cast<float>(config.momentum), static_cast<float>(config.weight_decay),
           config.nesterov};
+}
+
+std::string best_name(const Config& config) { return config.checkpoint.best_set + " " + config.checkpoint.best_metric; }
+
+/// The best of the steps that this run goes on from, by the metric that counts now; the same on every rank.
+std::optional<Best> remembered_best(Context& context, const Config& config, int64_t first_step) {
+  std::optional<Best> best;
+  if (context.rank() == 0) best = read_best(checkpoints_folder(config.output));
+  if (best && (best->step > first_step || best->metric != best_name(config))) best.reset();
+  const std::vector<int64_t> steps = gather_values(context.host, best ? best->step : int64_t{-1});
+  const std::vector<double> values = gather_values(context.host, best ? best->value : 0.0);
+  if (steps[0] < 0) return std::nullopt;
+  return Best{best_name(config), values[0], steps[0]};
 }
 
 }  // namespace
@@ -33,28 +48,39 @@ void Trainer::phase(int64_t step, const char* name) {
 }
 
 TrainEnd Trainer::run(int64_t first_step) {
+  const CheckpointConfig& checkpoint = config_.checkpoint;
   recorder_ = std::make_unique<Recorder>(
       Recorder::Options{config_.output, config_.log.every_steps, first_step, meta_.total_steps, context_.rank() == 0},
       context_.log);
+  best_ = remembered_best(context_, config_, first_step);
+  // Now, and not after the first epoch.
+  require_checkpoint_space(context_, config_.output, state(first_step));
   for (int64_t step = first_step; step < meta_.total_steps; ++step) {
     const StepRecord record = train_step(step);
     if (step == 0) check_first_loss(record);
     recorder_->note(record);
 
     const int64_t done = step + 1;
+    const bool last = done == meta_.total_steps;
     recorder_->pause();
-    if (due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end)) evaluate(done);
-    if (due(done, config_.checkpoint.every_steps, config_.checkpoint.every_epochs, config_.checkpoint.at_end))
-      save(done);
-    const bool stop = all_agree_to_stop();
-    if (stop && done < meta_.total_steps) {
-      if (saved_step_ != done) save(done);
-      context_.log.info("stopped on request after step {}; the same command goes on from there", done);
-      return TrainEnd::stopped;
+    // The checkpoint comes first: no evaluation that fails can cost it.
+    if (due(done, checkpoint.every_steps, checkpoint.every_epochs, checkpoint.at_end)) {
+      if (last) save(done);
+      if (!last) try_to_save(done);
     }
+    if (!last && all_agree_to_stop()) return stop(record);
+    if (due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end)) evaluate(done);
     recorder_->resume();
   }
+  report_skipped();
   return TrainEnd::complete;
+}
+
+TrainEnd Trainer::stop(const StepRecord& last) {
+  recorder_->flush(last);
+  save(last.step);
+  context_.log.info("stopped on request after step {}; the same command goes on from there", last.step);
+  return TrainEnd::stopped;
 }
 
 StepRecord Trainer::train_step(int64_t step) {
@@ -120,31 +146,62 @@ void Trainer::evaluate(int64_t step) {
   if (parts_.evaluator == nullptr) return;
   phase(step, "evaluation");
   const std::vector<EvalResult> results = parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
-  evaluated_step_ = step;
   for (const EvalResult& result : results) {
     recorder_->note(result, step);
-    if (result.set != config_.checkpoint.best_set) continue;
-    const double value = result.metric(config_.checkpoint.best_metric);
-    if (meta_.best_step >= 0 && value <= meta_.best_value) continue;
-    meta_.best_metric = result.set + " " + config_.checkpoint.best_metric;
-    meta_.best_value = value;
-    meta_.best_step = step;
-    save(step);
+    if (result.set == config_.checkpoint.best_set) note_if_best(result, step);
   }
-  on_rank_0(context_, [&] { draw_roc(config_.output + "/roc.png", results); });
+  if (context_.rank() != 0) return;
+  try {
+    draw_roc(config_.output + "/roc.png", results);
+  } catch (const std::exception& e) {
+    context_.log.warn("no picture of the ROC: {}", e.what());
+  }
+}
+
+void Trainer::note_if_best(const EvalResult& result, int64_t step) {
+  const double value = result.metric(config_.checkpoint.best_metric);
+  if (best_ && value <= best_->value) return;
+  const std::optional<Best> before = std::exchange(best_, Best{best_name(config_), value, step});
+  if (saved_step_ != step && !try_to_save(step)) {
+    best_ = before;
+    return;
+  }
+  on_rank_0(context_, [&] { write_best(checkpoints_folder(config_.output), *best_); });
+}
+
+CheckpointContent Trainer::state(int64_t step) {
+  meta_.epoch = step / meta_.steps_per_epoch;
+  return collect_state(parts_.backbone, parts_.head, step, meta_, parts_.class_names);
 }
 
 void Trainer::save(int64_t step) {
   if (saved_step_ == step) return;
   phase(step, "checkpoint");
   const Stopwatch watch;
-  meta_.epoch = step / meta_.steps_per_epoch;
   KeepPolicy keep{config_.checkpoint.keep, config_.checkpoint.keep_every, std::nullopt};
-  if (meta_.best_step >= 0) keep.best_step = meta_.best_step;
-  const std::string folder =
-      save_checkpoint(context_, config_.output, collect_state(parts_.backbone, parts_.head, step, meta_), keep);
+  if (best_) keep.best_step = best_->step;
+  const std::string folder = save_checkpoint(context_, config_.output, state(step), keep);
   saved_step_ = step;
   context_.log.info("checkpoint {} ({})", folder, human_duration(watch.seconds()));
+  report_skipped();
+}
+
+bool Trainer::try_to_save(int64_t step) {
+  try {
+    save(step);
+    return true;
+  } catch (const AgreedError& e) {
+    // Every rank is here. What has been learnt is worth more in memory than nowhere: a disk may have room again later.
+    if (context_.rank() == 0) context_.log.error("step {} is not saved, training goes on: {}", step, e.what());
+    return false;
+  }
+}
+
+void Trainer::report_skipped() {
+  int64_t all = 0;
+  for (const int64_t one : gather_values(context_.host, parts_.loader.skipped())) all += one;
+  if (all > skipped_) context_.log.warn("{} samples could not be read so far; others took their places", all);
+  skipped_ = all;
 }
 
 bool Trainer::all_agree_to_stop() {

@@ -1,9 +1,10 @@
 // The training loop: steps, evaluation, checkpoints, stopping.
 #pragma once
-#include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 #include "data/loader.h"
@@ -13,6 +14,7 @@
 #include "optim/grad_sync.h"
 #include "optim/schedule.h"
 #include "optim/sgd.h"
+#include "train/best.h"
 #include "train/recorder.h"
 #include "train/state.h"
 
@@ -23,7 +25,8 @@ struct TrainParts {
   Backbone& backbone;
   MarginHead& head;
   Loader& loader;
-  Evaluator* evaluator = nullptr;  // null: no set is configured
+  Evaluator* evaluator = nullptr;               // null: no set is configured
+  const std::vector<std::string>& class_names;  // of the head's classes, by id; empty where they have none
   Schedule schedule;
   /// True once this process was asked to stop (SIGTERM, SIGUSR1, SIGINT).
   std::function<bool()> stop_requested;
@@ -46,7 +49,12 @@ class Trainer {
   void micro_batch(const Batch& batch, const StepInfo& info, StepRecord& record);
   void check_first_loss(const StepRecord& record) const;
   void evaluate(int64_t step);
+  void note_if_best(const EvalResult& result, int64_t step);
+  CheckpointContent state(int64_t step);
   void save(int64_t step);
+  bool try_to_save(int64_t step);
+  void report_skipped();
+  TrainEnd stop(const StepRecord& last);
   bool all_agree_to_stop();
   bool due(int64_t step, int64_t every_steps, double every_epochs, bool at_end) const;
   void phase(int64_t step, const char* name);
@@ -59,7 +67,9 @@ class Trainer {
   std::vector<Param*> params_;
   Sgd sgd_;
   GradSync sync_;
-  int64_t saved_step_ = -1, evaluated_step_ = -1;
+  int64_t saved_step_ = -1;
+  int64_t skipped_ = 0;  // records, as far as they have been reported
+  std::optional<Best> best_;
 };
 
 }  // namespace plsc

@@ -20,8 +20,8 @@ model: {{backbone: {{kind: iresnet, stem: 8, widths: [8, 16], blocks: [1, 1]}}, 
 head: {{scale: 16, margin: {{m1: 1, m2: 0.2, m3: 0}}}}
 schedule: {{base_lr: 0.1, warmup_steps: 5}}
 train: {{batch_size: 30, steps: 40}}
-checkpoint: {{at_end: true}}
-eval: {{at_end: true, sets: [{{name: glyphs, folder: {verify}, pairs: {pairs}}}]}}
+checkpoint: {{every_epochs: none, at_end: true}}
+eval: {{every_epochs: none, at_end: true, sets: [{{name: glyphs, folder: {verify}, pairs: {pairs}}}]}}
 log: {{every_steps: 1}}
 """
 

@@ -4,9 +4,20 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 import unittest
 
 from support import DATA, TRAIN, E2eCase, run
+
+
+def fill(path):
+    """Writes until the disk is full."""
+    with open(path, "wb", buffering=0) as f:
+        try:
+            while f.write(bytes(1024)) == 1024:
+                pass
+        except OSError:
+            pass
 
 
 class Errors(E2eCase):
@@ -93,6 +104,54 @@ class Errors(E2eCase):
             "train.steps=4", "model.backbone={kind: iresnet, stem: 8, widths: [8, 24], blocks: [1, 1]}"])
         self.refused("model", "class", overrides=["train.steps=4", "head.classes=50"])
 
+    def test_no_restart_from_nothing_beside_damaged_checkpoints(self):
+        self.train("beside", overrides=["train.steps=2"])
+        manifest = os.path.join(self.checkpoint("beside", 2), "manifest.json")
+        with open(manifest, "r+") as f:
+            f.truncate(100)
+        self.refused("beside", manifest, "--resume none", overrides=["train.steps=4"])
+        self.assertEqual(len(self.losses("beside")), 2)
+        self.train("beside", overrides=["train.steps=3"], resume="none")
+        self.assertEqual(len(self.losses("beside")), 3)
+        self.assertTrue(os.path.exists(self.folder("beside/checkpoints.1/step_00000002")))
+
+    def test_resume_with_other_classes(self):
+        folder = self.folder("classes")
+        shutil.copytree(os.path.join(self.data, "train"), folder)
+        overrides = [f"data.train={folder}"]
+        self.train("named", overrides=overrides + ["train.steps=2"])
+        first = sorted(os.listdir(folder))[0]
+        os.rename(os.path.join(folder, first), os.path.join(folder, "zzz"))
+        self.refused("named", "class 0", first, ranks=2, overrides=overrides + ["train.steps=4"])
+
+    def test_evaluation_that_fails_costs_no_checkpoint(self):
+        folder = self.folder("verify")
+        shutil.copytree(os.path.join(self.data, "verify"), folder)
+        with open(os.path.join(self.data, "pairs.txt")) as f:
+            first = next(line for line in f if not line.startswith("#")).split()[0]
+        for path, _, files in os.walk(folder):
+            for file in files:
+                # The first image of the list is tried at the start: that one stays.
+                if os.path.join(path, file) != os.path.join(folder, first):
+                    with open(os.path.join(path, file), "wb") as f:
+                        f.write(b"no image")
+        self.refused("evalfail", folder, ranks=2, config=self.config("evalfail", verify=folder),
+                     overrides=["train.steps=3"])
+        self.assertTrue(os.path.isdir(self.checkpoint("evalfail", 3)))
+
+    def test_evaluation_set_of_another_size(self):
+        other = self.folder("other")
+        run([DATA, "synth", "--output", other, "--classes", "4", "--images-per-class", "4", "--held-out", "4",
+             "--size", "32", "--channels", "1", "--seed", "5"])
+        config = self.config("evalsize", verify=os.path.join(other, "verify"), pairs=os.path.join(other, "pairs.txt"))
+        self.refused("evalsize", "glyphs", "32", "24", "data.resize", ranks=2, config=config)
+        self.assertFalse(os.path.exists(self.folder("evalsize/metrics.jsonl")))
+
+    def test_best_metric_that_the_pairs_cannot_resolve(self):
+        self.refused("best", "tar_at_far.1e-6", "tar_at_far.1e-1", overrides=[
+            "checkpoint.best={set: glyphs, metric: tar_at_far.1e-6}"])
+        self.assertFalse(os.path.exists(self.folder("best/metrics.jsonl")))
+
     def test_checksum_mismatch(self):
         self.train("sum", overrides=["train.steps=2"])
         file = os.path.join(self.checkpoint("sum", 2), "head.00000-of-00001.safetensors")
@@ -111,14 +170,46 @@ class Errors(E2eCase):
         self.addCleanup(subprocess.run, ["umount", "-l", disk])
         self.train("disk/run", 2, overrides=["train.steps=2"], config=self.config("small"))
         filler = os.path.join(disk, "filler")
-        with open(filler, "wb") as f, self.assertRaises(OSError):
-            while True:
-                f.write(bytes(1024))
-                f.flush()
+        fill(filler)
         self.refused("disk/run", "disk/run", "free", ranks=2, overrides=["train.steps=4"], config=self.config("small"))
         os.remove(filler)
         self.train("disk/run", 2, overrides=["train.steps=4"], config=self.config("small"))
         self.assertEqual([m["step"] for m in self.metrics("disk/run")], [1, 2, 3, 4])
+
+    def test_training_goes_on_while_the_disk_is_full(self):
+        disk = self.folder("hour")
+        os.makedirs(disk)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True).returncode:
+            self.skipTest("a small disk cannot be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", disk])
+        args = [TRAIN, "-c", self.config("hour/run"), "-o", "ranks=2", "-o", "train.steps=100000", "-o", "eval.sets=[]",
+                "-o", "checkpoint.every_steps=20"]
+        path = self.folder("hour.out")
+        with open(path, "w") as log:
+            process = subprocess.Popen(args, stdout=log, stderr=subprocess.STDOUT)
+        self.addCleanup(process.kill)
+
+        def output():
+            with open(path) as log:
+                return log.read()
+
+        def wait_for(condition):
+            end = time.time() + 60
+            while not condition():
+                self.assertIsNone(process.poll(), output()[-3000:])
+                self.assertLess(time.time(), end, output()[-3000:])
+                time.sleep(0.1)
+
+        wait_for(lambda: "checkpoint " in output())
+        fill(os.path.join(disk, "filler"))
+        wait_for(lambda: "is not saved, training goes on" in output())
+        os.remove(os.path.join(disk, "filler"))
+        before = len(output())
+        wait_for(lambda: "checkpoint /" in output()[before:])
+        process.terminate()
+        self.assertEqual(process.wait(timeout=60), 0, output()[-3000:])
+        steps = [m["step"] for m in self.metrics("hour/run")]
+        self.assertEqual(steps, list(range(1, len(steps) + 1)))
 
     def test_failed_write_keeps_the_old_checkpoint(self):
         self.train("full", overrides=["train.steps=2"])

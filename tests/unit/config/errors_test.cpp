@@ -196,8 +196,10 @@ TEST_CASE("combinations that cannot be") {
     CHECK(contains(message("checkpoint: {best: {set: lfw}}"), "it has none"));
     CHECK(contains(message(set + "checkpoint: {best: {metric: auc}}"), "without checkpoint.best.set"));
     CHECK(contains(message(set + "checkpoint: {best: {set: lfw, metric: top1}}"), "found 'top1'"));
-    CHECK(contains(message("eval: {at_end: false, sets: [{name: lfw, bin: x}]}\ncheckpoint: {best: {set: lfw}}"),
-                   "nothing is ever evaluated"));
+    CHECK(contains(
+        message(
+            "eval: {every_epochs: none, at_end: false, sets: [{name: lfw, bin: x}]}\ncheckpoint: {best: {set: lfw}}"),
+        "nothing is ever evaluated"));
   }
   SECTION("backbones") {
     CHECK(contains(message("model: {backbone: {widths: [8, 8], blocks: [1]}}"), "blocks: found 1 values, expected 2"));
