@@ -2,10 +2,10 @@
 #include "eval/evaluator.h"
 
 #include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-
 #include <string_view>
 
 #include "base/clock.h"
