@@ -63,12 +63,17 @@ void warn_of_differences(Context& context, const RunMeta& stored, const RunMeta&
   }
 }
 
-/// Restores where there is something to restore; returns the first step to run.
+/// Restores where there is something to restore, else draws first values; returns the first step to run.
 int64_t start_or_resume(Context& context, const CommandLine& line, const Config& config, Backbone& backbone,
                         MarginHead& head, RunMeta& meta) {
   const std::string folder = choose_checkpoint(context, line.resume, config.output);
   if (folder.empty()) {
-    if (!config.init.from.empty()) init_weights(context, config.init, backbone, head);
+    if (!config.init.from.empty()) {
+      init_weights(context, config.init, backbone, head);
+    } else {
+      backbone.init(context);
+      head.init();
+    }
     return 0;
   }
   const auto reader = CheckpointReader::open(folder);

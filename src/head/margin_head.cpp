@@ -48,6 +48,11 @@ Tensor to_device(Context& context, const std::vector<int64_t>& values) {
   return t;
 }
 
+float init_std(const HeadConfig& config, int64_t classes, int64_t columns) {
+  return static_cast<float>(config.init_std > 0 ? config.init_std
+                                                : std::sqrt(2.0 / static_cast<double>(classes + columns)));
+}
+
 class ShardedMarginHead final : public MarginHead {
  public:
   ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes, int64_t embedding_size);
@@ -56,6 +61,7 @@ class ShardedMarginHead final : public MarginHead {
   int64_t embedding_size() const override { return store_.columns(); }
   std::string description() const override;
 
+  void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
   void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches, const StepInfo& step,
                   const RowUpdate& update) override;
   HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) override;
@@ -64,15 +70,15 @@ class ShardedMarginHead final : public MarginHead {
   double expected_first_loss() const override;
 
   std::vector<HeadRows> state() override { return named(store_.state(context_)); }
-  std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored) override {
-    return named(store_.state_to_fill(context_, stored));
+  std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored, RestoreFor purpose) override {
+    return named(store_.state_to_fill(context_, stored, purpose));
   }
   std::string state_table() const override { return store_.table(); }
   void restore_table(const std::string& table) override { store_.restore_table(context_, table); }
   void start_over() override { store_.start_over(context_); }
 
   Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) override {
-    RowStore::View rows = store_.view(context);
+    RowStore::View rows = store_.view(context, RowAccess::read);
     return nearest_classes(context, rows, shard_, embeddings, k);
   }
 
@@ -106,18 +112,13 @@ class ShardedMarginHead final : public MarginHead {
   std::optional<Step> step_;
 };
 
-float init_std(const HeadConfig& config, int64_t classes, int64_t columns) {
-  return static_cast<float>(config.init_std > 0 ? config.init_std
-                                                : std::sqrt(2.0 / static_cast<double>(classes + columns)));
-}
-
 ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes,
                                      int64_t embedding_size)
     : context_(context),
       config_(config),
       margin_(margin_rule(config)),
       shard_(class_shard(classes, context.ranks(), context.rank())),
-      store_(context, shard_.begin, {shard_.size(), embedding_size}, init_std(config, classes, embedding_size),
+      store_(context, shard_.begin, {shard_.size(), embedding_size},
              config.sampling.method == "uniform" && config.update == "dense") {}
 
 void ShardedMarginHead::begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
@@ -149,7 +150,8 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   const HeadPass pass = make_pass(context, batch, gather_rows(context, unit, batch.part, "embeddings"));
 
   // Forward.
-  RowStore::View rows = store_.view(context, step.active.rows);
+  const bool fused = step.micro_batches == 1;
+  RowStore::View rows = store_.view(context, fused ? RowAccess::update : RowAccess::read, step.active.rows);
   HeadSums sums;
   const Tensor reduced = sums_over_ranks(context, rows, pass, sums);
   HeadGradient gradient;
@@ -159,7 +161,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   // Backward, with the rows' update where this batch is the whole step.
   gradient.dx = context.device().tensor(pass.x.shape());
   gradient.dweight = step.dweight;
-  if (step.micro_batches == 1) gradient.update = step.update;
+  if (fused) gradient.update = step.update;
   ops.backward_pass(rows, pass, gradient);
   ++step.done;
 
@@ -249,7 +251,7 @@ HeadLoss ShardedMarginHead::loss(Context& context, const GlobalLabels& batch, co
 void ShardedMarginHead::end_step(Context& context) {
   PLSC_CHECK(step_ && step_->done == step_->micro_batches);
   if (step_->dweight.defined()) {
-    RowStore::View rows = store_.view(context, step_->active.rows);
+    RowStore::View rows = store_.view(context, RowAccess::update, step_->active.rows);
     context.backend.head->update_rows(rows, step_->dweight, step_->update);
   }
   store_.finish_update(context, step_->update);

@@ -32,6 +32,12 @@ struct RowUpdate {
   bool nesterov = false;
 };
 
+/// What rows are read from a checkpoint for.
+enum class RestoreFor {
+  training,  // everything
+  weights,   // the centres alone: momentum only where they lag behind without it
+};
+
 /// A tensor with one row per class, of which this rank holds [shard.begin, shard.end): for checkpoints.
 struct HeadRows {
   std::string name;  // "centers", "momentum", "last_update"
@@ -46,6 +52,10 @@ class MarginHead {
   virtual int64_t embedding_size() const = 0;
   /// "arcface m2 .5, s 64, 5,822,653 classes x 512, full softmax"
   virtual std::string description() const = 0;
+
+  /// Draws the centres' first values, a function of (seed, class, column). A head is made without values, because most
+  /// are read from a checkpoint: it needs either this or state_to_fill before its first use.
+  virtual void init() = 0;
 
   /// Starts one optimizer step. `labels`: this rank's labels of all micro-batches of the step, in order (they decide
   /// the active classes). `micro_batches` > 1 keeps dW until end_step; 1 may fuse the update into the backward pass.
@@ -66,14 +76,15 @@ class MarginHead {
   virtual std::vector<HeadRows> state() = 0;
   /// The rows to fill from a checkpoint that stores tensors of the names `stored`, before restore_table. They may
   /// differ from state() where the checkpoint was trained with another sampling: its rows lag, or this head's would.
-  virtual std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored) = 0;
+  /// Momentum takes as much memory as the centres do, so it is asked for only where it is needed.
+  virtual std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored, RestoreFor purpose) = 0;
   /// What else the state needs to be read again, as JSON: the catch-up table.
   virtual std::string state_table() const = 0;
-  /// Called after the tensors of state_to_fill (or state) have been filled from a checkpoint. Rows that lag there,
+  /// Called after the tensors of state_to_fill have been filled from a checkpoint. Rows that lag there,
   /// but may not with this configuration, are caught up.
   virtual void restore_table(const std::string& table) = 0;
   /// Keeps the centres alone, caught up: momentum and the count of updates start again. For weights taken from another
-  /// run (init.from), after restore_table.
+  /// run (init.from) and for evaluation, after restore_table.
   virtual void start_over() = 0;
 
   /// The K classes of largest cosine for each embedding, over all ranks: ids (b, K) i64 and cosines (b, K) f32 on the
@@ -84,6 +95,7 @@ class MarginHead {
   virtual Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) = 0;
 };
 
+/// A head whose centres have no values yet: see MarginHead::init.
 std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,
                                              int64_t embedding_size);
 

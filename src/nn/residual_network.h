@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nn/block.h"
+#include "nn/init.h"
 #include "nn/linear.h"
 #include "nn/pool.h"
 
@@ -83,6 +84,7 @@ class ResidualNetwork final : public Backbone {
     int64_t height = 0, width = 0, channels = 0;  // of the images
     int64_t embedding_size = 0;
     bool synchronised = false;
+    InitScheme init = InitScheme::arcface_torch;
   };
   /// `ops`: what the convolutions of `parts` share.
   ResidualNetwork(Options options, std::unique_ptr<ConvOps> ops, std::vector<Part> parts);
@@ -91,6 +93,9 @@ class ResidualNetwork final : public Backbone {
   Tensor backward(Context& context, const Tensor& dy) override;
   void visit(ParamVisitor& visitor) override;
   void finish_step(Context& context) override;
+  void init(Context& context, const WantedParams& wanted) override {
+    draw_weights(context, params(), options_.init, wanted);
+  }
   int64_t embedding_size() const override { return options_.embedding_size; }
   std::string description() const override;
   std::vector<std::string> parts() const override;

@@ -39,11 +39,12 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
 
 /// The backbone's parameters and buffers alone, for evaluation and embedding.
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone);
-/// The class centres alone (with what is needed to catch them up): evaluation by class.
+/// The class centres alone, caught up: evaluation by class. Momentum is read only where they lag, and let go of.
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head);
 
-/// Weights of `config.from` into a fresh network (step 0). Centres follow `config.head`: auto takes them when class
-/// count and embedding size are the same. Says in the log what was taken and what was not.
+/// Weights of `config.from` into a fresh network (step 0); what it does not hold is drawn. Centres follow
+/// `config.head`: auto takes them when class count and embedding size are the same. Says in the log what was taken and
+/// what was not.
 void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head);
 
 }  // namespace plsc

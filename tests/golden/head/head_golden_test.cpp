@@ -38,7 +38,7 @@ TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
   for (const Case& c : cases()) {
     INFO(c.name);
     CpuContext cpu(2);
-    auto head = make_margin_head(cpu.context, c.config, kClasses, kColumns);
+    auto head = drawn_head(cpu.context, c.config, kClasses, kColumns);
     const auto start = golden("centers");
     std::copy(start.begin(), start.end(), head_rows(*head, "centers").data<float>());
     std::vector<double> losses, d_embedding, centers;

@@ -22,6 +22,7 @@ std::unique_ptr<MarginHead> make_head(Context& context) {
   config.scale = 16;
   config.margin = {"custom", 1, 0.3, 0};
   auto head = make_margin_head(context, config, kClasses, kEmbedding);
+  head->init();
   for (HeadRows& rows : head->state()) {
     if (rows.name != "centers") continue;
     for (int64_t i = 0; i < rows.rows.elements(); ++i) {

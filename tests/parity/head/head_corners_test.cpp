@@ -27,7 +27,7 @@ struct Run {
 Run run(Context& context, const HeadConfig& config, const std::vector<double>& e, const std::vector<int64_t>& labels,
         const std::vector<double>& w) {
   const auto samples = static_cast<int64_t>(labels.size()), classes = static_cast<int64_t>(w.size()) / kColumns;
-  auto head = make_margin_head(context, config, classes, kColumns);
+  auto head = drawn_head(context, config, classes, kColumns);
   std::copy(w.begin(), w.end(), head_rows(*head, "centers").data<float>());
   head->begin_step(context, labels, 1, {.step = 3, .global_batch = samples}, {.momentum = 0.9F});
   Run out;
@@ -104,7 +104,7 @@ TEST_CASE("values that are not finite end the step before a row changes") {
       for (const double scale : {64.0, 200.0}) {
         HeadConfig config;
         config.scale = scale;
-        auto head = make_margin_head(cpu.context, config, 40, kColumns);
+        auto head = drawn_head(cpu.context, config, 40, kColumns);
         Tensor centers = head_rows(*head, "centers");
         Tensor embeddings = to_tensor(random_values(3 * kColumns, 9), {3, kColumns});
         (in_row ? centers : embeddings).data<float>()[kColumns + 2] = value;
@@ -130,7 +130,7 @@ TEST_CASE("labels beyond 2^24 and more logits than 2^31") {
   constexpr int64_t kTarget = (1 << 24) + 5;
   HeadConfig config;
   config.scale = 8;
-  auto head = make_margin_head(cpu.context, config, kClasses, kNarrow);
+  auto head = drawn_head(cpu.context, config, kClasses, kNarrow);
   const Tensor centers = head_rows(*head, "centers");
   const std::vector<double> one = random_values(kNarrow, 5);
   std::vector<double> e;

@@ -35,7 +35,7 @@ struct Seen {
 
 /// One step with lr 0 and no decay: the momentum that it leaves is the gradient of the rows.
 Seen run_head(Context& context, const HeadConfig& config, const Problem& p, int64_t step = 0) {
-  auto head = make_margin_head(context, config, p.classes, p.columns);
+  auto head = drawn_head(context, config, p.classes, p.columns);
   Tensor centers = head_rows(*head, "centers");
   std::copy(p.weights.begin(), p.weights.end(), centers.data<float>());
   head->begin_step(context, p.labels, 1, {.step = step, .global_batch = p.samples}, {.lr = 0, .momentum = 0.9F});

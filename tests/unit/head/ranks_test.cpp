@@ -64,7 +64,7 @@ Outcome run_plan(const Plan& plan, int ranks) {
   out.momentum.resize(out.centers.size());
   run_ranks(ranks, [&](ThreadRank& rank) {
     CpuContext cpu(rank);
-    auto head = make_margin_head(cpu.context, plan.config, plan.classes, plan.columns);
+    auto head = drawn_head(cpu.context, plan.config, plan.classes, plan.columns);
     for (int64_t t = 0; t < plan.steps; ++t) run_step(cpu.context, *head, plan, rank, t, out);
     // An extra query on every rank, of different sizes.
     const auto query = random_values((rank.rank + 1) * plan.columns, 77);
@@ -152,8 +152,8 @@ TEST_CASE("a step of two micro-batches is the step of both at once") {
     CpuContext cpu;
     HeadConfig config;
     config.sampling = {method, 0.2};
-    auto whole = make_margin_head(cpu.context, config, 60, 12);
-    auto halves = make_margin_head(cpu.context, config, 60, 12);
+    auto whole = drawn_head(cpu.context, config, 60, 12);
+    auto halves = drawn_head(cpu.context, config, 60, 12);
     for (int64_t t = 0; t < 3; ++t) {
       const auto e = random_values(20 * 12, static_cast<uint64_t>(t));
       const auto labels = random_labels(20, 60, static_cast<uint64_t>(t));
@@ -186,7 +186,7 @@ TEST_CASE("values that are not finite stop every rank") {
   run_ranks(3, [](ThreadRank& rank) {
     CpuContext cpu(rank);
     HeadConfig config;
-    auto head = make_margin_head(cpu.context, config, 20, 4);
+    auto head = drawn_head(cpu.context, config, 20, 4);
     Tensor e = to_tensor(random_values(8, 1), {2, 4});
     if (rank.rank == 2) e.data<float>()[1] = NAN;
     const std::vector<int64_t> labels{1, 15};
