@@ -203,7 +203,7 @@ class TimedNnOps final : public NnOps {
 class TimedOptimOps final : public OptimOps {
  public:
   TimedOptimOps(std::unique_ptr<OptimOps> ops, OpTimes& times) : ops_(std::move(ops)), times_(times) {}
-  void sgd(Param& p, const SgdStep& step) override {
+  void sgd(Param& p, const math::SgdRule& step) override {
     times_.timed("sgd", "", 5.0 * static_cast<double>(p.value.bytes()), "GB/s   ", [&] { ops_->sgd(p, step); });
   }
   double sum_of_squares(std::span<const Tensor> gradients) override {

@@ -18,20 +18,7 @@ namespace {
 
 math::MarginRule margin_rule(const HeadConfig& config) {
   const MarginConfig& m = config.margin;
-  math::MarginRule rule;
-  if (m.name == "arcface") {
-    rule.m2 = 0.5;
-  } else if (m.name == "cosface") {
-    rule.m3 = 0.4;
-  } else if (m.name == "sphereface") {
-    rule.m1 = 1.35;
-  } else if (m.name == "custom") {
-    rule = {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3};
-  } else if (m.name != "none") {
-    fail("head.margin: '{}' is not one of arcface, cosface, sphereface, none, or a mapping of m1, m2, m3", m.name);
-  }
-  rule.straight_through = config.gradient == "straight_through";
-  return rule;
+  return {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3, .straight_through = config.gradient == "straight_through"};
 }
 
 /// Logits lie in [-s, s], so that their sum of exponentials is bounded on both sides: a shift known beforehand keeps
@@ -63,7 +50,7 @@ class ShardedMarginHead final : public MarginHead {
 
   void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
   void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches, const StepInfo& step,
-                  const RowUpdate& update) override;
+                  const math::SgdRule& update) override;
   HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) override;
   void end_step(Context& context) override;
 
@@ -86,7 +73,7 @@ class ShardedMarginHead final : public MarginHead {
   /// What stands between begin_step and end_step.
   struct Step {
     StepInfo info;
-    SgdStep update;
+    math::SgdRule update;
     GlobalLabels labels;  // of all micro-batches
     ActiveClasses active;
     Tensor dweight;  // (active, D) where the update waits for several micro-batches
@@ -122,17 +109,15 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
              config.sampling.method == "uniform" && config.update == "dense") {}
 
 void ShardedMarginHead::begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
-                                   const StepInfo& info, const RowUpdate& update) {
+                                   const StepInfo& info, const math::SgdRule& update) {
   PLSC_CHECK(!step_ && micro_batches >= 1 && info.global_batch >= 1);
-  check_labels(context.host, labels, shard_.total);
   Step step;
   step.info = info;
-  step.update = {
-      .lr = update.lr, .momentum = update.momentum, .weight_decay = update.weight_decay, .nesterov = update.nesterov};
+  step.update = update;
   step.micro_batches = micro_batches;
-  step.labels = gather_labels(context.host, labels);
+  step.labels = gather_labels(context.host, labels, shard_.total);
   step.active = sample_classes(context, config_.sampling, shard_, info.step, step.labels.labels);
-  if (micro_batches > 1) step.dweight = context.device().zeros({step.active.local, embedding_size()});
+  if (micro_batches > 1) step.dweight = context.device().tensor({step.active.local, embedding_size()});
   step_ = std::move(step);
 }
 
@@ -141,7 +126,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   PLSC_CHECK(embeddings.dim(0) == static_cast<int64_t>(labels.size()) && embeddings.dim(1) == embedding_size());
   HeadOps& ops = *context.backend.head;
   Step& step = *step_;
-  const GlobalLabels batch = step.micro_batches == 1 ? step.labels : gather_labels(context.host, labels);
+  const GlobalLabels batch = step.micro_batches == 1 ? step.labels : gather_labels(context.host, labels, shard_.total);
 
   // Unit embeddings of all ranks.
   Tensor unit = context.device().tensor(embeddings.shape());
@@ -161,6 +146,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   // Backward, with the rows' update where this batch is the whole step.
   gradient.dx = context.device().tensor(pass.x.shape());
   gradient.dweight = step.dweight;
+  gradient.accumulate = step.done > 0;
   if (fused) gradient.update = step.update;
   ops.backward_pass(rows, pass, gradient);
   ++step.done;
@@ -169,7 +155,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   result.loss_sum = loss_value.sum;
   result.correct = loss_value.correct;
   result.samples = batch.samples;
-  result.active = step.active.total;
+  result.active = step.active.local;
   result.d_embedding = context.device().tensor(embeddings.shape());
   const Tensor d_unit = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
   ops.row_normalize_backward(unit, norm, d_unit, result.d_embedding);

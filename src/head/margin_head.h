@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "kernels/math/sgd.h"
 #include "runtime/context.h"
 
 namespace plsc {
@@ -22,14 +23,8 @@ struct HeadResult {
   double loss_sum = 0;  // sum over the samples of all ranks of this micro-batch
   int64_t correct = 0;  // samples whose target cosine, without margin, is above every other active class's
   int64_t samples = 0;  // of all ranks
-  int64_t active = 0;   // classes that took part, over all ranks
+  int64_t active = 0;   // classes of this rank that took part
   Tensor d_embedding;   // (b, D) fp32: gradient of (sum of losses / StepInfo::global_batch)
-};
-
-/// How the rows are updated in this step.
-struct RowUpdate {
-  float lr = 0, momentum = 0, weight_decay = 0;
-  bool nesterov = false;
 };
 
 /// What rows are read from a checkpoint for.
@@ -59,9 +54,9 @@ class MarginHead {
 
   /// Starts one optimizer step. `labels`: this rank's labels of all micro-batches of the step, in order (they decide
   /// the active classes). `micro_batches` > 1 keeps dW until end_step; 1 may fuse the update into the backward pass.
-  /// Labels outside [0, classes) are an Error.
+  /// Labels outside [0, classes) are an Error on every rank.
   virtual void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
-                          const StepInfo& step, const RowUpdate& update) = 0;
+                          const StepInfo& step, const math::SgdRule& update) = 0;
   /// One micro-batch: embeddings (b, D) fp32 with their labels; ranks may differ in b by one. All ranks call it.
   /// A loss that is not finite throws Error naming the step, on every rank, before any row is changed.
   virtual HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) = 0;

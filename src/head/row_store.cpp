@@ -6,14 +6,6 @@
 namespace plsc {
 namespace {
 
-math::SgdRule rule_of(const SgdStep& step) {
-  return {.lr = step.lr,
-          .momentum = step.momentum,
-          .weight_decay = step.weight_decay,
-          .gradient_scale = step.gradient_scale,
-          .nesterov = step.nesterov};
-}
-
 Tensor constant(Context& context, int64_t rows, int64_t value) {
   Tensor t = context.device().tensor({rows}, Dtype::i64);
   context.device().copy(Tensor::from(std::vector<int64_t>(static_cast<size_t>(rows), value), {rows}), t);
@@ -73,12 +65,12 @@ void RowStore::make_momentum(Context& context) {
   if (!momentum_.defined()) momentum_ = context.device().zeros(centers_.shape());
 }
 
-void RowStore::finish_update(Context& context, const SgdStep& update) {
+void RowStore::finish_update(Context& context, const math::SgdRule& update) {
   if (!lagging_) {
     table_.count_update();
     return;
   }
-  table_.append(rule_of(update));
+  table_.append(update);
   sweep(context);
 }
 

@@ -42,7 +42,7 @@ class RowStore final {
   int64_t columns() const { return centers_.dim(1); }
 
   /// After an update of some rows (all of them, where rows do not lag): the others missed it.
-  void finish_update(Context& context, const SgdStep& update);
+  void finish_update(Context& context, const math::SgdRule& update);
 
   /// Tensors by name, as they lie: "centers", "momentum", and "last_update" where rows lag.
   std::vector<std::pair<std::string, Tensor>> state(Context& context);

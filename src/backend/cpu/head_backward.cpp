@@ -50,20 +50,24 @@ struct Backward {
 
   void update_in_place(TileScratch& s, const PreparedTile& tile) const {
     const RowTile& source = tile.source;
-    const math::SgdRule rule = sgd_rule(*gradient.update);
     for (int64_t i = 0; i < tile.count; ++i) {
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       float* w = source.weight + row * s.columns;
       float* v = source.momentum + row * s.columns;
       if (const auto* missed = missed_steps(source.lag, row)) cpu::row_catch_up(*missed, w, v, s.columns);
       if (source.lag.last_update != nullptr) source.lag.last_update[row] = source.lag.next + 1;
-      cpu::row_update(row_gradient(s, i), rule, w, v);
+      cpu::row_update(row_gradient(s, i), *gradient.update, w, v);
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {
     float* dw = gradient.dweight.data<float>() + tile.source.begin * s.columns;
     for (int64_t i = 0; i < tile.count; ++i) {
-      cpu::row_add_gradient(row_gradient(s, i), tile.weights + i * s.columns, dw + i * s.columns);
+      const float* w = tile.weights + i * s.columns;
+      if (gradient.accumulate) {
+        cpu::row_add_gradient(row_gradient(s, i), w, dw + i * s.columns);
+      } else {
+        cpu::row_write_gradient(row_gradient(s, i), w, dw + i * s.columns);
+      }
     }
   }
   static cpu::RowGradient row_gradient(TileScratch& s, int64_t i) {

@@ -8,6 +8,7 @@
 
 #include "backend/cpu/head_passes.h"
 #include "backend/cpu/parts.h"
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/head_rows.h"
 
 namespace plsc {
@@ -30,7 +31,7 @@ class CpuHeadOps final : public HeadOps {
   void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
     cpu_backward_pass(work_, rows, pass, gradient);
   }
-  void update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) override;
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
   void catch_up_rows(RowSource& rows) override;
   void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cpu_top_rows(work_, rows, x, top); }
 
@@ -177,11 +178,10 @@ void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
   });
 }
 
-void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) {
+void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
   const int64_t columns = rows.columns();
-  const math::SgdRule rule = sgd_rule(update);
   each_row(rows, RowAccess::update, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
-    cpu::row_sgd(rule, dweight.data<float>() + active * columns, columns, w, v);
+    kernels::sgd(rule, dweight.data<float>() + active * columns, w, v, columns);
     if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next + 1;
   });
 }

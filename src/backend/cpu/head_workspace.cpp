@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/head_rows.h"
 
 namespace plsc {
@@ -82,7 +83,7 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
   tile.operand = tile.weights;
   if (compute == Dtype::bf16) {
     auto* w16 = reinterpret_cast<uint16_t*>(weights16.data<bf16_t>());
-    cpu::row_to_bf16(tile.weights, tile.padded * columns, w16);
+    kernels::cast(tile.weights, w16, tile.padded * columns);
     tile.operand = w16;
   }
   return tile;
@@ -112,7 +113,7 @@ void HeadWorkspace::set_samples(const Tensor& x) {
   std::memcpy(to, x.data<float>(), x.bytes());
   std::fill(to + x.elements(), to + padded_ * columns_, 0.0F);
   if (x16_.defined()) {
-    cpu::row_to_bf16(to, padded_ * columns_, reinterpret_cast<uint16_t*>(x16_.data<bf16_t>()));
+    kernels::cast(to, reinterpret_cast<uint16_t*>(x16_.data<bf16_t>()), padded_ * columns_);
   }
 }
 

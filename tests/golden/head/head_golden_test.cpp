@@ -20,7 +20,8 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> out(5);
   out[0].name = "arcface";
-  out[1].name = out[1].config.margin.name = "cosface";
+  out[1].name = "cosface";
+  out[1].config.margin = named_margin("cosface");
   out[2].name = "custom";
   out[2].config.margin = {"custom", 1.6, 0.9, 0.1};
   out[2].config.scale = 30;

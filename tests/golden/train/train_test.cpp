@@ -67,7 +67,7 @@ void check_training(const std::string& name, double base_lr) {
     INFO(name << ", step " << t);
     const StepInfo info{t, 0, kBatch};
     const auto labels = labels_of(t);
-    const RowUpdate update{static_cast<float>(schedule.lr(t)), 0.9f, 5e-4f, false};
+    const math::SgdRule update{.lr = static_cast<float>(schedule.lr(t)), .momentum = 0.9f, .weight_decay = 5e-4f};
     head->begin_step(rank.context, labels, 1, info, update);
     zero_grad(params);
     sync.begin(1);

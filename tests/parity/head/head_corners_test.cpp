@@ -44,7 +44,7 @@ TEST_CASE("cosines of exactly 1 and -1 give finite losses and the textbook's gra
   const auto w = along_axes({{0, 1.0}, {1, -4.0}, {1, 2.0}, {0, -1.0}});
   for (const char* name : {"arcface", "cosface", "sphereface", "none"}) {
     HeadConfig config;
-    config.margin.name = name;
+    config.margin = named_margin(name);
     config.scale = 20;
     const ReferenceStep expected = reference_step(reference_of(config, 4, kColumns), e, {0, 1, 2}, w, 1.0 / 3);
     const Run seen = run(cpu.context, config, e, {0, 1, 2}, w);
@@ -73,7 +73,7 @@ TEST_CASE("a loss keeps its relative accuracy however far the target leads") {
   CpuContext cpu;
   for (const double scale : {20.0, 40.0, 64.0, 150.0}) {
     HeadConfig config;
-    config.margin.name = "none";
+    config.margin = named_margin("none");
     config.scale = scale;
     // Two negatives at cosine 0: the target leads by `scale` nats, and the loss is ln(1 + 2 e^-scale).
     const Run seen = run(cpu.context, config, along_axes({{0, 1.0}}), {0}, along_axes({{0, 1.0}, {1, 1.0}, {2, 1.0}}));

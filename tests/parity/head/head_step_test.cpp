@@ -66,9 +66,9 @@ void check_step(Context& context, const HeadConfig& config, const Problem& p, Re
 
 std::vector<HeadConfig> margins() {
   std::vector<HeadConfig> out(6);
-  out[1].margin.name = "cosface";
-  out[2].margin.name = "sphereface";
-  out[3].margin.name = "none";
+  out[1].margin = named_margin("cosface");
+  out[2].margin = named_margin("sphereface");
+  out[3].margin = named_margin("none");
   out[4].margin = {"custom", 2.3, 0.4, 0.15};  // phi goes beyond 2 pi
   out[5].margin = {"custom", 1.0, 0.3, 0.2};
   return out;

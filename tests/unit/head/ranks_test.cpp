@@ -1,5 +1,6 @@
 // The head over 1 to 4 ranks: the same global batch gives the same losses, gradients and rows, however it is split.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "base/threads.h"
@@ -18,7 +19,8 @@ struct Plan {
 /// What a run leaves behind, put together over the ranks.
 struct Outcome {
   std::vector<double> losses, d_embedding, centers, momentum;
-  std::vector<int64_t> correct, active, nearest;
+  std::vector<int64_t> correct, nearest;
+  std::vector<std::atomic<int64_t>> active;  // over all ranks, by run
 };
 
 /// This rank's samples of micro-batch m: the first (batch mod ranks) ranks take one more.
@@ -48,10 +50,10 @@ void run_step(Context& context, MarginHead& head, const Plan& plan, const Thread
     const int64_t run = t * plan.micro_batches + m;
     place(to_doubles(result.d_embedding), (run * plan.batch + begin) * plan.columns, out.d_embedding);
     PLSC_CHECK(result.samples == plan.batch);
+    out.active[static_cast<size_t>(run)] += result.active;
     if (rank.rank != 0) continue;
     out.losses.push_back(result.loss_sum);
     out.correct.push_back(result.correct);
-    out.active.push_back(result.active);
   }
   head.end_step(context);
 }
@@ -62,6 +64,7 @@ Outcome run_plan(const Plan& plan, int ranks) {
   out.d_embedding.resize(static_cast<size_t>(runs * plan.batch * plan.columns));
   out.centers.resize(static_cast<size_t>(plan.classes * plan.columns));
   out.momentum.resize(out.centers.size());
+  out.active = std::vector<std::atomic<int64_t>>(static_cast<size_t>(runs));
   run_ranks(ranks, [&](ThreadRank& rank) {
     CpuContext cpu(rank);
     auto head = drawn_head(cpu.context, plan.config, plan.classes, plan.columns);
@@ -90,7 +93,7 @@ void check_invariance(const Plan& plan) {
     CHECK(relative_error(other.centers, one.centers) < (logits > 1 ? 6e-6 * logits : 5e-6));
     CHECK(relative_error(other.momentum, one.momentum) < 5e-5);
     CHECK(other.correct == one.correct);
-    CHECK(other.active == one.active);
+    CHECK(std::ranges::equal(other.active, one.active));
     CHECK(other.nearest == one.nearest);
   }
 }
@@ -159,7 +162,7 @@ TEST_CASE("a step of two micro-batches is the step of both at once") {
       const auto labels = random_labels(20, 60, static_cast<uint64_t>(t));
       const Tensor embeddings = to_tensor(e, {20, 12});
       const StepInfo info{.step = t, .global_batch = 20};
-      const RowUpdate update{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true};
+      const math::SgdRule update{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true};
       whole->begin_step(cpu.context, labels, 1, info, update);
       const HeadResult at_once = whole->run(cpu.context, embeddings, labels);
       whole->end_step(cpu.context);
