@@ -7,7 +7,7 @@
 #include "kernels/cpu/clones.h"
 #include "kernels/math/normal.h"
 
-namespace plsc::cpu {
+namespace plsc::kernels {
 namespace {
 
 PLSC_INLINE float dot(const float* a, const float* b, int64_t columns) {
@@ -99,4 +99,4 @@ PLSC_CLONES void row_normalize_backward(const float* y, float norm, const float*
   for (int64_t d = 0; d < columns; ++d) dx[d] = (dy[d] - along * y[d]) * inverse;
 }
 
-}  // namespace plsc::cpu
+}  // namespace plsc::kernels

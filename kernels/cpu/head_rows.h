@@ -7,7 +7,7 @@
 #include "kernels/math/rng.h"
 #include "kernels/math/sgd.h"
 
-namespace plsc::cpu {
+namespace plsc::kernels {
 
 /// As torch.nn.functional.normalize: a row is divided by max(norm, kNormFloor).
 inline constexpr float kNormFloor = 1e-12f;
@@ -42,4 +42,4 @@ void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float
 float row_normalize(const float* x, int64_t columns, float* y);
 void row_normalize_backward(const float* y, float norm, const float* dy, int64_t columns, float* dx);
 
-}  // namespace plsc::cpu
+}  // namespace plsc::kernels

@@ -159,8 +159,8 @@ class TimedNnOps final : public NnOps {
   void batch_norm_stats(const Tensor& x, Tensor& stats) override {
     time("batch norm stats", x, {&x}, [&] { ops_->batch_norm_stats(x, stats); });
   }
-  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd) override {
-    time("batch norm merge", gathered, {&gathered}, [&] { ops_->batch_norm_merge(gathered, eps, merged, mean_rstd); });
+  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
+    time("batch norm merge", gathered, {&gathered}, [&] { ops_->batch_norm_merge(gathered, eps, mean_rstd); });
   }
   void batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled) override {
     time("batch norm pool", stats, {&stats}, [&] { ops_->batch_norm_pool(stats, shift, accumulate, pooled); });

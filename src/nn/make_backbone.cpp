@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "nn/residual_network.h"
+#include "nn/stem_tail.h"
 
 namespace plsc {
 namespace {

@@ -12,6 +12,8 @@
 
 namespace plsc {
 
+class BatchNorm;
+
 enum class Mode { train, eval };
 
 /// Sees all named state of a module, in a fixed order that is the same on every rank.
@@ -21,6 +23,8 @@ class ParamVisitor {
   virtual void param(Param& param) = 0;
   /// A tensor that every rank must sum (fp32) together with the gradients of the step: batch-norm statistics.
   virtual void summed(Tensor&) {}
+  /// A batch norm, whose running statistics take the step's in at its end.
+  virtual void norm(BatchNorm&) {}
 };
 
 /// One layer or a tree of layers. forward saves what backward needs (by sharing storage with x); in eval mode it saves
@@ -34,7 +38,7 @@ class Module {
   virtual void visit(ParamVisitor& visitor) = 0;
   /// Once a step, after the gradients and `summed` tensors have been reduced over the ranks (and not for a step that
   /// is skipped): batch norms fold the merged statistics into their running buffers.
-  virtual void finish_step(Context&) {}
+  void finish_step(Context& context);
 };
 
 /// An embedding network: images (N, H, W, C) normalised -> embeddings (N, D) fp32.

@@ -10,8 +10,8 @@ void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass
 void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient);
 void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const Tensor& x, TopRows& top);
 
-inline cpu::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {
-  cpu::TileLogits logits;
+inline kernels::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {
+  kernels::TileLogits logits;
   logits.inverse_norms = scratch.inverse.data<float>();
   logits.scale = pass.scale;
   if (pass.filter) logits.filter = *pass.filter;

@@ -71,7 +71,7 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       const float* w = source.weight + row * columns;
       if (const auto* missed = missed_steps(source.lag, row)) {
-        cpu::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
+        kernels::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
       } else {
         std::memcpy(to, w, static_cast<size_t>(columns) * sizeof(float));
       }
@@ -79,7 +79,7 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
     std::memset(to, 0, static_cast<size_t>((tile.padded - count) * columns) * sizeof(float));
     tile.weights = gathered.data<float>();
   }
-  cpu::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
+  kernels::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
   tile.operand = tile.weights;
   if (compute == Dtype::bf16) {
     auto* w16 = reinterpret_cast<uint16_t*>(weights16.data<bf16_t>());
