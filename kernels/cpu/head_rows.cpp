@@ -5,10 +5,9 @@
 #include <cmath>
 
 #include "kernels/cpu/clones.h"
-#include "kernels/math/bf16.h"
 #include "kernels/math/normal.h"
 
-namespace plsc::cpu {
+namespace plsc::kernels {
 namespace {
 
 PLSC_INLINE float dot(const float* a, const float* b, int64_t columns) {
@@ -50,8 +49,10 @@ PLSC_CLONES void row_catch_up(const math::CatchUpMatrix<float>& m, float* w, flo
   for (int64_t d = 0; d < columns; ++d) math::catch_up(local, w[d], v[d]);
 }
 
-PLSC_CLONES void row_to_bf16(const float* from, int64_t elements, uint16_t* to) {
-  for (int64_t i = 0; i < elements; ++i) to[i] = math::float_to_bf16(from[i]);
+PLSC_CLONES void row_write_gradient(const RowGradient& gradient, const float* w, float* dw) {
+  const float along = projection(gradient, w);
+  const float* u = gradient.u;
+  for (int64_t d = 0; d < gradient.columns; ++d) dw[d] = u[d] - along * w[d];
 }
 
 PLSC_CLONES void row_add_gradient(const RowGradient& gradient, const float* w, float* dw) {
@@ -65,11 +66,6 @@ PLSC_CLONES void row_update(const RowGradient& gradient, const math::SgdRule& ru
   const float* u = gradient.u;
   const math::SgdRule local = rule;
   for (int64_t d = 0; d < gradient.columns; ++d) math::sgd_update(local, u[d] - along * w[d], w[d], v[d]);
-}
-
-PLSC_CLONES void row_sgd(const math::SgdRule& rule, const float* dw, int64_t columns, float* w, float* v) {
-  const math::SgdRule local = rule;
-  for (int64_t d = 0; d < columns; ++d) math::sgd_update(local, dw[d], w[d], v[d]);
 }
 
 void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys) {
@@ -103,4 +99,4 @@ PLSC_CLONES void row_normalize_backward(const float* y, float norm, const float*
   for (int64_t d = 0; d < columns; ++d) dx[d] = (dy[d] - along * y[d]) * inverse;
 }
 
-}  // namespace plsc::cpu
+}  // namespace plsc::kernels

@@ -7,7 +7,7 @@
 #include "kernels/math/rng.h"
 #include "kernels/math/sgd.h"
 
-namespace plsc::cpu {
+namespace plsc::kernels {
 
 /// As torch.nn.functional.normalize: a row is divided by max(norm, kNormFloor).
 inline constexpr float kNormFloor = 1e-12f;
@@ -21,8 +21,6 @@ void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, floa
 void row_caught_up(const math::CatchUpMatrix<float>& m, const float* w, const float* v, int64_t columns, float* to);
 void row_catch_up(const math::CatchUpMatrix<float>& m, float* w, float* v, int64_t columns);
 
-void row_to_bf16(const float* from, int64_t elements, uint16_t* to);
-
 /// The gradient of a row behind its normalisation: with u = d loss / d(w / |w|) / |w| it is u - (u . w^) w^.
 /// A row shorter than kNormFloor was divided by a constant, so that nothing is projected out.
 struct RowGradient {
@@ -30,10 +28,9 @@ struct RowGradient {
   float inverse_norm = 0;
   int64_t columns = 0;
 };
+void row_write_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_add_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v);
-/// One step from a gradient that was kept.
-void row_sgd(const math::SgdRule& rule, const float* dw, int64_t columns, float* w, float* v);
 
 /// keys[c] = 32 random bits of class first + c in this step.
 void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys);
@@ -45,4 +42,4 @@ void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float
 float row_normalize(const float* x, int64_t columns, float* y);
 void row_normalize_backward(const float* y, float norm, const float* dy, int64_t columns, float* dx);
 
-}  // namespace plsc::cpu
+}  // namespace plsc::kernels

@@ -5,7 +5,7 @@
 #include "kernels/math/bf16.h"
 #include "kernels/math/exp.h"
 
-namespace plsc::cpu {
+namespace plsc::kernels {
 namespace {
 
 /// Comparisons are written so that NaN passes through.
@@ -81,4 +81,4 @@ PLSC_CLONES void head_tile_gradient_bf16(const TileShape& shape, const TileLogit
   }
 }
 
-}  // namespace plsc::cpu
+}  // namespace plsc::kernels

@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-namespace plsc::cpu {
+namespace plsc::kernels {
 
 struct TileShape {
   int64_t rows = 0, samples = 0;  // `samples` is also the stride between rows
@@ -32,4 +32,4 @@ void head_tile_gradient(const TileShape& shape, const TileLogits& logits, float 
 void head_tile_gradient_bf16(const TileShape& shape, const TileLogits& logits, float factor, const float* log_sum,
                              const float* dots, uint16_t* out);
 
-}  // namespace plsc::cpu
+}  // namespace plsc::kernels

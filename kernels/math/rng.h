@@ -20,7 +20,6 @@ enum class Draw : uint32_t {
   synthetic = 8,     // (image, pixel block)
   glyph = 9,         // (class or image, stroke)
   pairs = 10,        // (pair, which)
-  rounding = 11,     // (step, element)
 };
 
 struct Random4 {

@@ -58,6 +58,7 @@ void run(const BenchOptions& o) {
   model.backbone = backbone_config(o.backbone);
   model.embedding_size = o.embedding_size;
   const auto network = make_backbone(context, model, {o.size, o.size}, o.channels);
+  network->init(context);
   const auto params = network->params();
   GradSync sync(context, *network);
   const Sgd sgd(OptimizerConfig{}, 5);

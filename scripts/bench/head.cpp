@@ -77,6 +77,7 @@ StepTimes time_steps(const HeadBench& o) {
   config.sampling.method = o.sampling;
   config.sampling.ratio = o.ratio;
   auto head = make_margin_head(context, config, o.classes, o.columns);
+  head->init();
   StepTimes times;
   times.expected = head->expected_first_loss();
   for (int64_t s = 0; s <= o.steps; ++s) {

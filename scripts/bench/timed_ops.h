@@ -159,8 +159,8 @@ class TimedNnOps final : public NnOps {
   void batch_norm_stats(const Tensor& x, Tensor& stats) override {
     time("batch norm stats", x, {&x}, [&] { ops_->batch_norm_stats(x, stats); });
   }
-  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd) override {
-    time("batch norm merge", gathered, {&gathered}, [&] { ops_->batch_norm_merge(gathered, eps, merged, mean_rstd); });
+  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
+    time("batch norm merge", gathered, {&gathered}, [&] { ops_->batch_norm_merge(gathered, eps, mean_rstd); });
   }
   void batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled) override {
     time("batch norm pool", stats, {&stats}, [&] { ops_->batch_norm_pool(stats, shift, accumulate, pooled); });
@@ -203,7 +203,7 @@ class TimedNnOps final : public NnOps {
 class TimedOptimOps final : public OptimOps {
  public:
   TimedOptimOps(std::unique_ptr<OptimOps> ops, OpTimes& times) : ops_(std::move(ops)), times_(times) {}
-  void sgd(Param& p, const SgdStep& step) override {
+  void sgd(Param& p, const math::SgdRule& step) override {
     times_.timed("sgd", "", 5.0 * static_cast<double>(p.value.bytes()), "GB/s   ", [&] { ops_->sgd(p, step); });
   }
   double sum_of_squares(std::span<const Tensor> gradients) override {

@@ -82,13 +82,18 @@ struct Fresh {
   RunFolder& folder;
 };
 
-/// Restores where there is something to restore; returns the first step to run.
+/// Restores where there is something to restore, else draws first values; returns the first step to run.
 int64_t start_or_resume(Context& context, const CommandLine& line, const Config& config, const Fresh& fresh,
                         const RunMeta& meta) {
   const std::string folder = choose_checkpoint(context, line.resume, config.output);
   if (folder.empty()) {
     fresh.folder.set_aside_earlier_run(context);
-    if (!config.init.from.empty()) init_weights(context, config.init, fresh.backbone, fresh.head);
+    if (!config.init.from.empty()) {
+      init_weights(context, config.init, fresh.backbone, fresh.head);
+    } else {
+      fresh.backbone.init(context);
+      fresh.head.init();
+    }
     return 0;
   }
   const auto reader = CheckpointReader::open(folder);

@@ -15,7 +15,13 @@ struct DeviceMemory {
   size_t reserved = 0;  // in use, and kept to be used again
 };
 
-/// One device of one rank. Ops run in order on the device's compute stream; `synchronize` waits for them.
+/// One device of one rank. It does what it is given (ops, copies, fills) in that order, and may still be at it when
+/// the call returns. What callers rely on, and every device keeps:
+/// - Host memory is never in use behind a caller's back. A copy to it holds the values when the call returns; host
+///   memory that a copy or an op reads may be changed or freed then (a device may keep a copy of its own meanwhile).
+/// - Device memory may be released while the device still works on it: whoever is handed it next comes later in the
+///   order. Collectives on device memory take their place in the order too (comm/collective.h).
+/// So nobody needs `synchronize` for the sake of values; it is for clocks, and for errors to surface.
 class Device : public Allocator {
  public:
   virtual DeviceKind kind() const = 0;
@@ -33,6 +39,7 @@ class Device : public Allocator {
   /// Copies between any two of host and device memory; shapes must hold as many elements of the same type.
   virtual void copy(const Tensor& from, Tensor& to) = 0;
   virtual void fill_zero(Tensor& t) = 0;
+  /// Waits until everything given so far is done.
   virtual void synchronize() = 0;
 
   Tensor tensor(Shape shape, Dtype dtype = Dtype::f32) { return Tensor(*this, shape, dtype); }

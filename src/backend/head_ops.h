@@ -50,9 +50,10 @@ struct HeadLoss {
 struct HeadGradient {
   Tensor log_sum, target_gradient;  // (B), of HeadLossArgs
   double gradient_scale = 1;
-  Tensor dx;                      // (B, D) written: this rank's part of d loss / dx
-  Tensor dweight;                 // (active, D): added to; undefined: the update runs inside the pass
-  std::optional<SgdStep> update;  // set exactly where dweight is undefined
+  Tensor dx;                            // (B, D) written: this rank's part of d loss / dx
+  Tensor dweight;                       // (active, D): written; undefined: the update runs inside the pass
+  bool accumulate = false;              // dweight is added to
+  std::optional<math::SgdRule> update;  // set exactly where dweight is undefined
 };
 
 /// Class j takes part when it is a positive or when its key, uniform in [0, 1) and a pure function of
@@ -93,7 +94,7 @@ class HeadOps {
   virtual void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) = 0;
 
   /// One optimizer step on the active rows from a kept gradient (active, D).
-  virtual void update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) = 0;
+  virtual void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& update) = 0;
   /// Brings lagging rows up to date where they lie.
   virtual void catch_up_rows(RowSource& rows) = 0;
 

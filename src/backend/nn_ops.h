@@ -31,11 +31,10 @@ class ConvOp {
 };
 
 /// y = x w^T + b with x (N, H, W, C) read as rows in (C, H, W) order, so that w (O, C*H*W) is PyTorch's matrix behind
-/// a flatten of NCHW. H = W = 1 is a plain linear layer.
+/// a flatten of NCHW. H = W = 1 is a plain linear layer. All fp32: what makes an embedding is not rounded to 16 bit.
 struct LinearSpec {
   int64_t batch = 0, height = 1, width = 1, channels = 0, out_features = 0;
   bool bias = true;
-  Dtype dtype = Dtype::f32;
   bool operator==(const LinearSpec&) const = default;
 };
 class LinearOp {
@@ -105,8 +104,8 @@ class NnOps {
   /// curve on any number of ranks begins here.
   virtual void batch_norm_stats(const Tensor& x, Tensor& stats) = 0;
   /// gathered (W, 2C + 1), fp64 or fp32: each rank's mean, M2, row count, merged in rank order (Chan et al.) into
-  /// merged (2C + 1) of the same form and type, and mean_rstd (2, C) fp32 with rstd = 1 / sqrt(M2 / n + eps).
-  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd) = 0;
+  /// mean_rstd (2, C) fp32 with rstd = 1 / sqrt(M2 / n + eps).
+  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) = 0;
   /// Running statistics take in what all micro-batches and ranks of a step saw. `pool` adds one batch (2C + 1 fp64:
   /// mean, M2, row count) to pooled fp32 (2C + 1) as n (mean - shift), M2 + n (mean - shift)^2, n, or writes it there
   /// where not `accumulate`: sums alone, so that ranks add up; the shift (C), the running mean, keeps them accurate in

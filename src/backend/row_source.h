@@ -36,7 +36,8 @@ class RowSource {
   /// Active rows.
   virtual int64_t count() const = 0;
   virtual int64_t columns() const = 0;
-  /// Several threads may hold different tiles at once; no two hold the same row.
+  /// Several threads may hold tiles at once. A row that one holds for update no other holds; for reading, tiles may
+  /// share rows (the targets of several samples).
   virtual RowTile open(int64_t begin, int64_t count, RowAccess access) = 0;
   virtual void close(const RowTile& tile, RowAccess access) = 0;
 };

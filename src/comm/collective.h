@@ -1,4 +1,7 @@
 // The communication seam: collectives over all ranks. All ranks call the same sequence with the same sizes.
+// Device memory is used in the device's order (backend/device.h): a collective begins behind all that the device was
+// given before it was started, and what the device is given after `wait` finds its result. In between neither host nor
+// device touches its tensors, which the caller keeps alive. Host memory is as plain as that: complete after `wait`.
 // Implementations: single (one rank), mpi (host memory), later nccl. Nothing waits for ever: a wait polls, and after
 // the time-out throws Error that names the rank that is missing.
 #pragma once

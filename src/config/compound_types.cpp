@@ -174,6 +174,12 @@ ValueType<BackboneConfig> backbone() {
   return type;
 }
 
+MarginConfig named_margin(const std::string& name) {
+  for (const MarginPreset& preset : kMargins)
+    if (name == preset.name) return {preset.name, preset.m1, preset.m2, preset.m3};
+  fail("found '{}', which is no margin", name);
+}
+
 ValueType<MarginConfig> margin() {
   ValueType<MarginConfig> type;
   type.expected = "arcface, cosface, sphereface, none, or a mapping {m1, m2, m3}";
@@ -181,7 +187,7 @@ ValueType<MarginConfig> margin() {
   for (const MarginPreset& preset : kMargins) type.words.emplace_back(preset.name);
   type.read = [](const Node& node, const std::string& key) -> std::optional<MarginConfig> {
     for (const MarginPreset& preset : kMargins)
-      if (node.is_word(preset.name)) return MarginConfig{preset.name, preset.m1, preset.m2, preset.m3};
+      if (node.is_word(preset.name)) return named_margin(preset.name);
     if (node.kind != Node::Kind::mapping) return std::nullopt;
     check_parts(node, key, {"m1", "m2", "m3"});
     MarginConfig config{"custom", 1, 0, 0};

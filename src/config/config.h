@@ -64,7 +64,7 @@ struct InitConfig {
 };
 
 struct MarginConfig {
-  std::string name = "arcface";  // arcface | cosface | sphereface | none | custom
+  std::string name = "arcface";  // arcface | cosface | sphereface | none | custom: what m1..m3 were set by
   double m1 = 1, m2 = 0.5, m3 = 0;
   bool operator==(const MarginConfig&) const = default;
 };
@@ -208,5 +208,8 @@ std::string config_reference();
 /// The table of named backbones: fills kind, stem, widths, blocks from `name`. Throws Error naming the nearest one.
 BackboneConfig named_backbone(const std::string& name);
 std::vector<std::string> backbone_names();
+
+/// The preset of this name: arcface, cosface, sphereface or none. Throws Error for another.
+MarginConfig named_margin(const std::string& name);
 
 }  // namespace plsc

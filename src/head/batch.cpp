@@ -3,9 +3,29 @@
 
 #include <algorithm>
 
-namespace plsc {
+#include "comm/errors.h"
 
-GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels) {
+namespace plsc {
+namespace {
+
+/// All ranks hold all labels, so that all of them stop here together.
+void check_labels(const GlobalLabels& batch, const std::vector<int64_t>& counts, int64_t classes, int rank) {
+  for (size_t r = 0; r < counts.size(); ++r) {
+    for (int64_t i = 0; i < counts[r]; ++i) {
+      const int64_t label = batch.labels[r * static_cast<size_t>(batch.part) + static_cast<size_t>(i)];
+      if (label >= 0 && label < classes) continue;
+      throw SharedError(fmt::format("rank {}: sample {} of this rank's batch has label {}, but labels must be in "
+                                    "[0, {}): classes = {}",
+                                    r, i, label, classes, classes),
+                        rank == 0 ? Voice::speak : Voice::wait,
+                        "set head.classes to at least the largest label + 1, or correct the data");
+    }
+  }
+}
+
+}  // namespace
+
+GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels, int64_t classes) {
   GlobalLabels out;
   const std::vector<int64_t> counts = gather_values(host, static_cast<int64_t>(labels.size()));
   out.part = *std::ranges::max_element(counts);
@@ -15,6 +35,7 @@ GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels) {
   Tensor all(host_allocator(), {host.size() * out.part}, Dtype::i64);
   host.all_gather(Tensor::from(mine, {out.part}), all, "labels");
   out.labels = all.values<int64_t>();
+  check_labels(out, counts, classes, host.rank());
   return out;
 }
 
@@ -33,17 +54,6 @@ Tensor scatter_rows(Context& context, const Tensor& all, int64_t rows, const std
   Tensor mine = context.device().tensor({part, all.dim(1)});
   context.comm.reduce_scatter(all, mine, what);
   return mine.rows(0, rows);
-}
-
-void check_labels(Collective& host, std::span<const int64_t> labels, int64_t classes) {
-  std::string error;
-  for (size_t i = 0; i < labels.size() && error.empty(); ++i) {
-    if (labels[i] >= 0 && labels[i] < classes) continue;
-    error = fmt::format("sample {} of this rank's batch has label {}, but labels must be in [0, {}): classes = {}", i,
-                        labels[i], classes, classes);
-  }
-  if (!error.empty()) error += "\n  hint: set head.classes to at least the largest label + 1, or correct the data";
-  agree_or_fail(host, error);
 }
 
 }  // namespace plsc

@@ -16,14 +16,12 @@ struct GlobalLabels {
 
   int64_t places() const { return static_cast<int64_t>(labels.size()); }
 };
-GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels);
+/// Throws Error on every rank when one rank has a label outside [0, classes), naming it. All ranks call it.
+GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels, int64_t classes);
 
 /// x (b, D) of this rank to (ranks * part, D) of all, zero rows in unused places.
 Tensor gather_rows(Context& context, const Tensor& x, int64_t part, const std::string& what);
 /// The way back: (ranks * part, D) summed over the ranks, of which this rank takes its first b rows.
 Tensor scatter_rows(Context& context, const Tensor& all, int64_t rows, const std::string& what);
-
-/// Throws Error on every rank when one rank has a label outside [0, classes), naming it.
-void check_labels(Collective& host, std::span<const int64_t> labels, int64_t classes);
 
 }  // namespace plsc

@@ -2,7 +2,6 @@
 #include "head/class_sampler.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace plsc {
 
@@ -18,7 +17,6 @@ ActiveClasses sample_classes(Context& context, const SamplingConfig& config, con
   ActiveClasses active;
   if (config.method == "full") {
     active.local = shard.size();
-    active.total = shard.total;
     return active;
   }
   std::vector<int64_t> positives;
@@ -46,8 +44,6 @@ ActiveClasses sample_classes(Context& context, const SamplingConfig& config, con
   context.device().copy(active.rows, host);
   active.host_rows = host.values<int64_t>();
   active.local = active.rows.dim(0);
-  const auto counts = gather_values(context.host, active.local);
-  active.total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   return active;
 }
 

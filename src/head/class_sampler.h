@@ -11,14 +11,13 @@ namespace plsc {
 struct ActiveClasses {
   Tensor rows;                     // (n) i64, device memory, ascending rows of the shard; undefined: all
   std::vector<int64_t> host_rows;  // the same for look-ups
-  int64_t local = 0;               // how many here
-  int64_t total = 0;               // and over all ranks
+  int64_t local = 0;               // how many
 
   /// The place of a class's row among the active ones.
   int64_t place(int64_t row) const;
 };
 
-/// `labels`: of all ranks, -1 for none. All ranks call it.
+/// `labels`: of all ranks, -1 for none.
 ActiveClasses sample_classes(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
                              const std::vector<int64_t>& labels);
 

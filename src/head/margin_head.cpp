@@ -18,20 +18,7 @@ namespace {
 
 math::MarginRule margin_rule(const HeadConfig& config) {
   const MarginConfig& m = config.margin;
-  math::MarginRule rule;
-  if (m.name == "arcface") {
-    rule.m2 = 0.5;
-  } else if (m.name == "cosface") {
-    rule.m3 = 0.4;
-  } else if (m.name == "sphereface") {
-    rule.m1 = 1.35;
-  } else if (m.name == "custom") {
-    rule = {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3};
-  } else if (m.name != "none") {
-    fail("head.margin: '{}' is not one of arcface, cosface, sphereface, none, or a mapping of m1, m2, m3", m.name);
-  }
-  rule.straight_through = config.gradient == "straight_through";
-  return rule;
+  return {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3, .straight_through = config.gradient == "straight_through"};
 }
 
 /// Logits lie in [-s, s], so that their sum of exponentials is bounded on both sides: a shift known beforehand keeps
@@ -48,6 +35,11 @@ Tensor to_device(Context& context, const std::vector<int64_t>& values) {
   return t;
 }
 
+float init_std(const HeadConfig& config, int64_t classes, int64_t columns) {
+  return static_cast<float>(config.init_std > 0 ? config.init_std
+                                                : std::sqrt(2.0 / static_cast<double>(classes + columns)));
+}
+
 class ShardedMarginHead final : public MarginHead {
  public:
   ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes, int64_t embedding_size);
@@ -56,23 +48,24 @@ class ShardedMarginHead final : public MarginHead {
   int64_t embedding_size() const override { return store_.columns(); }
   std::string description() const override;
 
+  void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
   void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches, const StepInfo& step,
-                  const RowUpdate& update) override;
+                  const math::SgdRule& update) override;
   HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) override;
   void end_step(Context& context) override;
 
   double expected_first_loss() const override;
 
   std::vector<HeadRows> state() override { return named(store_.state(context_)); }
-  std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored) override {
-    return named(store_.state_to_fill(context_, stored));
+  std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored, RestoreFor purpose) override {
+    return named(store_.state_to_fill(context_, stored, purpose));
   }
   std::string state_table() const override { return store_.table(); }
   void restore_table(const std::string& table) override { store_.restore_table(context_, table); }
   void start_over() override { store_.start_over(context_); }
 
   Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) override {
-    RowStore::View rows = store_.view(context);
+    RowStore::View rows = store_.view(context, RowAccess::read);
     return nearest_classes(context, rows, shard_, embeddings, k);
   }
 
@@ -80,7 +73,7 @@ class ShardedMarginHead final : public MarginHead {
   /// What stands between begin_step and end_step.
   struct Step {
     StepInfo info;
-    SgdStep update;
+    math::SgdRule update;
     GlobalLabels labels;  // of all micro-batches
     ActiveClasses active;
     Tensor dweight;  // (active, D) where the update waits for several micro-batches
@@ -106,32 +99,25 @@ class ShardedMarginHead final : public MarginHead {
   std::optional<Step> step_;
 };
 
-float init_std(const HeadConfig& config, int64_t classes, int64_t columns) {
-  return static_cast<float>(config.init_std > 0 ? config.init_std
-                                                : std::sqrt(2.0 / static_cast<double>(classes + columns)));
-}
-
 ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes,
                                      int64_t embedding_size)
     : context_(context),
       config_(config),
       margin_(margin_rule(config)),
       shard_(class_shard(classes, context.ranks(), context.rank())),
-      store_(context, shard_.begin, {shard_.size(), embedding_size}, init_std(config, classes, embedding_size),
+      store_(context, shard_.begin, {shard_.size(), embedding_size},
              config.sampling.method == "uniform" && config.update == "dense") {}
 
 void ShardedMarginHead::begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
-                                   const StepInfo& info, const RowUpdate& update) {
+                                   const StepInfo& info, const math::SgdRule& update) {
   PLSC_CHECK(!step_ && micro_batches >= 1 && info.global_batch >= 1);
-  check_labels(context.host, labels, shard_.total);
   Step step;
   step.info = info;
-  step.update = {
-      .lr = update.lr, .momentum = update.momentum, .weight_decay = update.weight_decay, .nesterov = update.nesterov};
+  step.update = update;
   step.micro_batches = micro_batches;
-  step.labels = gather_labels(context.host, labels);
+  step.labels = gather_labels(context.host, labels, shard_.total);
   step.active = sample_classes(context, config_.sampling, shard_, info.step, step.labels.labels);
-  if (micro_batches > 1) step.dweight = context.device().zeros({step.active.local, embedding_size()});
+  if (micro_batches > 1) step.dweight = context.device().tensor({step.active.local, embedding_size()});
   step_ = std::move(step);
 }
 
@@ -140,7 +126,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   PLSC_CHECK(embeddings.dim(0) == static_cast<int64_t>(labels.size()) && embeddings.dim(1) == embedding_size());
   HeadOps& ops = *context.backend.head;
   Step& step = *step_;
-  const GlobalLabels batch = step.micro_batches == 1 ? step.labels : gather_labels(context.host, labels);
+  const GlobalLabels batch = step.micro_batches == 1 ? step.labels : gather_labels(context.host, labels, shard_.total);
 
   // Unit embeddings of all ranks.
   Tensor unit = context.device().tensor(embeddings.shape());
@@ -149,7 +135,8 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   const HeadPass pass = make_pass(context, batch, gather_rows(context, unit, batch.part, "embeddings"));
 
   // Forward.
-  RowStore::View rows = store_.view(context, step.active.rows);
+  const bool fused = step.micro_batches == 1;
+  RowStore::View rows = store_.view(context, fused ? RowAccess::update : RowAccess::read, step.active.rows);
   HeadSums sums;
   const Tensor reduced = sums_over_ranks(context, rows, pass, sums);
   HeadGradient gradient;
@@ -159,7 +146,8 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   // Backward, with the rows' update where this batch is the whole step.
   gradient.dx = context.device().tensor(pass.x.shape());
   gradient.dweight = step.dweight;
-  if (step.micro_batches == 1) gradient.update = step.update;
+  gradient.accumulate = step.done > 0;
+  if (fused) gradient.update = step.update;
   ops.backward_pass(rows, pass, gradient);
   ++step.done;
 
@@ -167,7 +155,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   result.loss_sum = loss_value.sum;
   result.correct = loss_value.correct;
   result.samples = batch.samples;
-  result.active = step.active.total;
+  result.active = step.active.local;
   result.d_embedding = context.device().tensor(embeddings.shape());
   const Tensor d_unit = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
   ops.row_normalize_backward(unit, norm, d_unit, result.d_embedding);
@@ -249,7 +237,7 @@ HeadLoss ShardedMarginHead::loss(Context& context, const GlobalLabels& batch, co
 void ShardedMarginHead::end_step(Context& context) {
   PLSC_CHECK(step_ && step_->done == step_->micro_batches);
   if (step_->dweight.defined()) {
-    RowStore::View rows = store_.view(context, step_->active.rows);
+    RowStore::View rows = store_.view(context, RowAccess::update, step_->active.rows);
     context.backend.head->update_rows(rows, step_->dweight, step_->update);
   }
   store_.finish_update(context, step_->update);

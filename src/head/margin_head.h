@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "kernels/math/sgd.h"
 #include "runtime/context.h"
 
 namespace plsc {
@@ -22,14 +23,14 @@ struct HeadResult {
   double loss_sum = 0;  // sum over the samples of all ranks of this micro-batch
   int64_t correct = 0;  // samples whose target cosine, without margin, is above every other active class's
   int64_t samples = 0;  // of all ranks
-  int64_t active = 0;   // classes that took part, over all ranks
+  int64_t active = 0;   // classes of this rank that took part
   Tensor d_embedding;   // (b, D) fp32: gradient of (sum of losses / StepInfo::global_batch)
 };
 
-/// How the rows are updated in this step.
-struct RowUpdate {
-  float lr = 0, momentum = 0, weight_decay = 0;
-  bool nesterov = false;
+/// What rows are read from a checkpoint for.
+enum class RestoreFor {
+  training,  // everything
+  weights,   // the centres alone: momentum only where they lag behind without it
 };
 
 /// A tensor with one row per class, of which this rank holds [shard.begin, shard.end): for checkpoints.
@@ -47,11 +48,15 @@ class MarginHead {
   /// "arcface m2 .5, s 64, 5,822,653 classes x 512, full softmax"
   virtual std::string description() const = 0;
 
+  /// Draws the centres' first values, a function of (seed, class, column). A head is made without values, because most
+  /// are read from a checkpoint: it needs either this or state_to_fill before its first use.
+  virtual void init() = 0;
+
   /// Starts one optimizer step. `labels`: this rank's labels of all micro-batches of the step, in order (they decide
   /// the active classes). `micro_batches` > 1 keeps dW until end_step; 1 may fuse the update into the backward pass.
-  /// Labels outside [0, classes) are an Error.
+  /// Labels outside [0, classes) are an Error on every rank.
   virtual void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
-                          const StepInfo& step, const RowUpdate& update) = 0;
+                          const StepInfo& step, const math::SgdRule& update) = 0;
   /// One micro-batch: embeddings (b, D) fp32 with their labels; ranks may differ in b by one. All ranks call it.
   /// A loss that is not finite throws Error naming the step, on every rank, before any row is changed.
   virtual HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) = 0;
@@ -66,14 +71,15 @@ class MarginHead {
   virtual std::vector<HeadRows> state() = 0;
   /// The rows to fill from a checkpoint that stores tensors of the names `stored`, before restore_table. They may
   /// differ from state() where the checkpoint was trained with another sampling: its rows lag, or this head's would.
-  virtual std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored) = 0;
+  /// Momentum takes as much memory as the centres do, so it is asked for only where it is needed.
+  virtual std::vector<HeadRows> state_to_fill(const std::vector<std::string>& stored, RestoreFor purpose) = 0;
   /// What else the state needs to be read again, as JSON: the catch-up table.
   virtual std::string state_table() const = 0;
-  /// Called after the tensors of state_to_fill (or state) have been filled from a checkpoint. Rows that lag there,
+  /// Called after the tensors of state_to_fill have been filled from a checkpoint. Rows that lag there,
   /// but may not with this configuration, are caught up.
   virtual void restore_table(const std::string& table) = 0;
   /// Keeps the centres alone, caught up: momentum and the count of updates start again. For weights taken from another
-  /// run (init.from), after restore_table.
+  /// run (init.from) and for evaluation, after restore_table.
   virtual void start_over() = 0;
 
   /// The K classes of largest cosine for each embedding, over all ranks: ids (b, K) i64 and cosines (b, K) f32 on the
@@ -84,6 +90,7 @@ class MarginHead {
   virtual Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) = 0;
 };
 
+/// A head whose centres have no values yet: see MarginHead::init.
 std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,
                                              int64_t embedding_size);
 

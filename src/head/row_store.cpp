@@ -6,14 +6,6 @@
 namespace plsc {
 namespace {
 
-math::SgdRule rule_of(const SgdStep& step) {
-  return {.lr = step.lr,
-          .momentum = step.momentum,
-          .weight_decay = step.weight_decay,
-          .gradient_scale = step.gradient_scale,
-          .nesterov = step.nesterov};
-}
-
 Tensor constant(Context& context, int64_t rows, int64_t value) {
   Tensor t = context.device().tensor({rows}, Dtype::i64);
   context.device().copy(Tensor::from(std::vector<int64_t>(static_cast<size_t>(rows), value), {rows}), t);
@@ -28,10 +20,14 @@ std::vector<int64_t> host_values(Context& context, const Tensor& t) {
 
 }  // namespace
 
-RowStore::RowStore(Context& context, int64_t first_class, Shape shape, float init_std, bool lagging)
+RowStore::RowStore(Context& context, int64_t first_class, Shape shape, bool lagging)
     : first_class_(first_class), centers_(context.device().tensor(shape)), lagging_(lagging) {
-  context.backend.head->init_rows(centers_, context.seed, first_class, init_std);
   if (lagging_) last_update_ = constant(context, shape[0], 0);
+}
+
+void RowStore::init(Context& context, float std) {
+  context.backend.head->init_rows(centers_, context.seed, first_class_, std);
+  has_values_ = true;
 }
 
 RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
@@ -52,13 +48,14 @@ RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
   return tile;
 }
 
-RowStore::View RowStore::view(Context& context, const Tensor& index) {
-  make_momentum(context);
+RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& index) {
+  PLSC_CHECK(has_values_, "class centres were used before they were drawn or read");
+  if (access == RowAccess::update) make_momentum(context);
   View v;
   v.rows_ = rows();
   v.columns_ = columns();
   v.weight_ = centers_.data<float>();
-  v.momentum_ = momentum_.data<float>();
+  v.momentum_ = momentum_.defined() ? momentum_.data<float>() : nullptr;
   v.index_ = index;
   v.lag_ = table_.lag(context.device(), lagging_ ? last_update_.data<int64_t>() : nullptr);
   return v;
@@ -68,12 +65,12 @@ void RowStore::make_momentum(Context& context) {
   if (!momentum_.defined()) momentum_ = context.device().zeros(centers_.shape());
 }
 
-void RowStore::finish_update(Context& context, const SgdStep& update) {
+void RowStore::finish_update(Context& context, const math::SgdRule& update) {
   if (!lagging_) {
     table_.count_update();
     return;
   }
-  table_.append(rule_of(update));
+  table_.append(update);
   sweep(context);
 }
 
@@ -87,11 +84,12 @@ void RowStore::sweep(Context& context) {
   const Shape shape{static_cast<int64_t>(turn.size())};
   Tensor index = context.device().tensor(shape, Dtype::i64);
   context.device().copy(Tensor::from(turn, shape), index);
-  View part = view(context, index);
+  View part = view(context, RowAccess::update, index);
   context.backend.head->catch_up_rows(part);
 }
 
 std::vector<std::pair<std::string, Tensor>> RowStore::state(Context& context) {
+  PLSC_CHECK(has_values_, "class centres were saved before they were drawn or read");
   make_momentum(context);
   std::vector<std::pair<std::string, Tensor>> out{{"centers", centers_}, {"momentum", momentum_}};
   if (lagging_) out.emplace_back("last_update", last_update_);
@@ -99,15 +97,22 @@ std::vector<std::pair<std::string, Tensor>> RowStore::state(Context& context) {
 }
 
 std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& context,
-                                                                    const std::vector<std::string>& stored) {
+                                                                    const std::vector<std::string>& stored,
+                                                                    RestoreFor purpose) {
   const auto has = [&](const std::string& name) { return std::ranges::find(stored, name) != stored.end(); };
   std::vector<std::pair<std::string, Tensor>> out;
-  for (const auto& [name, tensor] : state(context)) {
-    if (has(name)) out.emplace_back(name, tensor);
+  if (has("centers")) {
+    out.emplace_back("centers", centers_);
+    has_values_ = true;
   }
-  if (!lagging_ && has("last_update")) {
-    filled_ = constant(context, rows(), -1);
-    out.emplace_back("last_update", filled_);
+  const bool lag = has("last_update");
+  if (has("momentum") && (lag || purpose == RestoreFor::training)) {
+    make_momentum(context);
+    out.emplace_back("momentum", momentum_);
+  }
+  if (lag) {
+    if (!lagging_) filled_ = constant(context, rows(), -1);
+    out.emplace_back("last_update", lagging_ ? last_update_ : filled_);
   }
   return out;
 }
@@ -120,8 +125,9 @@ void RowStore::restore_table(Context& context, const std::string& text) {
     if (lagging_) last_update_ = constant(context, rows(), table_.next());
     return;
   }
-  const std::vector<int64_t> values = last.defined() ? host_values(context, last) : std::vector<int64_t>();
-  agree_or_fail(context.host, lag_error(last.defined(), values));
+  const bool filled = last.defined() && momentum_.defined();
+  const std::vector<int64_t> values = filled ? host_values(context, last) : std::vector<int64_t>();
+  agree_or_fail(context.host, lag_error(filled, values));
   if (lagging_) return;
   catch_up_all(context, last);
   table_.forget_products();
@@ -129,7 +135,7 @@ void RowStore::restore_table(Context& context, const std::string& text) {
 
 void RowStore::start_over(Context& context) {
   if (lagging_) {
-    catch_up_all(context, last_update_);
+    if (momentum_.defined()) catch_up_all(context, last_update_);
     last_update_ = constant(context, rows(), 0);
   }
   table_ = CatchUpTable();
@@ -140,7 +146,8 @@ void RowStore::start_over(Context& context) {
 std::string RowStore::lag_error(bool filled, const std::vector<int64_t>& last_update) const {
   if (!filled) {
     return "the checkpoint's class centres lag behind by the steps that they were not sampled in, but were read "
-           "without their 'last_update'\n  hint: resume with the head.sampling and head.update of that run";
+           "without their 'last_update' and 'momentum'\n  hint: resume with the head.sampling and head.update of that "
+           "run";
   }
   for (size_t i = 0; i < last_update.size(); ++i) {
     if (last_update[i] >= table_.first() && last_update[i] <= table_.next()) continue;
@@ -153,7 +160,7 @@ std::string RowStore::lag_error(bool filled, const std::vector<int64_t>& last_up
 }
 
 void RowStore::catch_up_all(Context& context, Tensor& last_update) {
-  View all = view(context);
+  View all = view(context, RowAccess::update);
   all.lag_ = table_.lag(context.device(), last_update.data<int64_t>());
   context.backend.head->catch_up_rows(all);
 }

@@ -6,14 +6,17 @@
 
 #include "backend/optim_ops.h"
 #include "head/catch_up_table.h"
+#include "head/margin_head.h"
 #include "runtime/context.h"
 
 namespace plsc {
 
 class RowStore final {
  public:
-  /// Rows drawn as HeadOps::init_rows does. `lagging`: rows that a step leaves out are to be caught up later.
-  RowStore(Context& context, int64_t first_class, Shape shape, float init_std, bool lagging);
+  /// Rows without values. `lagging`: rows that a step leaves out are to be caught up later.
+  RowStore(Context& context, int64_t first_class, Shape shape, bool lagging);
+  /// First values, drawn as HeadOps::init_rows does.
+  void init(Context& context, float std);
 
   /// A view for one pass: it borrows the store's memory and stands until the next change of the store.
   class View final : public RowSource {
@@ -31,18 +34,21 @@ class RowStore final {
     Tensor index_;
     RowLag lag_;
   };
-  /// The rows at `index` (n, i64, device memory, ascending), or all where it is undefined.
-  View view(Context& context, const Tensor& index = {});
+  /// The rows at `index` (n, i64, device memory, ascending), or all where it is undefined. Momentum is made by the
+  /// first view that updates: until then nothing lags, and readers have no use for it.
+  View view(Context& context, RowAccess access, const Tensor& index = {});
 
   int64_t rows() const { return centers_.dim(0); }
   int64_t columns() const { return centers_.dim(1); }
 
   /// After an update of some rows (all of them, where rows do not lag): the others missed it.
-  void finish_update(Context& context, const SgdStep& update);
+  void finish_update(Context& context, const math::SgdRule& update);
 
   /// Tensors by name, as they lie: "centers", "momentum", and "last_update" where rows lag.
   std::vector<std::pair<std::string, Tensor>> state(Context& context);
-  std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored);
+  /// See MarginHead::state_to_fill.
+  std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored,
+                                                            RestoreFor purpose);
   std::string table() const { return table_.to_json(lagging_); }
   void restore_table(Context& context, const std::string& text);
   /// Centres as they would be read now, without momentum and at update 0.
@@ -56,7 +62,8 @@ class RowStore final {
   void catch_up_all(Context& context, Tensor& last_update);
 
   int64_t first_class_;
-  Tensor centers_, momentum_;  // (rows, D) fp32
+  bool has_values_ = false;    // drawn, or being filled from a checkpoint
+  Tensor centers_, momentum_;  // (rows, D) fp32; momentum is undefined while it is zero and nothing lags
   Tensor last_update_;         // (rows) i64: the updates that a row has taken; undefined where rows do not lag
   Tensor filled_;              // last_update of a checkpoint being read, where this store has none
   CatchUpTable table_;

@@ -46,6 +46,7 @@ void BatchNorm::visit(ParamVisitor& visitor) {
   visitor.param(running_var_);
   visitor.param(batches_);
   visitor.summed(pooled_);
+  visitor.norm(*this);
 }
 
 Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, const Fused& fused) {
@@ -102,15 +103,15 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
     gathered = device.tensor({context.comm.size(), 2 * c + 1}, Dtype::f64);
     context.comm.all_gather(local_, gathered, "statistics of " + name_);
   }
-  Tensor merged = device.tensor({2 * c + 1}, Dtype::f64), mean_rstd = device.tensor({2, c});
-  context.nn().batch_norm_merge(gathered, options_.eps, merged, mean_rstd);
+  Tensor mean_rstd = device.tensor({2, c});
+  context.nn().batch_norm_merge(gathered, options_.eps, mean_rstd);
   return mean_rstd;
 }
 
 Tensor BatchNorm::running_statistics(Context& context) {
   const int64_t c = options_.channels;
-  Tensor merged = context.device().tensor({2 * c + 1}), mean_rstd = context.device().tensor({2, c});
-  context.nn().batch_norm_merge(running_.reshape({1, 2 * c + 1}), options_.eps, merged, mean_rstd);
+  Tensor mean_rstd = context.device().tensor({2, c});
+  context.nn().batch_norm_merge(running_.reshape({1, 2 * c + 1}), options_.eps, mean_rstd);
   return mean_rstd;
 }
 

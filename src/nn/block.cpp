@@ -74,11 +74,6 @@ void IrBlock::visit(ParamVisitor& visitor) {
   if (downsample_) downsample_->visit(visitor);
 }
 
-void IrBlock::finish_step(Context& context) {
-  for (BatchNorm* norm : {&norm1_, &norm2_, &norm3_}) norm->finish_step(context);
-  if (downsample_) downsample_->norm.finish_step(context);
-}
-
 ResidualBlock::ResidualBlock(const BlockFactory& make, const std::string& name, const BlockShape& shape,
                              bool bottleneck)
     : downsample_(make_downsample(make, name, shape, bottleneck ? shape.width * kExpansion : shape.width)),
@@ -141,11 +136,6 @@ Tensor ResidualBlock::sum(Context& context, const Tensor& a, const Tensor& b) co
 void ResidualBlock::visit(ParamVisitor& visitor) {
   for (ConvNorm& layer : layers_) layer.visit(visitor);
   if (downsample_) downsample_->visit(visitor);
-}
-
-void ResidualBlock::finish_step(Context& context) {
-  for (ConvNorm& layer : layers_) layer.norm.finish_step(context);
-  if (downsample_) downsample_->norm.finish_step(context);
 }
 
 }  // namespace plsc

@@ -18,7 +18,6 @@ class Block {
   /// dx, or undefined where it is not wanted (everything below is frozen, or is the images).
   virtual Tensor backward(Context& context, const Tensor& dy, bool want_dx) = 0;
   virtual void visit(ParamVisitor& visitor) = 0;
-  virtual void finish_step(Context& context) = 0;
 };
 
 /// What the blocks of a network are built with.
@@ -63,7 +62,6 @@ class IrBlock final : public Block {
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
-  void finish_step(Context& context) override;
 
  private:
   BatchNorm norm1_;
@@ -86,7 +84,6 @@ class ResidualBlock final : public Block {
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
-  void finish_step(Context& context) override;
 
  private:
   Tensor sum(Context& context, const Tensor& a, const Tensor& b) const;

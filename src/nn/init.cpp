@@ -45,17 +45,19 @@ void draw(const Distribution& d, uint64_t seed, uint64_t index, int64_t begin, i
 
 }  // namespace
 
-void draw_weights(Device& device, const std::vector<Param*>& params, InitScheme scheme, uint64_t seed) {
+void draw_weights(Context& context, const std::vector<Param*>& params, InitScheme scheme, const WantedParams& wanted) {
+  Device& device = context.device();
   int64_t fan_in = 1;  // a bias has that of the weight before it
   for (size_t index = 0; index < params.size(); ++index) {
     Param& p = *params[index];
     if (p.kind != ParamKind::weight && p.kind != ParamKind::bias) continue;
     if (p.kind == ParamKind::weight) fan_in = p.value.dim(1) * receptive_field(p);
+    if (wanted && !wanted(p)) continue;
     const Distribution d = distribution_of(p, scheme, fan_in);
     Tensor values = device.is_host() ? p.value : Tensor(host_allocator(), p.value.shape(), Dtype::f32);
     const int64_t n = values.elements(), blocks = (n + 3) / 4;
     parallel_ranges(blocks, device.threads(), [&](int64_t begin, int64_t end, int) {
-      draw(d, seed, index, begin * 4, std::min(end * 4, n), values.data<float>());
+      draw(d, context.seed, index, begin * 4, std::min(end * 4, n), values.data<float>());
     });
     if (!device.is_host()) device.copy(values, p.value);
   }

@@ -1,9 +1,9 @@
 // First values of a network's weights.
 #pragma once
-#include <cstdint>
+#include <functional>
 #include <vector>
 
-#include "backend/device.h"
+#include "runtime/context.h"
 #include "tensor/param.h"
 
 namespace plsc {
@@ -14,8 +14,11 @@ enum class InitScheme {
   plsc,           // convolutions and linear layers N(0, sqrt(2 / fan_out)), biases 0
 };
 
+/// Which parameters to draw; empty: all.
+using WantedParams = std::function<bool(const Param&)>;
+
 /// Draws convolution and linear weights from (seed, index in `params`, element): the same on any rank count. Norms,
 /// slopes and buffers keep what their layers gave them.
-void draw_weights(Device& device, const std::vector<Param*>& params, InitScheme scheme, uint64_t seed);
+void draw_weights(Context& context, const std::vector<Param*>& params, InitScheme scheme, const WantedParams& wanted);
 
 }  // namespace plsc

@@ -3,8 +3,8 @@
 #include <array>
 
 #include "base/error.h"
-#include "nn/init.h"
 #include "nn/residual_network.h"
+#include "nn/stem_tail.h"
 
 namespace plsc {
 namespace {
@@ -133,11 +133,15 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
     const IrTail::Options tail{width, width * map[0] * map[1], model.embedding_size, dropout, kind == Kind::iresnet};
     parts.push_back(one("tail", std::make_unique<IrTail>(make, tail)));
   }
-  ResidualNetwork::Options options{name_of(config), image_size[0],        image_size[1],
-                                   channels,        model.embedding_size, model.sync_batch_norm};
-  auto network = std::make_unique<ResidualNetwork>(std::move(options), std::move(ops), std::move(parts));
-  draw_weights(context.device(), network->params(), init_scheme(kind), context.seed);
-  return network;
+  ResidualNetwork::Options options;
+  options.name = name_of(config);
+  options.height = image_size[0];
+  options.width = image_size[1];
+  options.channels = channels;
+  options.embedding_size = model.embedding_size;
+  options.synchronised = model.sync_batch_norm;
+  options.init = init_scheme(kind);
+  return std::make_unique<ResidualNetwork>(std::move(options), std::move(ops), std::move(parts));
 }
 
 }  // namespace plsc

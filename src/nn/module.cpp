@@ -1,6 +1,18 @@
 #include "nn/module.h"
 
+#include "nn/batch_norm.h"
+
 namespace plsc {
+
+void Module::finish_step(Context& context) {
+  struct Finish final : ParamVisitor {
+    explicit Finish(Context& c) : context(c) {}
+    Context& context;
+    void param(Param&) override {}
+    void norm(BatchNorm& n) override { n.finish_step(context); }
+  } finish(context);
+  visit(finish);
+}
 
 std::vector<Param*> Backbone::params() {
   struct Collect final : ParamVisitor {

@@ -12,6 +12,8 @@
 
 namespace plsc {
 
+class BatchNorm;
+
 enum class Mode { train, eval };
 
 /// Sees all named state of a module, in a fixed order that is the same on every rank.
@@ -21,6 +23,8 @@ class ParamVisitor {
   virtual void param(Param& param) = 0;
   /// A tensor that every rank must sum (fp32) together with the gradients of the step: batch-norm statistics.
   virtual void summed(Tensor&) {}
+  /// A batch norm, whose running statistics take the step's in at its end.
+  virtual void norm(BatchNorm&) {}
 };
 
 /// One layer or a tree of layers. forward saves what backward needs (by sharing storage with x); in eval mode it saves
@@ -34,7 +38,7 @@ class Module {
   virtual void visit(ParamVisitor& visitor) = 0;
   /// Once a step, after the gradients and `summed` tensors have been reduced over the ranks (and not for a step that
   /// is skipped): batch norms fold the merged statistics into their running buffers.
-  virtual void finish_step(Context&) {}
+  void finish_step(Context& context);
 };
 
 /// An embedding network: images (N, H, W, C) normalised -> embeddings (N, D) fp32.
@@ -45,6 +49,10 @@ class Backbone : public Module {
   std::vector<Param*> params();
   /// The tensors that ride with the gradients; their storage may be moved (grad_sync puts all into one buffer).
   std::vector<Tensor*> summed();
+  /// Draws first values of weights and biases, all of them or the `wanted` ones, from (context.seed, index of the
+  /// parameter, index of the element): the same on any rank count, and whatever else is drawn. A network is made
+  /// without them, because most are read from a checkpoint. Norms, slopes and buffers have theirs from the start.
+  virtual void init(Context& context, const std::function<bool(const Param&)>& wanted = {}) = 0;
   /// "iresnet50, 43.59 M parameters"
   virtual std::string description() const = 0;
 
@@ -59,8 +67,8 @@ class Backbone : public Module {
   std::function<void(Param&)> on_gradient;
 };
 
-/// The network that `config` describes for images of image_size (height, width) with `channels` channels, its
-/// parameters drawn from (context.seed, index of the parameter, index of the element): the same on any rank count.
+/// The network that `config` describes for images of image_size (height, width) with `channels` channels. Its weights
+/// are zero until they are read from a checkpoint, or drawn by Backbone::init.
 /// Error where the images are too small for the network's strides or the description is inconsistent.
 std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& config, std::array<int64_t, 2> image_size,
                                         int64_t channels);

@@ -39,12 +39,6 @@ void ResidualNetwork::visit(ParamVisitor& visitor) {
   }
 }
 
-void ResidualNetwork::finish_step(Context& context) {
-  for (Part& part : parts_) {
-    for (auto& block : part.blocks) block->finish_step(context);
-  }
-}
-
 std::string ResidualNetwork::description() const {
   return fmt::format("{}, {:.2f} M parameters", options_.name, static_cast<double>(parameters_) * 1e-6);
 }

@@ -1,5 +1,4 @@
-// The first and the last layers of the residual networks.
-#include "nn/residual_network.h"
+#include "nn/stem_tail.h"
 
 namespace plsc {
 
@@ -64,11 +63,6 @@ void IrTail::visit(ParamVisitor& visitor) {
   norm_.visit(visitor);
   linear_.visit(visitor);
   features_.visit(visitor);
-}
-
-void IrTail::finish_step(Context& context) {
-  norm_.finish_step(context);
-  features_.finish_step(context);
 }
 
 PooledTail::PooledTail(const BlockFactory& make, int64_t channels, int64_t embedding_size, float dropout)

@@ -29,7 +29,7 @@ double Sgd::step(Context& context, std::span<Param* const> params, double lr, in
     fail_hint("lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
               "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged", norm, step);
   }
-  SgdStep rule;
+  math::SgdRule rule;
   rule.lr = static_cast<float>(lr);
   rule.momentum = static_cast<float>(config_.momentum);
   rule.nesterov = config_.nesterov;

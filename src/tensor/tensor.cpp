@@ -37,15 +37,6 @@ Tensor::Tensor(Allocator& allocator, Shape shape, Dtype dtype)
   storage_ = std::shared_ptr<void>(data_, [&allocator, size](void* p) { allocator.release(p, size); });
 }
 
-Tensor Tensor::borrow(void* data, Shape shape, Dtype dtype, bool on_host) {
-  Tensor t;
-  t.data_ = data;
-  t.shape_ = shape;
-  t.dtype_ = dtype;
-  t.on_host_ = on_host;
-  return t;
-}
-
 Tensor Tensor::reshape(Shape shape) const {
   PLSC_CHECK(shape.elements() == elements(), "{} as {}", shape_.text(), shape.text());
   Tensor t = *this;

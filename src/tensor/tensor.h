@@ -32,8 +32,6 @@ class Tensor {
   Tensor() = default;
   /// Uninitialised storage from `allocator`, which must outlive the tensor.
   Tensor(Allocator& allocator, Shape shape, Dtype dtype);
-  /// A view of memory that somebody else keeps alive.
-  static Tensor borrow(void* data, Shape shape, Dtype dtype, bool on_host = true);
   /// A host tensor with the given values.
   template <class T>
   static Tensor from(const std::vector<T>& values, Shape shape) {
@@ -79,7 +77,7 @@ class Tensor {
   Tensor slice(int64_t offset, Shape shape) const;
 
  private:
-  std::shared_ptr<void> storage_;  // empty for a borrowed view
+  std::shared_ptr<void> storage_;
   void* data_ = nullptr;
   Shape shape_;
   Dtype dtype_ = Dtype::f32;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "base/error.h"
@@ -83,6 +84,22 @@ void require_same_head(const CheckpointReader& reader, MarginHead& head) {
   }
 }
 
+void restore_head(Context& context, const CheckpointReader& reader, MarginHead& head, RestoreFor purpose) {
+  require_same_head(reader, head);
+  std::vector<std::string> stored;
+  for (const auto& t : reader.tensors())
+    if (t.group == "head" || t.group == "head_optimizer") stored.push_back(t.name);
+  for (HeadRows& rows : head.state_to_fill(stored, purpose)) {
+    if (reader.has(head_group(rows), rows.name)) {
+      reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
+    }
+  }
+  // A lone .safetensors file has no manifest, and rows that do not lag.
+  if (reader.ranks() == 0) return;
+  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
+  if (!meta.head_table.empty()) head.restore_table(meta.head_table);
+}
+
 }  // namespace
 
 std::string RunMeta::to_json() const {
@@ -154,19 +171,8 @@ void restore_backbone(Context& context, const CheckpointReader& reader, Backbone
 }
 
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head) {
-  require_same_head(reader, head);
-  std::vector<std::string> stored;
-  for (const auto& t : reader.tensors())
-    if (t.group == "head" || t.group == "head_optimizer") stored.push_back(t.name);
-  for (HeadRows& rows : head.state_to_fill(stored)) {
-    if (reader.has(head_group(rows), rows.name)) {
-      reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
-    }
-  }
-  // A lone .safetensors file has no manifest, and rows that do not lag.
-  if (reader.ranks() == 0) return;
-  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
-  if (!meta.head_table.empty()) head.restore_table(meta.head_table);
+  restore_head(context, reader, head, RestoreFor::weights);
+  head.start_over();
 }
 
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head) {
@@ -177,13 +183,14 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
     if (!p->momentum.defined()) p->momentum = context.device().tensor(p->value.shape());
     reader.read(context, "optimizer", momentum, p->momentum);
   }
-  restore_centers(context, reader, head);
+  restore_head(context, reader, head, RestoreFor::training);
 }
 
 void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head) {
   const auto reader = CheckpointReader::open(config.from);
   const auto tensors = reader->tensors();
-  int64_t taken = 0, missing = 0;
+  std::set<const Param*> taken;
+  int64_t missing = 0;
   std::string first_missing;
   for (Param* p : backbone.params()) {
     const auto* found = find(tensors, "backbone", p->name);
@@ -197,13 +204,15 @@ void init_weights(Context& context, const InitConfig& config, Backbone& backbone
                 p->value.shape().text(), backbone.description());
     }
     read_param(context, *reader, *p);
-    ++taken;
+    taken.insert(p);
   }
-  if (taken == 0) {
+  if (taken.empty()) {
     fail_hint("names must be those of arcface_torch (iresnet) or torchvision (resnet)",
               "init.from: {}: none of its {} tensors fits {}", config.from, tensors.size(), backbone.description());
   }
-  context.log.info("init: {} of {} backbone tensors from {}", taken, taken + missing, config.from);
+  backbone.init(context, [&](const Param& p) { return !taken.contains(&p); });
+  context.log.info("init: {} of {} backbone tensors from {}", taken.size(),
+                   static_cast<int64_t>(taken.size()) + missing, config.from);
   if (missing > 0)
     context.log.warn("init: {} tensors keep their random start, the first is '{}'", missing, first_missing);
 
@@ -218,9 +227,9 @@ void init_weights(Context& context, const InitConfig& config, Backbone& backbone
   }
   if (config.head != "false" && fits) {
     restore_centers(context, *reader, head);
-    head.start_over();
     context.log.info("init: class centres {} from {}", expected.text(), config.from);
   } else {
+    head.init();
     context.log.info("init: class centres start at random");
   }
 }

@@ -39,7 +39,7 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
 
 /// The backbone's parameters and buffers alone, for evaluation and embedding.
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone);
-/// The class centres alone (with what is needed to catch them up): evaluation by class.
+/// The class centres alone, caught up: evaluation by class. Momentum is read only where they lag, and let go of.
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head);
 
 /// The names of the head's classes by id, which a checkpoint keeps as classes.txt ("id<TAB>name" lines); empty where
@@ -49,8 +49,9 @@ std::vector<std::string> class_names(const CheckpointReader& reader);
 /// Error when both know the names of the classes and a class has another name: labels would mean other centres.
 void require_same_classes(const CheckpointReader& reader, const std::vector<std::string>& names);
 
-/// Weights of `config.from` into a fresh network (step 0). Centres follow `config.head`: auto takes them when class
-/// count and embedding size are the same. Says in the log what was taken and what was not.
+/// Weights of `config.from` into a fresh network (step 0); what it does not hold is drawn. Centres follow
+/// `config.head`: auto takes them when class count and embedding size are the same. Says in the log what was taken and
+/// what was not.
 void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head);
 
 }  // namespace plsc

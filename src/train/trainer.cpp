@@ -11,9 +11,11 @@
 namespace plsc {
 namespace {
 
-RowUpdate row_update(const OptimizerConfig& config, double lr) {
-  return {static_cast<float>(lr), static_cast<float>(config.momentum), static_cast<float>(config.weight_decay),
-          config.nesterov};
+math::SgdRule row_update(const OptimizerConfig& config, double lr) {
+  return {.lr = static_cast<float>(lr),
+          .momentum = static_cast<float>(config.momentum),
+          .weight_decay = static_cast<float>(config.weight_decay),
+          .nesterov = config.nesterov};
 }
 
 std::string best_name(const Config& config) { return config.checkpoint.best_set + " " + config.checkpoint.best_metric; }

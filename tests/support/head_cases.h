@@ -37,6 +37,14 @@ inline std::vector<double> to_doubles(const Tensor& t) {
   return {s.begin(), s.end()};
 }
 
+/// A head with its first values.
+inline std::unique_ptr<MarginHead> drawn_head(Context& context, const HeadConfig& config, int64_t classes,
+                                              int64_t columns) {
+  auto head = make_margin_head(context, config, classes, columns);
+  head->init();
+  return head;
+}
+
 /// A head's tensor by name ("centers", "momentum", "last_update"), sharing its storage.
 inline Tensor head_rows(MarginHead& head, const std::string& name) {
   for (const HeadRows& rows : head.state()) {

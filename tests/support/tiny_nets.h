@@ -75,6 +75,7 @@ inline void perturb(Backbone& net) {
 inline std::unique_ptr<Backbone> make_tiny(Context& context, const TinyNet& net) {
   context.seed = 7;
   auto backbone = make_backbone(context, net.model, net.size, net.channels);
+  backbone->init(context);
   perturb(*backbone);
   return backbone;
 }

@@ -48,11 +48,9 @@ void stats_of(const T* x, int64_t rows, int64_t channels, int threads, double* s
 
 /// mean, M2 and row count of each rank merged in rank order.
 template <class T>
-void merge_moments(const Tensor& gathered, float eps, Tensor& merged, float* normal) {
+void merge_moments(const Tensor& gathered, float eps, float* normal) {
   const int64_t ranks = gathered.dim(0), channels = (gathered.dim(1) - 1) / 2;
   const T* in = gathered.data<T>();
-  T* out = merged.data<T>();
-  double rows = 0;
   for (int64_t c = 0; c < channels; ++c) {
     Moments total;
     for (int64_t r = 0; r < ranks; ++r) {
@@ -60,13 +58,9 @@ void merge_moments(const Tensor& gathered, float eps, Tensor& merged, float* nor
       total.merge({one[2 * channels], one[c], one[channels + c]});
     }
     PLSC_CHECK(total.n > 0, "batch norm statistics of no row");
-    out[c] = static_cast<T>(total.mean);
-    out[channels + c] = static_cast<T>(total.m2);
     normal[c] = static_cast<float>(total.mean);
     normal[channels + c] = static_cast<float>(1.0 / std::sqrt(total.m2 / total.n + static_cast<double>(eps)));
-    rows = total.n;
   }
-  out[2 * channels] = static_cast<T>(rows);
 }
 
 }  // namespace
@@ -82,15 +76,14 @@ void cpu_batch_norm_stats(const Tensor& x, Tensor& stats, int threads) {
   }
 }
 
-void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd) {
+void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) {
   PLSC_CHECK(gathered.shape().size() == 2 && gathered.dim(1) % 2 == 1, "{}", gathered.shape().text());
   const int64_t channels = (gathered.dim(1) - 1) / 2;
-  check_tensor("merged statistics", merged, {2 * channels + 1}, gathered.dtype());
   check_tensor("mean and rstd", mean_rstd, {2, channels}, Dtype::f32);
   if (gathered.dtype() == Dtype::f64) {
-    merge_moments<double>(gathered, eps, merged, mean_rstd.data<float>());
+    merge_moments<double>(gathered, eps, mean_rstd.data<float>());
   } else {
-    merge_moments<float>(gathered, eps, merged, mean_rstd.data<float>());
+    merge_moments<float>(gathered, eps, mean_rstd.data<float>());
   }
 }
 

@@ -26,8 +26,7 @@ struct SrcWeightsDst {
   Desc src, weights, dst;
 };
 
-/// The first implementation of `pd` whose name does not hold `avoid` (empty: the first). In version 2 the operation's
-/// description must still be alive, because the iterator points to it.
+/// Moves on to the first implementation whose name does not hold `avoid` (empty: stays).
 template <class PrimitiveDesc>
 PrimitiveDesc first_without(PrimitiveDesc pd, std::string_view avoid) {
   while (!avoid.empty() && std::string_view(pd.impl_info_str()).find(avoid) != std::string_view::npos) {
@@ -36,101 +35,78 @@ PrimitiveDesc first_without(PrimitiveDesc pd, std::string_view avoid) {
   return pd;
 }
 
+/// What both versions ask for beside an operation's own arguments.
+struct Common {
+  const Engine& engine;
+  const Attr& attr;
+  std::string_view avoid = {};  // see first_without
+};
+
+/// Op::primitive_desc from the operation's arguments, which both versions take in the same order.
+template <class Op, class... Args>
+typename Op::primitive_desc forward_desc(const Common& c, const Args&... args) {
+#if DNNL_VERSION_MAJOR >= 3
+  return first_without(typename Op::primitive_desc(c.engine, args..., c.attr), c.avoid);
+#else
+  const typename Op::desc desc(args...);  // next_impl needs it alive
+  return first_without(typename Op::primitive_desc(desc, c.attr, c.engine), c.avoid);
+#endif
+}
+/// The same for a backward pass, with the forward pass's description as its hint.
+template <class Op, class Hint, class... Args>
+typename Op::primitive_desc backward_desc(const Common& c, const Hint& hint, const Args&... args) {
+#if DNNL_VERSION_MAJOR >= 3
+  return first_without(typename Op::primitive_desc(c.engine, args..., hint, c.attr), c.avoid);
+#else
+  const typename Op::desc desc(args...);
+  return first_without(typename Op::primitive_desc(desc, c.attr, c.engine, hint), c.avoid);
+#endif
+}
+/// f(the arguments of a pooling's window): version 3 takes a dilation as well.
+template <class F>
+auto with_window(const DnnlWindow& w, const F& f) {
+#if DNNL_VERSION_MAJOR >= 3
+  return f(w.strides, w.kernel, dnnl::memory::dims(w.kernel.size(), 0), w.pad, w.pad);
+#else
+  return f(w.strides, w.kernel, w.pad, w.pad);
+#endif
+}
+
 inline auto conv_forward(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr,
                          std::string_view avoid) {
-  using Op = dnnl::convolution_forward;
-#if DNNL_VERSION_MAJOR >= 3
-  return first_without(
-      Op::primitive_desc(engine, kTraining, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, attr), avoid);
-#else
-  const Op::desc desc(kTraining, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad);
-  return first_without(Op::primitive_desc(desc, attr, engine), avoid);
-#endif
+  return forward_desc<dnnl::convolution_forward>({engine, attr, avoid}, kTraining, kDirect, d.src, d.weights, d.dst,
+                                                 w.strides, w.pad, w.pad);
 }
 
 inline auto conv_backward_data(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr,
                                const dnnl::convolution_forward::primitive_desc& hint, std::string_view avoid) {
-  using Op = dnnl::convolution_backward_data;
-#if DNNL_VERSION_MAJOR >= 3
-  return first_without(
-      Op::primitive_desc(engine, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, hint, attr), avoid);
-#else
-  const Op::desc desc(kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad);
-  return first_without(Op::primitive_desc(desc, attr, engine, hint), avoid);
-#endif
+  return backward_desc<dnnl::convolution_backward_data>({engine, attr, avoid}, hint, kDirect, d.src, d.weights, d.dst,
+                                                        w.strides, w.pad, w.pad);
 }
 
 inline auto conv_backward_weights(const Engine& engine, const SrcWeightsDst& d, const DnnlWindow& w, const Attr& attr,
                                   const dnnl::convolution_forward::primitive_desc& hint, std::string_view avoid) {
-  using Op = dnnl::convolution_backward_weights;
-#if DNNL_VERSION_MAJOR >= 3
-  return first_without(
-      Op::primitive_desc(engine, kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad, hint, attr), avoid);
-#else
-  const Op::desc desc(kDirect, d.src, d.weights, d.dst, w.strides, w.pad, w.pad);
-  return first_without(Op::primitive_desc(desc, attr, engine, hint), avoid);
-#endif
-}
-
-inline auto linear_forward(const Engine& engine, const SrcWeightsDst& d, const Desc& bias, const Attr& attr) {
-  using Op = dnnl::inner_product_forward;
-#if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, kTraining, d.src, d.weights, bias, d.dst, attr);
-#else
-  return Op::primitive_desc({kTraining, d.src, d.weights, bias, d.dst}, attr, engine);
-#endif
-}
-
-inline auto linear_backward_data(const Engine& engine, const SrcWeightsDst& d, const Attr& attr,
-                                 const dnnl::inner_product_forward::primitive_desc& hint) {
-  using Op = dnnl::inner_product_backward_data;
-#if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, d.src, d.weights, d.dst, hint, attr);
-#else
-  return Op::primitive_desc({d.src, d.weights, d.dst}, attr, engine, hint);
-#endif
-}
-
-inline auto linear_backward_weights(const Engine& engine, const SrcWeightsDst& d, const Desc& bias, const Attr& attr,
-                                    const dnnl::inner_product_forward::primitive_desc& hint) {
-  using Op = dnnl::inner_product_backward_weights;
-#if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, d.src, d.weights, bias, d.dst, hint, attr);
-#else
-  return Op::primitive_desc({d.src, d.weights, bias, d.dst}, attr, engine, hint);
-#endif
+  return backward_desc<dnnl::convolution_backward_weights>({engine, attr, avoid}, hint, kDirect, d.src, d.weights,
+                                                           d.dst, w.strides, w.pad, w.pad);
 }
 
 inline auto pool_forward(const Engine& engine, dnnl::algorithm kind, const Desc& src, const Desc& dst,
                          const DnnlWindow& w, const Attr& attr) {
-  using Op = dnnl::pooling_forward;
-#if DNNL_VERSION_MAJOR >= 3
-  const dnnl::memory::dims dense(w.kernel.size(), 0);
-  return Op::primitive_desc(engine, kTraining, kind, src, dst, w.strides, w.kernel, dense, w.pad, w.pad, attr);
-#else
-  return Op::primitive_desc({kTraining, kind, src, dst, w.strides, w.kernel, w.pad, w.pad}, attr, engine);
-#endif
+  return with_window(w, [&](const auto&... window) {
+    return forward_desc<dnnl::pooling_forward>({engine, attr}, kTraining, kind, src, dst, window...);
+  });
 }
 
 inline auto pool_backward(const Engine& engine, dnnl::algorithm kind, const Desc& src, const Desc& dst,
                           const DnnlWindow& w, const Attr& attr, const dnnl::pooling_forward::primitive_desc& hint) {
-  using Op = dnnl::pooling_backward;
-#if DNNL_VERSION_MAJOR >= 3
-  const dnnl::memory::dims dense(w.kernel.size(), 0);
-  return Op::primitive_desc(engine, kind, src, dst, w.strides, w.kernel, dense, w.pad, w.pad, hint, attr);
-#else
-  return Op::primitive_desc({kind, src, dst, w.strides, w.kernel, w.pad, w.pad}, attr, engine, hint);
-#endif
+  return with_window(w, [&](const auto&... window) {
+    return backward_desc<dnnl::pooling_backward>({engine, attr}, hint, kind, src, dst, window...);
+  });
 }
 
 /// dst = src weights, all two-dimensional.
 inline auto matmul(const Engine& engine, const SrcWeightsDst& d, const Attr& attr) {
-  using Op = dnnl::matmul;
-#if DNNL_VERSION_MAJOR >= 3
-  return Op::primitive_desc(engine, d.src, d.weights, d.dst, attr);
-#else
-  return Op::primitive_desc({d.src, d.weights, d.dst}, attr, engine);
-#endif
+  return forward_desc<dnnl::matmul>({engine, attr}, d.src, d.weights, d.dst);
 }
 
 }  // namespace dnnl_shim

@@ -23,8 +23,8 @@ struct Backward {
   /// Dot products to d loss / d cos / |w|, in the products' type.
   const void* to_gradient(TileScratch& s, const PreparedTile& tile) const {
     const int64_t samples = work.padded_samples();
-    const cpu::TileShape shape{tile.count, samples};
-    const cpu::TileLogits logits = tile_logits(pass, s);
+    const kernels::TileShape shape{tile.count, samples};
+    const kernels::TileLogits logits = tile_logits(pass, s);
     const auto factor = static_cast<float>(static_cast<double>(pass.scale) * gradient.gradient_scale);
     const float* target = gradient.target_gradient.data<float>();
     float* dots = s.dots.data<float>();
@@ -32,7 +32,7 @@ struct Backward {
     const int64_t begin = tile.source.begin, behind = tile.count * samples,
                   padding = (tile.padded - tile.count) * samples;
     if (pass.compute == Dtype::f32) {
-      cpu::head_tile_gradient(shape, logits, factor, log_sum.data(), dots);
+      kernels::head_tile_gradient(shape, logits, factor, log_sum.data(), dots);
       targets.each(begin, tile.count, [&](int64_t sample, int64_t position) {
         dots[(position - begin) * samples + sample] = target_value(sample, position - begin);
       });
@@ -40,7 +40,7 @@ struct Backward {
       return dots;
     }
     auto* g16 = reinterpret_cast<uint16_t*>(s.gradient16.data<bf16_t>());
-    cpu::head_tile_gradient_bf16(shape, logits, factor, log_sum.data(), dots, g16);
+    kernels::head_tile_gradient_bf16(shape, logits, factor, log_sum.data(), dots, g16);
     targets.each(begin, tile.count, [&](int64_t sample, int64_t position) {
       g16[(position - begin) * samples + sample] = math::float_to_bf16(target_value(sample, position - begin));
     });
@@ -50,23 +50,27 @@ struct Backward {
 
   void update_in_place(TileScratch& s, const PreparedTile& tile) const {
     const RowTile& source = tile.source;
-    const math::SgdRule rule = sgd_rule(*gradient.update);
     for (int64_t i = 0; i < tile.count; ++i) {
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       float* w = source.weight + row * s.columns;
       float* v = source.momentum + row * s.columns;
-      if (const auto* missed = missed_steps(source.lag, row)) cpu::row_catch_up(*missed, w, v, s.columns);
+      if (const auto* missed = missed_steps(source.lag, row)) kernels::row_catch_up(*missed, w, v, s.columns);
       if (source.lag.last_update != nullptr) source.lag.last_update[row] = source.lag.next + 1;
-      cpu::row_update(row_gradient(s, i), rule, w, v);
+      kernels::row_update(row_gradient(s, i), *gradient.update, w, v);
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {
     float* dw = gradient.dweight.data<float>() + tile.source.begin * s.columns;
     for (int64_t i = 0; i < tile.count; ++i) {
-      cpu::row_add_gradient(row_gradient(s, i), tile.weights + i * s.columns, dw + i * s.columns);
+      const float* w = tile.weights + i * s.columns;
+      if (gradient.accumulate) {
+        kernels::row_add_gradient(row_gradient(s, i), w, dw + i * s.columns);
+      } else {
+        kernels::row_write_gradient(row_gradient(s, i), w, dw + i * s.columns);
+      }
     }
   }
-  static cpu::RowGradient row_gradient(TileScratch& s, int64_t i) {
+  static kernels::RowGradient row_gradient(TileScratch& s, int64_t i) {
     return {s.row_gradient.data<float>() + i * s.columns, s.inverse.data<float>()[i], s.columns};
   }
 

@@ -28,10 +28,10 @@ struct Forward {
   }
 
   /// The running maximum takes this tile's logits in; what was summed so far is brought to the new shift.
-  void raise_shift(TileScratch& s, const cpu::TileShape& shape, const cpu::TileLogits& logits) const {
+  void raise_shift(TileScratch& s, const kernels::TileShape& shape, const kernels::TileLogits& logits) const {
     float* largest = s.max_logit.data<float>();
     float* shift = s.shift.data<float>();
-    cpu::head_tile_max_logit(shape, logits, s.dots.data<float>(), largest);
+    kernels::head_tile_max_logit(shape, logits, s.dots.data<float>(), largest);
     for (size_t i = 0; i < s.sum.size(); ++i) {
       if (largest[i] == kMinusInfinity) continue;
       if (s.sum[i] != 0) s.sum[i] *= std::exp(static_cast<double>(shift[i]) - largest[i]);
@@ -48,12 +48,12 @@ struct Forward {
     targets.each(plan.begin(t), tile.count, [&](int64_t sample, int64_t position) {
       dots[(position - plan.begin(t)) * work.padded_samples() + sample] = kMinusInfinity;
     });
-    const cpu::TileShape shape{tile.count, work.padded_samples()};
-    const cpu::TileLogits logits = tile_logits(pass, s);
+    const kernels::TileShape shape{tile.count, work.padded_samples()};
+    const kernels::TileLogits logits = tile_logits(pass, s);
     if (!sums.fixed_shift) raise_shift(s, shape, logits);
     auto tile_sum = s.tile_sum.span<float>();
     std::ranges::fill(tile_sum, 0.0F);
-    cpu::head_tile_sum(shape, logits, dots, s.shift.data<float>(), tile_sum.data(), s.max_cosine.data<float>());
+    kernels::head_tile_sum(shape, logits, dots, s.shift.data<float>(), tile_sum.data(), s.max_cosine.data<float>());
     for (size_t i = 0; i < tile_sum.size(); ++i) s.sum[i] += static_cast<double>(tile_sum[i]);
   }
 };

@@ -8,6 +8,7 @@
 
 #include "backend/cpu/head_passes.h"
 #include "backend/cpu/parts.h"
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/head_rows.h"
 
 namespace plsc {
@@ -30,7 +31,7 @@ class CpuHeadOps final : public HeadOps {
   void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
     cpu_backward_pass(work_, rows, pass, gradient);
   }
-  void update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) override;
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
   void catch_up_rows(RowSource& rows) override;
   void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cpu_top_rows(work_, rows, x, top); }
 
@@ -51,7 +52,8 @@ void CpuHeadOps::row_normalize(const Tensor& x, Tensor& y, Tensor& norm) {
   const int64_t columns = x.dim(1);
   for_parts(x.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      norm.data<float>()[i] = cpu::row_normalize(x.data<float>() + i * columns, columns, y.data<float>() + i * columns);
+      norm.data<float>()[i] =
+          kernels::row_normalize(x.data<float>() + i * columns, columns, y.data<float>() + i * columns);
     }
   });
 }
@@ -60,8 +62,8 @@ void CpuHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, con
   const int64_t columns = y.dim(1);
   for_parts(y.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      cpu::row_normalize_backward(y.data<float>() + i * columns, norm.data<float>()[i], dy.data<float>() + i * columns,
-                                  columns, dx.data<float>() + i * columns);
+      kernels::row_normalize_backward(y.data<float>() + i * columns, norm.data<float>()[i],
+                                      dy.data<float>() + i * columns, columns, dx.data<float>() + i * columns);
     }
   });
 }
@@ -70,7 +72,7 @@ void CpuHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, flo
   const int64_t columns = rows.dim(1);
   for_parts(rows.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     for (int64_t j = begin; j < end; ++j) {
-      cpu::row_init(seed, first_class + j, std, columns, rows.data<float>() + j * columns);
+      kernels::row_init(seed, first_class + j, std, columns, rows.data<float>() + j * columns);
     }
   });
 }
@@ -87,7 +89,7 @@ Tensor CpuHeadOps::sample_rows(const SampleRows& args) {
     auto positive = std::lower_bound(positives.begin(), positives.end(), begin);
     for (int64_t block = begin; block < end; block += kBlock) {
       const int64_t stop = std::min(end, block + kBlock);
-      cpu::class_keys(args.seed, args.step, args.first_class + block, stop - block, keys.data());
+      kernels::class_keys(args.seed, args.step, args.first_class + block, stop - block, keys.data());
       for (int64_t row = block; row < stop; ++row) {
         const bool is_positive = positive != positives.end() && *positive == row;
         if (is_positive) ++positive;
@@ -115,12 +117,12 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
       const int64_t row = tile.index != nullptr ? tile.index[0] : 0;
       const float* w = tile.weight + row * columns;
       if (const auto* missed = missed_steps(tile.lag, row)) {
-        cpu::row_caught_up(*missed, w, tile.momentum + row * columns, columns, current.data());
+        kernels::row_caught_up(*missed, w, tile.momentum + row * columns, columns, current.data());
         w = current.data();
       }
       float inverse = 0;
-      cpu::row_inverse_norms(w, 1, columns, &inverse);
-      cosine.data<float>()[i] = cpu::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
+      kernels::row_inverse_norms(w, 1, columns, &inverse);
+      cosine.data<float>()[i] = kernels::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
       rows.close(tile, RowAccess::read);
     }
   });
@@ -169,7 +171,7 @@ void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
         const int64_t row = tile.index != nullptr ? tile.index[i] : i;
         float* w = tile.weight + row * columns;
         float* v = tile.momentum + row * columns;
-        if (const auto* missed = missed_steps(tile.lag, row)) cpu::row_catch_up(*missed, w, v, columns);
+        if (const auto* missed = missed_steps(tile.lag, row)) kernels::row_catch_up(*missed, w, v, columns);
         f(w, v, tile, row, first + i);
       }
       rows.close(tile, access);
@@ -177,11 +179,10 @@ void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
   });
 }
 
-void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const SgdStep& update) {
+void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
   const int64_t columns = rows.columns();
-  const math::SgdRule rule = sgd_rule(update);
   each_row(rows, RowAccess::update, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
-    cpu::row_sgd(rule, dweight.data<float>() + active * columns, columns, w, v);
+    kernels::sgd(rule, dweight.data<float>() + active * columns, w, v, columns);
     if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next + 1;
   });
 }

@@ -10,18 +10,8 @@ void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass
 void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient);
 void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const Tensor& x, TopRows& top);
 
-inline math::SgdRule sgd_rule(const SgdStep& step) {
-  math::SgdRule rule;
-  rule.lr = step.lr;
-  rule.momentum = step.momentum;
-  rule.weight_decay = step.weight_decay;
-  rule.gradient_scale = step.gradient_scale;
-  rule.nesterov = step.nesterov;
-  return rule;
-}
-
-inline cpu::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {
-  cpu::TileLogits logits;
+inline kernels::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {
+  kernels::TileLogits logits;
   logits.inverse_norms = scratch.inverse.data<float>();
   logits.scale = pass.scale;
   if (pass.filter) logits.filter = *pass.filter;

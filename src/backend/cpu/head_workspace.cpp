@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/head_rows.h"
 
 namespace plsc {
@@ -70,7 +71,7 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       const float* w = source.weight + row * columns;
       if (const auto* missed = missed_steps(source.lag, row)) {
-        cpu::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
+        kernels::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
       } else {
         std::memcpy(to, w, static_cast<size_t>(columns) * sizeof(float));
       }
@@ -78,11 +79,11 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
     std::memset(to, 0, static_cast<size_t>((tile.padded - count) * columns) * sizeof(float));
     tile.weights = gathered.data<float>();
   }
-  cpu::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
+  kernels::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
   tile.operand = tile.weights;
   if (compute == Dtype::bf16) {
     auto* w16 = reinterpret_cast<uint16_t*>(weights16.data<bf16_t>());
-    cpu::row_to_bf16(tile.weights, tile.padded * columns, w16);
+    kernels::cast(tile.weights, w16, tile.padded * columns);
     tile.operand = w16;
   }
   return tile;
@@ -112,7 +113,7 @@ void HeadWorkspace::set_samples(const Tensor& x) {
   std::memcpy(to, x.data<float>(), x.bytes());
   std::fill(to + x.elements(), to + padded_ * columns_, 0.0F);
   if (x16_.defined()) {
-    cpu::row_to_bf16(to, padded_ * columns_, reinterpret_cast<uint16_t*>(x16_.data<bf16_t>()));
+    kernels::cast(to, reinterpret_cast<uint16_t*>(x16_.data<bf16_t>()), padded_ * columns_);
   }
 }
 

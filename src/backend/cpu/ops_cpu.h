@@ -20,12 +20,11 @@ std::unique_ptr<ConvOp> make_cpu_conv(const DnnlRuntime& runtime, const ConvSpec
 /// By oneDNN's own kernels alone, whatever the shape: for comparison.
 std::unique_ptr<ConvOp> make_cpu_direct_conv(const DnnlRuntime& runtime, const ConvSpec& spec);
 std::unique_ptr<LinearOp> make_cpu_linear(const DnnlRuntime& runtime, const LinearSpec& spec);
-std::unique_ptr<LinearOp> make_cpu_linear_gemm(const DnnlRuntime& runtime, const LinearSpec& spec);  // fp32
 std::unique_ptr<PoolOp> make_cpu_pool(const DnnlRuntime& runtime, const PoolSpec& spec);
 
 /// Batch norm on `threads` threads: see nn_ops.h.
 void cpu_batch_norm_stats(const Tensor& x, Tensor& stats, int threads);
-void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& merged, Tensor& mean_rstd);
+void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd);
 void cpu_batch_norm_apply(const BatchNormApply& args, int threads);
 void cpu_batch_norm_backward_sums(const BatchNormBackward& args, int threads);
 void cpu_batch_norm_backward_apply(const BatchNormBackward& args, int threads);

@@ -12,12 +12,11 @@ class CpuOptimOps final : public OptimOps {
  public:
   explicit CpuOptimOps(Device& device) : threads_(device.threads()) {}
 
-  void sgd(Param& param, const SgdStep& step) override {
+  void sgd(Param& param, const math::SgdRule& rule) override {
     const Shape& shape = param.value.shape();
     check_tensor(param.name.c_str(), param.value, shape, Dtype::f32);
     check_tensor(param.name.c_str(), param.grad, shape, Dtype::f32);
     check_tensor(param.name.c_str(), param.momentum, shape, Dtype::f32);
-    const math::SgdRule rule{step.lr, step.momentum, step.weight_decay, step.gradient_scale, step.nesterov};
     float *w = param.value.data<float>(), *v = param.momentum.data<float>();
     const float* g = param.grad.data<float>();
     for_parts(shape.elements(), kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {

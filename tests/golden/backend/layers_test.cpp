@@ -71,12 +71,12 @@ void check_norm(const std::string& name, Activation activation) {
   BatchNormApply& a = b.forward;
   a.x = golden.read("x");
   const int64_t channels = a.x.dim(a.x.shape().size() - 1), rows = a.x.elements() / channels;
-  Tensor packed = device.tensor({2 * channels + 1}, Dtype::f64), merged = device.tensor({2 * channels + 1}, Dtype::f64);
+  Tensor packed = device.tensor({2 * channels + 1}, Dtype::f64);
   Tensor stats = packed.slice(0, {2, channels});
   backend.nn->batch_norm_stats(a.x, stats);
   packed.data<double>()[2 * channels] = static_cast<double>(rows);
   a.mean_rstd = device.tensor({2, channels});
-  backend.nn->batch_norm_merge(packed.reshape({1, 2 * channels + 1}), 1e-5f, merged, a.mean_rstd);
+  backend.nn->batch_norm_merge(packed.reshape({1, 2 * channels + 1}), 1e-5f, a.mean_rstd);
 
   a.gamma = golden.read("gamma");
   a.beta = golden.read("beta");
@@ -150,8 +150,7 @@ TEST_CASE("golden: linear layer behind a flatten") {
   Backend backend = make_cpu_backend(2);
   Device& device = *backend.device;
   const Tensor x = golden.read("x"), weight = golden.read("weight"), bias = golden.read("bias"), dy = golden.read("dy");
-  const auto linear =
-      backend.nn->make_linear({x.dim(0), x.dim(1), x.dim(2), x.dim(3), weight.dim(0), true, Dtype::f32});
+  const auto linear = backend.nn->make_linear({x.dim(0), x.dim(1), x.dim(2), x.dim(3), weight.dim(0), true});
   Tensor y = device.tensor(dy.shape()), dx = device.tensor(x.shape());
   Tensor dweight = device.tensor(weight.shape()), dbias = device.tensor(bias.shape());
   linear->forward(x, weight, bias, y);

@@ -20,7 +20,8 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> out(5);
   out[0].name = "arcface";
-  out[1].name = out[1].config.margin.name = "cosface";
+  out[1].name = "cosface";
+  out[1].config.margin = named_margin("cosface");
   out[2].name = "custom";
   out[2].config.margin = {"custom", 1.6, 0.9, 0.1};
   out[2].config.scale = 30;
@@ -38,7 +39,7 @@ TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
   for (const Case& c : cases()) {
     INFO(c.name);
     CpuContext cpu(2);
-    auto head = make_margin_head(cpu.context, c.config, kClasses, kColumns);
+    auto head = drawn_head(cpu.context, c.config, kClasses, kColumns);
     const auto start = golden("centers");
     std::copy(start.begin(), start.end(), head_rows(*head, "centers").data<float>());
     std::vector<double> losses, d_embedding, centers;

@@ -22,6 +22,7 @@ std::unique_ptr<MarginHead> make_head(Context& context) {
   config.scale = 16;
   config.margin = {"custom", 1, 0.3, 0};
   auto head = make_margin_head(context, config, kClasses, kEmbedding);
+  head->init();
   for (HeadRows& rows : head->state()) {
     if (rows.name != "centers") continue;
     for (int64_t i = 0; i < rows.rows.elements(); ++i) {
@@ -66,7 +67,7 @@ void check_training(const std::string& name, double base_lr) {
     INFO(name << ", step " << t);
     const StepInfo info{t, 0, kBatch};
     const auto labels = labels_of(t);
-    const RowUpdate update{static_cast<float>(schedule.lr(t)), 0.9f, 5e-4f, false};
+    const math::SgdRule update{.lr = static_cast<float>(schedule.lr(t)), .momentum = 0.9f, .weight_decay = 5e-4f};
     head->begin_step(rank.context, labels, 1, info, update);
     zero_grad(params);
     sync.begin(1);

@@ -9,7 +9,7 @@ namespace plsc::test {
 
 /// `dtype`: of activations, fp32 or bf16.
 void conv_cases(Backend& backend, Dtype dtype);
-void linear_cases(Backend& backend, Dtype dtype);
+void linear_cases(Backend& backend);
 void pool_cases(Backend& backend, Dtype dtype);
 void norm_statistics_cases(Backend& backend, Dtype dtype);
 void norm_apply_cases(Backend& backend, Dtype dtype);

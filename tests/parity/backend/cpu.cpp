@@ -27,7 +27,7 @@ void with_types(const Cases& cases) {
 }  // namespace
 
 TEST_CASE("cpu: convolution") { with_types(conv_cases); }
-TEST_CASE("cpu: linear layer") { with_types(linear_cases); }
+TEST_CASE("cpu: linear layer") { on_threads(linear_cases); }
 TEST_CASE("cpu: pooling") { with_types(pool_cases); }
 TEST_CASE("cpu: ops repeat bit for bit") { with_types(repeat_cases); }
 

@@ -97,7 +97,7 @@ void sgd_case(Backend& backend, int64_t n, bool nesterov) {
   param.name = "w";
   param.value = upload(device, w, {n});
   param.momentum = device.zeros({n});
-  SgdStep step;
+  math::SgdRule step;
   step.lr = 0.1f;
   step.momentum = 0.9f;
   step.weight_decay = 5e-4f;

@@ -12,8 +12,9 @@ void repeat_cases(Backend& backend, Dtype dtype) {
   const Tensor dy = upload(device, random_values(y_shape, 2, dtype), y_shape, dtype);
   const Tensor w = upload(device, random_values(w_shape, 3, dtype), w_shape);
   const auto conv = backend.nn->make_conv(spec);
-  const auto linear = backend.nn->make_linear({8, 14, 14, 32, 24, true, dtype});
-  const Tensor dlinear = upload(device, random_values({8, 24}, 5, dtype), {8, 24}, dtype);
+  const auto linear = backend.nn->make_linear({8, 14, 14, 32, 24, true});
+  const Tensor features = upload(device, random_values(x_shape, 1, Dtype::f32), x_shape);
+  const Tensor dlinear = upload(device, random_values({8, 24}, 5, Dtype::f32), {8, 24});
 
   const auto all = [&] {
     std::vector<Values> results;
@@ -24,7 +25,7 @@ void repeat_cases(Backend& backend, Dtype dtype) {
     Tensor stats = device.tensor({2, 32}, Dtype::f64), normal = device.tensor({2, 32}),
            dlw = device.tensor({24, 14 * 14 * 32}), db = device.tensor({24});
     backend.nn->batch_norm_stats(x, stats);
-    linear->backward_weight(x, dlinear, dlw, db, false);
+    linear->backward_weight(features, dlinear, dlw, db, false);
     BatchNormBackward b;
     b.forward.x = x;
     for (int64_t i = 0; i < 64; ++i) normal.data<float>()[i] = static_cast<float>(stats.data<double>()[i]);

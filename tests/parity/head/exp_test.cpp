@@ -13,9 +13,9 @@ namespace {
 float kernel_exp(float x) {
   const float dot = 0, inverse = 1, shift = -x;
   float sum = 0, largest = -5;
-  cpu::TileLogits logits;
+  kernels::TileLogits logits;
   logits.inverse_norms = &inverse;
-  cpu::head_tile_sum({1, 1}, logits, &dot, &shift, &sum, &largest);
+  kernels::head_tile_sum({1, 1}, logits, &dot, &shift, &sum, &largest);
   return sum;
 }
 

@@ -27,7 +27,7 @@ struct Run {
 Run run(Context& context, const HeadConfig& config, const std::vector<double>& e, const std::vector<int64_t>& labels,
         const std::vector<double>& w) {
   const auto samples = static_cast<int64_t>(labels.size()), classes = static_cast<int64_t>(w.size()) / kColumns;
-  auto head = make_margin_head(context, config, classes, kColumns);
+  auto head = drawn_head(context, config, classes, kColumns);
   std::copy(w.begin(), w.end(), head_rows(*head, "centers").data<float>());
   head->begin_step(context, labels, 1, {.step = 3, .global_batch = samples}, {.momentum = 0.9F});
   Run out;
@@ -44,7 +44,7 @@ TEST_CASE("cosines of exactly 1 and -1 give finite losses and the textbook's gra
   const auto w = along_axes({{0, 1.0}, {1, -4.0}, {1, 2.0}, {0, -1.0}});
   for (const char* name : {"arcface", "cosface", "sphereface", "none"}) {
     HeadConfig config;
-    config.margin.name = name;
+    config.margin = named_margin(name);
     config.scale = 20;
     const ReferenceStep expected = reference_step(reference_of(config, 4, kColumns), e, {0, 1, 2}, w, 1.0 / 3);
     const Run seen = run(cpu.context, config, e, {0, 1, 2}, w);
@@ -73,7 +73,7 @@ TEST_CASE("a loss keeps its relative accuracy however far the target leads") {
   CpuContext cpu;
   for (const double scale : {20.0, 40.0, 64.0, 150.0}) {
     HeadConfig config;
-    config.margin.name = "none";
+    config.margin = named_margin("none");
     config.scale = scale;
     // Two negatives at cosine 0: the target leads by `scale` nats, and the loss is ln(1 + 2 e^-scale).
     const Run seen = run(cpu.context, config, along_axes({{0, 1.0}}), {0}, along_axes({{0, 1.0}, {1, 1.0}, {2, 1.0}}));
@@ -104,7 +104,7 @@ TEST_CASE("values that are not finite end the step before a row changes") {
       for (const double scale : {64.0, 200.0}) {
         HeadConfig config;
         config.scale = scale;
-        auto head = make_margin_head(cpu.context, config, 40, kColumns);
+        auto head = drawn_head(cpu.context, config, 40, kColumns);
         Tensor centers = head_rows(*head, "centers");
         Tensor embeddings = to_tensor(random_values(3 * kColumns, 9), {3, kColumns});
         (in_row ? centers : embeddings).data<float>()[kColumns + 2] = value;
@@ -130,7 +130,7 @@ TEST_CASE("labels beyond 2^24 and more logits than 2^31") {
   constexpr int64_t kTarget = (1 << 24) + 5;
   HeadConfig config;
   config.scale = 8;
-  auto head = make_margin_head(cpu.context, config, kClasses, kNarrow);
+  auto head = drawn_head(cpu.context, config, kClasses, kNarrow);
   const Tensor centers = head_rows(*head, "centers");
   const std::vector<double> one = random_values(kNarrow, 5);
   std::vector<double> e;

@@ -35,7 +35,7 @@ struct Seen {
 
 /// One step with lr 0 and no decay: the momentum that it leaves is the gradient of the rows.
 Seen run_head(Context& context, const HeadConfig& config, const Problem& p, int64_t step = 0) {
-  auto head = make_margin_head(context, config, p.classes, p.columns);
+  auto head = drawn_head(context, config, p.classes, p.columns);
   Tensor centers = head_rows(*head, "centers");
   std::copy(p.weights.begin(), p.weights.end(), centers.data<float>());
   head->begin_step(context, p.labels, 1, {.step = step, .global_batch = p.samples}, {.lr = 0, .momentum = 0.9F});
@@ -66,9 +66,9 @@ void check_step(Context& context, const HeadConfig& config, const Problem& p, Re
 
 std::vector<HeadConfig> margins() {
   std::vector<HeadConfig> out(6);
-  out[1].margin.name = "cosface";
-  out[2].margin.name = "sphereface";
-  out[3].margin.name = "none";
+  out[1].margin = named_margin("cosface");
+  out[2].margin = named_margin("sphereface");
+  out[3].margin = named_margin("none");
   out[4].margin = {"custom", 2.3, 0.4, 0.15};  // phi goes beyond 2 pi
   out[5].margin = {"custom", 1.0, 0.3, 0.2};
   return out;

@@ -59,6 +59,7 @@ class PixelNet final : public Backbone {
   Tensor backward(Context&, const Tensor&) override { return {}; }
   void visit(ParamVisitor&) override {}
   int64_t embedding_size() const override { return 4; }
+  void init(Context&, const std::function<bool(const Param&)>&) override {}
   std::string description() const override { return "pixels"; }
   std::vector<std::string> parts() const override { return {}; }
   void freeze(const std::vector<std::string>&) override {}

@@ -21,6 +21,7 @@ namespace {
 std::unique_ptr<MarginHead> pixel_head(Context& context, int64_t classes) {
   const HeadConfig config;
   auto head = make_margin_head(context, config, classes, 4);
+  head->init();
   for (HeadRows& rows : head->state()) {
     if (rows.name != "centers") continue;
     for (int64_t i = 0; i < rows.rows.dim(0); ++i) {

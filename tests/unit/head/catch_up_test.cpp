@@ -134,7 +134,7 @@ TEST_CASE("a head with uniform sampling trains its rows as dense SGD does, throu
     HeadConfig config;
     config.scale = 8;
     config.sampling = {"uniform", 0.08};
-    auto head = make_margin_head(cpu.context, config, kClasses, kColumns);
+    auto head = drawn_head(cpu.context, config, kClasses, kColumns);
     std::vector<double> w = to_doubles(head_rows(*head, "centers")), v(w.size(), 0.0);
     for (int64_t t = 0; t < kRun; ++t) {
       const auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(t));
@@ -173,7 +173,7 @@ TEST_CASE("lazy rows stay exactly where they are while they are not sampled") {
   HeadConfig config;
   config.sampling = {"uniform", 0.1};
   config.update = "lazy";
-  auto head = make_margin_head(cpu.context, config, 100, 8);
+  auto head = drawn_head(cpu.context, config, 100, 8);
   const auto before = head_rows(*head, "centers").values<float>();
   std::vector<bool> touched(100, false);
   for (int64_t t = 0; t < 4; ++t) {

@@ -1,5 +1,6 @@
 // The head over 1 to 4 ranks: the same global batch gives the same losses, gradients and rows, however it is split.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "base/threads.h"
@@ -18,7 +19,8 @@ struct Plan {
 /// What a run leaves behind, put together over the ranks.
 struct Outcome {
   std::vector<double> losses, d_embedding, centers, momentum;
-  std::vector<int64_t> correct, active, nearest;
+  std::vector<int64_t> correct, nearest;
+  std::vector<std::atomic<int64_t>> active;  // over all ranks, by run
 };
 
 /// This rank's samples of micro-batch m: the first (batch mod ranks) ranks take one more.
@@ -48,10 +50,10 @@ void run_step(Context& context, MarginHead& head, const Plan& plan, const Thread
     const int64_t run = t * plan.micro_batches + m;
     place(to_doubles(result.d_embedding), (run * plan.batch + begin) * plan.columns, out.d_embedding);
     PLSC_CHECK(result.samples == plan.batch);
+    out.active[static_cast<size_t>(run)] += result.active;
     if (rank.rank != 0) continue;
     out.losses.push_back(result.loss_sum);
     out.correct.push_back(result.correct);
-    out.active.push_back(result.active);
   }
   head.end_step(context);
 }
@@ -62,9 +64,10 @@ Outcome run_plan(const Plan& plan, int ranks) {
   out.d_embedding.resize(static_cast<size_t>(runs * plan.batch * plan.columns));
   out.centers.resize(static_cast<size_t>(plan.classes * plan.columns));
   out.momentum.resize(out.centers.size());
+  out.active = std::vector<std::atomic<int64_t>>(static_cast<size_t>(runs));
   run_ranks(ranks, [&](ThreadRank& rank) {
     CpuContext cpu(rank);
-    auto head = make_margin_head(cpu.context, plan.config, plan.classes, plan.columns);
+    auto head = drawn_head(cpu.context, plan.config, plan.classes, plan.columns);
     for (int64_t t = 0; t < plan.steps; ++t) run_step(cpu.context, *head, plan, rank, t, out);
     // An extra query on every rank, of different sizes.
     const auto query = random_values((rank.rank + 1) * plan.columns, 77);
@@ -90,7 +93,7 @@ void check_invariance(const Plan& plan) {
     CHECK(relative_error(other.centers, one.centers) < (logits > 1 ? 6e-6 * logits : 5e-6));
     CHECK(relative_error(other.momentum, one.momentum) < 5e-5);
     CHECK(other.correct == one.correct);
-    CHECK(other.active == one.active);
+    CHECK(std::ranges::equal(other.active, one.active));
     CHECK(other.nearest == one.nearest);
   }
 }
@@ -152,14 +155,14 @@ TEST_CASE("a step of two micro-batches is the step of both at once") {
     CpuContext cpu;
     HeadConfig config;
     config.sampling = {method, 0.2};
-    auto whole = make_margin_head(cpu.context, config, 60, 12);
-    auto halves = make_margin_head(cpu.context, config, 60, 12);
+    auto whole = drawn_head(cpu.context, config, 60, 12);
+    auto halves = drawn_head(cpu.context, config, 60, 12);
     for (int64_t t = 0; t < 3; ++t) {
       const auto e = random_values(20 * 12, static_cast<uint64_t>(t));
       const auto labels = random_labels(20, 60, static_cast<uint64_t>(t));
       const Tensor embeddings = to_tensor(e, {20, 12});
       const StepInfo info{.step = t, .global_batch = 20};
-      const RowUpdate update{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true};
+      const math::SgdRule update{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true};
       whole->begin_step(cpu.context, labels, 1, info, update);
       const HeadResult at_once = whole->run(cpu.context, embeddings, labels);
       whole->end_step(cpu.context);
@@ -186,7 +189,7 @@ TEST_CASE("values that are not finite stop every rank") {
   run_ranks(3, [](ThreadRank& rank) {
     CpuContext cpu(rank);
     HeadConfig config;
-    auto head = make_margin_head(cpu.context, config, 20, 4);
+    auto head = drawn_head(cpu.context, config, 20, 4);
     Tensor e = to_tensor(random_values(8, 1), {2, 4});
     if (rank.rank == 2) e.data<float>()[1] = NAN;
     const std::vector<int64_t> labels{1, 15};

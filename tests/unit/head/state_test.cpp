@@ -55,10 +55,10 @@ void save(MarginHead& head, Saved& saved) {
   }
   saved.table = head.state_table();
 }
-void restore(MarginHead& head, const Saved& saved) {
+void restore(MarginHead& head, const Saved& saved, RestoreFor purpose = RestoreFor::training) {
   std::vector<std::string> names;
   for (const auto& [name, bytes] : saved.tensors) names.push_back(name);
-  for (const HeadRows& rows : head.state_to_fill(names)) {
+  for (const HeadRows& rows : head.state_to_fill(names, purpose)) {
     const auto& whole = saved.tensors.at(rows.name);
     std::memcpy(rows.rows.raw(), whole.data() + static_cast<size_t>(head.shard().begin) * row_bytes(rows.rows),
                 rows.rows.bytes());
@@ -72,7 +72,7 @@ Saved saved_run(int ranks, const HeadConfig& config, int64_t steps, const Saved*
   run_ranks(ranks, [&](ThreadRank& rank) {
     CpuContext cpu(rank);
     auto head = make_margin_head(cpu.context, config, kClasses, kColumns);
-    if (from != nullptr) restore(*head, *from);
+    from != nullptr ? restore(*head, *from) : head->init();
     train(cpu.context, *head, first, steps);
     const std::lock_guard lock(mutex);
     save(*head, out);
@@ -99,7 +99,7 @@ TEST_CASE("a head filled from a checkpoint goes on bit for bit, and saving chang
     CHECK(resumed.table == straight.table);
 
     CpuContext cpu;
-    auto head = make_margin_head(cpu.context, config, kClasses, kColumns);
+    auto head = drawn_head(cpu.context, config, kClasses, kColumns);
     train(cpu.context, *head, 0, 9);
     Saved first, second;
     save(*head, first);
@@ -141,7 +141,7 @@ std::vector<double> seen_rows(Context& context, MarginHead& head) {
 
 TEST_CASE("rows that lag in the checkpoint are caught up for a head whose rows do not, and the other way round") {
   CpuContext cpu;
-  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  auto head = drawn_head(cpu.context, sampled_head(), kClasses, kColumns);
   train(cpu.context, *head, 0, 15);
   Saved saved;
   save(*head, saved);
@@ -164,7 +164,7 @@ TEST_CASE("rows that lag in the checkpoint are caught up for a head whose rows d
 
 TEST_CASE("starting over keeps the centres, caught up, and nothing else") {
   CpuContext cpu;
-  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  auto head = drawn_head(cpu.context, sampled_head(), kClasses, kColumns);
   train(cpu.context, *head, 0, 15);
   const auto seen = seen_rows(cpu.context, *head);
   head->start_over();
@@ -176,9 +176,52 @@ TEST_CASE("starting over keeps the centres, caught up, and nothing else") {
   train(cpu.context, *head, 0, 3);
 }
 
+TEST_CASE("reading centres for evaluation takes no memory for momentum, but while lagging rows are caught up") {
+  constexpr int64_t kMany = 20011, kWide = 64;
+  constexpr size_t kBytes = kMany * kWide * sizeof(float);
+  for (const bool lagging : {false, true}) {
+    CpuContext cpu;
+    HeadConfig config = sampled_head();
+    if (!lagging) config.sampling.method = "full";
+    std::map<std::string, Tensor> stored;
+    std::string table;
+    std::vector<int64_t> expected;
+    const auto query = to_tensor(random_values(3 * kWide, 5), {3, kWide});
+    {
+      auto head = drawn_head(cpu.context, config, kMany, kWide);
+      for (int64_t t = 0; t < 2; ++t) {
+        const auto labels = random_labels(4, kMany, static_cast<uint64_t>(t));
+        head->begin_step(cpu.context, labels, 1, {.step = t, .global_batch = 4}, {.lr = 0.1F, .weight_decay = 0.1F});
+        head->run(cpu.context, to_tensor(random_values(4 * kWide, static_cast<uint64_t>(t)), {4, kWide}), labels);
+        head->end_step(cpu.context);
+      }
+      for (const HeadRows& rows : head->state()) {
+        stored[rows.name] = Tensor(host_allocator(), rows.rows.shape(), rows.rows.dtype());
+        std::memcpy(stored[rows.name].raw(), rows.rows.raw(), rows.rows.bytes());
+      }
+      table = head->state_table();
+      expected = head->nearest(cpu.context, query, 5).classes.values<int64_t>();
+    }
+    std::vector<std::string> names;
+    for (const auto& [name, rows] : stored) names.push_back(name);
+    const size_t before = cpu.context.device().memory().in_use;
+    auto head = make_margin_head(cpu.context, config, kMany, kWide);
+    for (const HeadRows& rows : head->state_to_fill(names, RestoreFor::weights)) {
+      std::memcpy(rows.rows.raw(), stored[rows.name].raw(), rows.rows.bytes());
+    }
+    // The centres, an eighth for the size class, and eight bytes a row of last updates.
+    const size_t limit = before + kBytes + kBytes / 4;
+    CHECK((cpu.context.device().memory().in_use < limit) == !lagging);
+    head->restore_table(table);
+    head->start_over();
+    CHECK(head->nearest(cpu.context, query, 5).classes.values<int64_t>() == expected);
+    CHECK(cpu.context.device().memory().in_use < limit + kBytes / 2);  // the pass's scratch memory
+  }
+}
+
 TEST_CASE("a checkpoint whose rows lag, without the updates they have taken, is an error") {
   CpuContext cpu;
-  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  auto head = drawn_head(cpu.context, sampled_head(), kClasses, kColumns);
   train(cpu.context, *head, 0, 4);
   Saved saved;
   save(*head, saved);
@@ -196,7 +239,7 @@ TEST_CASE("the nearest classes: best first, ties by class, fewer classes than as
   run_ranks(3, [](ThreadRank& rank) {
     CpuContext cpu(rank);
     HeadConfig config;
-    auto head = make_margin_head(cpu.context, config, 8, 2);
+    auto head = drawn_head(cpu.context, config, 8, 2);
     Tensor centers = head_rows(*head, "centers");
     for (int64_t j = 0; j < head->shard().size(); ++j) {
       // Classes 1, 4 and 7 are the same; the others point away, more the later they come.
