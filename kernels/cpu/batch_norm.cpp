@@ -1,5 +1,7 @@
 #include "kernels/cpu/batch_norm.h"
 
+#include "kernels/math/exact_sum.h"
+
 namespace plsc::kernels {
 namespace {
 
@@ -98,7 +100,7 @@ PLSC_INLINE void gradient_tile(const NormGradient<T, Y>& a, int64_t r, int64_t b
     if (dslope != nullptr) {
       for (int64_t c = 0; c < n; ++c) {
         const float below = z[c] * load(dy[c]);
-        dslope[c] += static_cast<double>(z[c] <= 0.0f ? below : 0.0f);
+        dslope[c] += math::to_quanta(static_cast<double>(z[c] <= 0.0f ? below : 0.0f));
       }
     }
     for (int64_t c = 0; c < n; ++c) {
@@ -120,8 +122,8 @@ PLSC_INLINE void backward_sums_all(const NormGradient<T, Y>& a, const NormSums& 
       double* __restrict sum_dz = sums.dz + begin;
       double* __restrict sum_dz_x = sums.dz_x + begin;
       for (int64_t c = 0; c < n; ++c) {
-        sum_dz[c] += static_cast<double>(dz[c]);
-        sum_dz_x[c] += static_cast<double>(dz[c] * (load(x[c]) - mean[c]));
+        sum_dz[c] += math::to_quanta(static_cast<double>(dz[c]));
+        sum_dz_x[c] += math::to_quanta(static_cast<double>(dz[c] * (load(x[c]) - mean[c])));
       }
     }
   }

@@ -1,11 +1,46 @@
 #include "kernels/cpu/elementwise.h"
 
+#include "kernels/math/exact_sum.h"
 #include "kernels/math/rng.h"
 
 namespace plsc::kernels {
 
-PLSC_CLONES void add(const float* x, float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+namespace {
+
+template <class From, class To>
+PLSC_INLINE void add_all(const From* x, To* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<To>(y[i] + x[i]);
+}
+
+template <class T>
+PLSC_INLINE double squares(const T* x, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto v = static_cast<double>(static_cast<float>(x[i]));
+    sum += v * v;
+  }
+  return sum;
+}
+
+template <class T>
+PLSC_INLINE void sgd_all(const math::SgdRule& rule, const T* grad, float* value, float* momentum, int64_t n) {
+  const math::SgdRule local = rule;  // its members cannot alias the arrays
+  for (int64_t i = 0; i < n; ++i) math::sgd_update(local, static_cast<float>(grad[i]), value[i], momentum[i]);
+}
+
+}  // namespace
+
+PLSC_CLONES void add(const float* x, float* y, int64_t n) { add_all(x, y, n); }
+PLSC_CLONES void add(const double* x, double* y, int64_t n) { add_all(x, y, n); }
+PLSC_CLONES void add(const double* x, float* y, int64_t n) { add_all(x, y, n); }
+
+PLSC_CLONES void add_exactly(const float* x, double* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta(static_cast<double>(x[i]));
+}
+
+PLSC_CLONES void add_exactly(float a, const float* x, double* y, int64_t n) {
+  const auto factor = static_cast<double>(a);
+  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta(factor * static_cast<double>(x[i]));
 }
 
 PLSC_CLONES void cast(const float* from, Bf16* to, int64_t n) {
@@ -16,15 +51,22 @@ PLSC_CLONES void cast(const Bf16* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = math::bf16_to_float(from[i]);
 }
 
-PLSC_CLONES double sum_of_squares(const float* x, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return sum;
+PLSC_CLONES void cast(const double* from, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(from[i]);
 }
 
+PLSC_CLONES void cast(const float* from, double* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(from[i]);
+}
+
+PLSC_CLONES double sum_of_squares(const float* x, int64_t n) { return squares(x, n); }
+PLSC_CLONES double sum_of_squares(const double* x, int64_t n) { return squares(x, n); }
+
 PLSC_CLONES void sgd(const math::SgdRule& rule, const float* grad, float* value, float* momentum, int64_t n) {
-  const math::SgdRule local = rule;  // its members cannot alias the arrays
-  for (int64_t i = 0; i < n; ++i) math::sgd_update(local, grad[i], value[i], momentum[i]);
+  sgd_all(rule, grad, value, momentum, n);
+}
+PLSC_CLONES void sgd(const math::SgdRule& rule, const double* grad, float* value, float* momentum, int64_t n) {
+  sgd_all(rule, grad, value, momentum, n);
 }
 
 namespace {

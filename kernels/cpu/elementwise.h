@@ -9,15 +9,24 @@ namespace plsc::kernels {
 
 /// y += x
 void add(const float* x, float* y, int64_t n);
+void add(const double* x, double* y, int64_t n);
+void add(const double* x, float* y, int64_t n);
+/// y += x and y += a x by terms that are multiples of a quantum (math/exact_sum.h): the order does not matter.
+void add_exactly(const float* x, double* y, int64_t n);
+void add_exactly(float a, const float* x, double* y, int64_t n);
 
 void cast(const float* from, Bf16* to, int64_t n);
 void cast(const Bf16* from, float* to, int64_t n);
+void cast(const double* from, float* to, int64_t n);
+void cast(const float* from, double* to, int64_t n);
 
-/// Sum of x[i]^2 in double.
+/// Sum of x[i]^2 in double; of fp32 values, to which doubles are rounded.
 double sum_of_squares(const float* x, int64_t n);
+double sum_of_squares(const double* x, int64_t n);
 
-/// math::sgd_update on n elements.
+/// math::sgd_update on n elements; a gradient in double is rounded to fp32 first.
 void sgd(const math::SgdRule& rule, const float* grad, float* value, float* momentum, int64_t n);
+void sgd(const math::SgdRule& rule, const double* grad, float* value, float* momentum, int64_t n);
 
 /// Dropout of elements [first, first + n) of the global batch's flattened features: element g is kept when lane g mod 4
 /// of the 128 random bits of (seed, dropout, step, g / 4) is, as a unit float, at least p. Kept ones are multiplied by

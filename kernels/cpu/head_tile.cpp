@@ -42,7 +42,7 @@ PLSC_CLONES void head_tile_max_logit(const TileShape& shape, const TileLogits& l
 }
 
 PLSC_CLONES void head_tile_sum(const TileShape& shape, const TileLogits& logits, const float* dots, const float* shift,
-                               float* sum, float* max_cosine) {
+                               double* sum, float* max_cosine) {
   const float scale = logits.scale, filter = logits.filter;
   for (int64_t j = 0; j < shape.rows; ++j) {
     const float inverse = logits.inverse_norms[j];
@@ -50,7 +50,7 @@ PLSC_CLONES void head_tile_sum(const TileShape& shape, const TileLogits& logits,
     for (int64_t i = 0; i < shape.samples; ++i) {
       const float cosine = row[i] * inverse;
       const float e = math::exp_float(logit(cosine, scale, filter) - shift[i]);
-      sum[i] += cosine < kNoCosine ? 0.0f : e;
+      sum[i] += static_cast<double>(cosine < kNoCosine ? 0.0f : e);
       max_cosine[i] = cosine > max_cosine[i] ? cosine : max_cosine[i];
     }
   }

@@ -21,8 +21,8 @@ struct TileLogits {
 /// largest[i] = max(largest[i], logits of sample i).
 void head_tile_max_logit(const TileShape& shape, const TileLogits& logits, const float* dots, float* largest);
 
-/// sum[i] += exp(logit - shift[i]); max_cosine[i] = max(max_cosine[i], cos as it is before clamping and filter).
-void head_tile_sum(const TileShape& shape, const TileLogits& logits, const float* dots, const float* shift, float* sum,
+/// sum[i] += exp(logit - shift[i]), in double; max_cosine[i] = max(max_cosine[i], cos as it is before clamping and filter).
+void head_tile_sum(const TileShape& shape, const TileLogits& logits, const float* dots, const float* shift, double* sum,
                    float* max_cosine);
 
 /// g = factor exp(logit - log_sum[i]) inverse_norm, 0 where a clamp or the filter stopped the cosine.

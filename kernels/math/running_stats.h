@@ -7,12 +7,12 @@ namespace plsc::math {
 
 /// Sums over batches around a shift that all of them share: n (mean - shift), M2 + n (mean - shift)^2.
 struct PooledMoments {
-  float first = 0, second = 0;
+  double first = 0, second = 0;
 };
 
 PLSC_HD inline PooledMoments pooled_moments(double n, double mean, double m2, float shift) {
   const double d = mean - static_cast<double>(shift);
-  return {static_cast<float>(n * d), static_cast<float>(m2 + n * d * d)};
+  return {n * d, m2 + n * d * d};
 }
 
 /// The mean and the unbiased variance of n values from their pooled moments.
@@ -20,8 +20,8 @@ struct MeanVariance {
   float mean = 0, variance = 0;
 };
 
-PLSC_HD inline MeanVariance unpool(PooledMoments p, float n, float shift) {
-  const double d = static_cast<double>(p.first) / n;
+PLSC_HD inline MeanVariance unpool(PooledMoments p, double n, float shift) {
+  const double d = p.first / n;
   const double m2 = p.second - n * d * d;
   return {static_cast<float>(shift + d), static_cast<float>(m2 > 0 ? m2 / (n - 1.0) : 0.0)};
 }

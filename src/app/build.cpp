@@ -18,9 +18,13 @@ Backend build_backend(const Config& config, int threads) {
 Session::Session(const Config& config, World& world)
     : log(world.rank()),
       backend(build_backend(config, world.threads())),
-      context{
-          backend,    world.device_collective(), world.host_collective(), log, activation_type(config, *backend.device),
-          config.seed} {
+      context{backend,
+              world.device_collective(),
+              world.host_collective(),
+              log,
+              activation_type(config, *backend.device),
+              config.seed,
+              config.train.deterministic} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
 

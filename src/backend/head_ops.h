@@ -23,7 +23,7 @@ struct HeadPass {
 
 /// What the forward pass sums over this rank's negatives.
 struct HeadSums {
-  Tensor sum;         // (B): sum of exp(scale * cos - shift)
+  Tensor sum;         // (B) fp64: sum of exp(scale * cos - shift)
   Tensor shift;       // (B): read where `fixed_shift`, else written: the largest scale * cos (-inf without negatives)
   Tensor max_cosine;  // (B): written: the largest cosine of a negative, before the filter; -inf without negatives
   bool fixed_shift = true;
@@ -31,8 +31,8 @@ struct HeadSums {
 
 /// From sums over all ranks to the loss and to what the backward pass needs. Samples of a negative label are padding.
 struct HeadLossArgs {
-  Tensor sum;            // (B): HeadSums::sum over all ranks
-  Tensor target_cosine;  // (B)
+  Tensor sum;            // (B) fp64: HeadSums::sum over all ranks
+  Tensor target_cosine;  // (B) fp64
   Tensor shift;          // (B): what the sums were shifted by
   Tensor max_cosine;     // (B): over all ranks
   Tensor labels;         // (B) i64
@@ -50,7 +50,7 @@ struct HeadLoss {
 struct HeadGradient {
   Tensor log_sum, target_gradient;  // (B), of HeadLossArgs
   double gradient_scale = 1;
-  Tensor dx;                            // (B, D) written: this rank's part of d loss / dx
+  Tensor dx;                            // (B, D) written: this rank's part of d loss / dx; fp64: summed in double
   Tensor dweight;                       // (active, D): written; undefined: the update runs inside the pass
   bool accumulate = false;              // dweight is added to
   std::optional<math::SgdRule> update;  // set exactly where dweight is undefined
@@ -85,7 +85,7 @@ class HeadOps {
   /// The active rows of this rank, (n) i64 in device memory, ascending.
   virtual Tensor sample_rows(const SampleRows& args) = 0;
 
-  /// cosine (B) = x . w / |w| of each sample's target in fp32 whatever `compute` is, 0 where position is -1.
+  /// cosine (B) fp64 = x . w / |w| of each sample's target in fp32 whatever `compute` is, 0 where position is -1.
   virtual void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) = 0;
   virtual void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) = 0;
   /// sum *= exp(from - to), elementwise; an empty sum stays 0.

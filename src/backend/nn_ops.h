@@ -26,7 +26,8 @@ class ConvOp {
   virtual ~ConvOp() = default;
   virtual void forward(const Tensor& x, const Tensor& weight, Tensor& y) = 0;
   virtual void backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) = 0;
-  /// dweight (fp32) is overwritten, or added to where `accumulate`.
+  /// dweight is overwritten, or added to where `accumulate`. Where it is fp64 and not fp32, the images' gradients are
+  /// summed in double: what they add up to then does not depend on how a batch is split over threads and ranks.
   virtual void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) = 0;
 };
 
@@ -35,6 +36,7 @@ class ConvOp {
 struct LinearSpec {
   int64_t batch = 0, height = 1, width = 1, channels = 0, out_features = 0;
   bool bias = true;
+  bool fixed_order = false;  // a row of y or dx is the same whatever the batch and the number of threads
   bool operator==(const LinearSpec&) const = default;
 };
 class LinearOp {
@@ -42,7 +44,7 @@ class LinearOp {
   virtual ~LinearOp() = default;
   virtual void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) = 0;  // y (N, O)
   virtual void backward_data(const Tensor& dy, const Tensor& weight, Tensor& dx) = 0;
-  /// dbias may be undefined where the spec has no bias.
+  /// dbias may be undefined where the spec has no bias. fp32, or both fp64 as with convolutions.
   virtual void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, Tensor& dbias, bool accumulate) = 0;
 };
 
@@ -82,8 +84,8 @@ struct BatchNormApply {
 struct BatchNormBackward {
   BatchNormApply forward;  // as it ran (z is computed again, not stored); y is read where a residual went into a ReLU
   Tensor dy;               // like y
-  Tensor sums;       // (2, C) fp32: sum dz, sum dz * xhat. Written by _sums, read by _apply (maybe merged between)
-  Tensor dslope;     // PReLU, same shape as slope, written by _sums where defined
+  Tensor sums;       // (2, C) fp64: sum dz, sum dz * xhat. Written by _sums, read by _apply (maybe merged between)
+  Tensor dslope;     // PReLU, fp64 of slope's shape, written by _sums where defined
   double count = 0;  // rows (N*H*W) behind the sums, over all ranks where merged; 0: statistics were constants
   Tensor add;        // like x, or undefined: added to dx (the gradient that comes by the residual path)
   Tensor dx;         // output, like x
@@ -107,7 +109,7 @@ class NnOps {
   /// mean_rstd (2, C) fp32 with rstd = 1 / sqrt(M2 / n + eps).
   virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) = 0;
   /// Running statistics take in what all micro-batches and ranks of a step saw. `pool` adds one batch (2C + 1 fp64:
-  /// mean, M2, row count) to pooled fp32 (2C + 1) as n (mean - shift), M2 + n (mean - shift)^2, n, or writes it there
+  /// mean, M2, row count) to pooled fp64 (2C + 1) as n (mean - shift), M2 + n (mean - shift)^2, n, or writes it there
   /// where not `accumulate`: sums alone, so that ranks add up; the shift (C), the running mean, keeps them accurate in
   /// fp32.
   virtual void batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled);
@@ -129,9 +131,9 @@ class NnOps {
   };
   virtual void dropout(const Dropout& args) = 0;
 
-  /// Converts between fp32 and 16 bit (round to nearest even).
+  /// Converts between fp32 and 16 bit or fp64 (round to nearest even).
   virtual void cast(const Tensor& from, Tensor& to) = 0;
-  /// y += x, fp32.
+  /// y += x; both fp32, or x fp64 and y either.
   virtual void add(const Tensor& x, Tensor& y) = 0;
 };
 

@@ -10,9 +10,9 @@ namespace plsc {
 class OptimOps {
  public:
   virtual ~OptimOps() = default;
-  /// Updates value and momentum from grad, all fp32.
+  /// Updates value and momentum (fp32) from grad (fp32, or fp64, which is rounded first).
   virtual void sgd(Param& param, const math::SgdRule& rule) = 0;
-  /// Sum of squares over all gradients, in double, in a fixed order.
+  /// Sum of squares over all gradients (fp32 or fp64), in double, in a fixed order.
   virtual double sum_of_squares(std::span<const Tensor> gradients) = 0;
 };
 

@@ -11,7 +11,7 @@ void NnOps::batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accum
   PLSC_CHECK(stats.elements() == 2 * channels + 1 && pooled.elements() == 2 * channels + 1);
   const double* in = stats.data<double>();
   const float* center = shift.data<float>();
-  float* out = pooled.data<float>();
+  double* out = pooled.data<double>();
   if (!accumulate) {
     for (int64_t i = 0; i < 2 * channels + 1; ++i) out[i] = 0;
   }
@@ -21,17 +21,17 @@ void NnOps::batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accum
     out[c] += p.first;
     out[channels + c] += p.second;
   }
-  out[2 * channels] += static_cast<float>(n);
+  out[2 * channels] += n;
 }
 
 void NnOps::batch_norm_fold(const Tensor& pooled, float momentum, Tensor& running_mean, Tensor& running_var) {
   const int64_t channels = running_mean.elements();
   PLSC_CHECK(pooled.on_host(), "this backend's tensors need a batch_norm_fold of their own");
   PLSC_CHECK(pooled.elements() == 2 * channels + 1 && running_var.elements() == channels);
-  const float* in = pooled.data<float>();
+  const double* in = pooled.data<double>();
   float* mean = running_mean.data<float>();
   float* var = running_var.data<float>();
-  const float n = in[2 * channels];
+  const double n = in[2 * channels];
   for (int64_t c = 0; c < channels; ++c) {
     const math::MeanVariance batch = math::unpool({in[c], in[channels + c]}, n, mean[c]);
     mean[c] += momentum * (batch.mean - mean[c]);

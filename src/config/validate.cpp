@@ -82,6 +82,9 @@ void check_train(const Config& c, const Origins& o) {
   if (t.batch_per_rank > 0 && t.batch_per_rank < t.accumulate)
     fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
          t.batch_per_rank);
+  if (t.deterministic && t.precision != "fp32")
+    fail("{}: found true with train.precision {}, expected fp32: sums in double are of fp32 products",
+         o.at("train.deterministic"), t.precision);
   if (c.optimizer.nesterov && c.optimizer.momentum == 0)
     fail("{}: found true with optimizer.momentum 0, expected momentum above 0", o.at("optimizer.nesterov"));
 }

@@ -51,7 +51,7 @@ Tensor gather_rows(Context& context, const Tensor& x, int64_t part, const std::s
 
 Tensor scatter_rows(Context& context, const Tensor& all, int64_t rows, const std::string& what) {
   const int64_t part = all.dim(0) / context.ranks();
-  Tensor mine = context.device().tensor({part, all.dim(1)});
+  Tensor mine = context.device().tensor({part, all.dim(1)}, all.dtype());
   context.comm.reduce_scatter(all, mine, what);
   return mine.rows(0, rows);
 }

@@ -144,7 +144,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   const HeadLoss loss_value = loss(context, batch, reduced, sums, gradient);
 
   // Backward, with the rows' update where this batch is the whole step.
-  gradient.dx = context.device().tensor(pass.x.shape());
+  gradient.dx = context.device().tensor(pass.x.shape(), context.sums_in_double ? Dtype::f64 : Dtype::f32);
   gradient.dweight = step.dweight;
   gradient.accumulate = step.done > 0;
   if (fused) gradient.update = step.update;
@@ -157,7 +157,12 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   result.samples = batch.samples;
   result.active = step.active.local;
   result.d_embedding = context.device().tensor(embeddings.shape());
-  const Tensor d_unit = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
+  Tensor d_unit = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
+  if (context.sums_in_double) {
+    Tensor rounded = context.device().tensor(d_unit.shape());
+    context.nn().cast(d_unit, rounded);
+    d_unit = rounded;
+  }
   ops.row_normalize_backward(unit, norm, d_unit, result.d_embedding);
   return result;
 }
@@ -181,7 +186,7 @@ Tensor ShardedMarginHead::sums_over_ranks(Context& context, RowSource& rows, con
                                           HeadSums& sums) const {
   HeadOps& ops = *context.backend.head;
   const int64_t batch = pass.x.dim(0);
-  Tensor reduced = context.device().tensor({2, batch}), maxima = context.device().tensor({2, batch});
+  Tensor reduced = context.device().tensor({2, batch}, Dtype::f64), maxima = context.device().tensor({2, batch});
   Tensor cosine = reduced.rows(1, 1).reshape({batch});
   sums.sum = reduced.rows(0, 1).reshape({batch});
   sums.max_cosine = maxima.rows(0, 1).reshape({batch});

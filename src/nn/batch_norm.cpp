@@ -31,7 +31,7 @@ BatchNorm::BatchNorm(Device& device, const std::string& name, const BatchNormOpt
       bias_(make_param(device, name + ".bias", {options.channels}, ParamKind::norm)),
       running_(running_buffer(device, options.channels)),
       local_(device.tensor({2 * options.channels + 1}, Dtype::f64)),
-      pooled_(device.zeros({2 * options.channels + 1})) {
+      pooled_(device.zeros({2 * options.channels + 1}, Dtype::f64)) {
   const int64_t c = options.channels;
   weight_.frozen = options.fixed_scale;
   running_mean_ = buffer(name + ".running_mean", running_.slice(0, {c}));
@@ -123,7 +123,7 @@ BatchNorm::Gradients BatchNorm::backward(Context& context, const Tensor& dy, con
   args.forward = saved.apply;
   args.dy = dy;
   args.count = saved.count;
-  args.sums = context.device().tensor({2, options_.channels});
+  args.sums = context.device().tensor({2, options_.channels}, Dtype::f64);
   const bool learns = !frozen() || (saved.slope != nullptr && saved.slope->trainable());
   if (learns) accumulate_gradients(context, args, saved.slope);
   if (!want.dx && !want.dresidual) return {};
@@ -141,7 +141,7 @@ BatchNorm::Gradients BatchNorm::backward(Context& context, const Tensor& dy, con
 void BatchNorm::accumulate_gradients(Context& context, BatchNormBackward& args, Param* slope) {
   const int64_t c = options_.channels;
   const bool slope_trains = slope != nullptr && slope->trainable();
-  if (slope_trains) args.dslope = context.device().tensor(slope->value.shape());
+  if (slope_trains) args.dslope = context.device().tensor(slope->value.shape(), Dtype::f64);
   context.nn().batch_norm_backward_sums(args);
   // This rank's sums: the all-reduce of the gradients adds the others'.
   add_gradient(context, bias_, args.sums.slice(0, {c}));

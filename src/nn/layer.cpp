@@ -38,8 +38,10 @@ void add_gradient(Context& context, Param& param, const Tensor& gradient) {
   const GradSlot slot = grad_slot(context, param);
   if (slot.accumulate) {
     context.nn().add(gradient, slot.grad);
-  } else {
+  } else if (gradient.dtype() == slot.grad.dtype()) {
     context.device().copy(gradient, slot.grad);
+  } else {
+    context.nn().cast(gradient, slot.grad);
   }
 }
 

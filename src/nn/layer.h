@@ -27,7 +27,7 @@ struct GradSlot {
   bool accumulate;
 };
 GradSlot grad_slot(Context& context, Param& param);
-/// Adds a gradient that an op wrote elsewhere; nothing for parameters that do not train.
+/// Adds a gradient (fp32 or fp64) that an op wrote elsewhere; nothing for parameters that do not train.
 void add_gradient(Context& context, Param& param, const Tensor& gradient);
 
 /// All of them frozen: a part whose values must not change at all.

@@ -24,6 +24,7 @@ Tensor Linear::forward(Context& context, const Tensor& x, const Pass& pass) {
   }
   spec.channels = x.dim(x.shape().size() - 1);
   spec.out_features = weight_.value.dim(0);
+  spec.fixed_order = context.sums_in_double;
   PLSC_CHECK(x.elements() == spec.batch * weight_.value.dim(1), "{} of {}", weight_.name, x.shape().text());
   Tensor y = context.device().tensor({spec.batch, spec.out_features});
   op(context, spec).forward(x, weight_.value, bias_.value, y);

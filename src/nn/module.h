@@ -21,7 +21,7 @@ class ParamVisitor {
  public:
   virtual ~ParamVisitor() = default;
   virtual void param(Param& param) = 0;
-  /// A tensor that every rank must sum (fp32) together with the gradients of the step: batch-norm statistics.
+  /// A tensor that every rank must sum (fp64) together with the gradients of the step: batch-norm statistics.
   virtual void summed(Tensor&) {}
   /// A batch norm, whose running statistics take the step's in at its end.
   virtual void norm(BatchNorm&) {}

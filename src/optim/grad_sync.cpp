@@ -1,5 +1,6 @@
 #include "optim/grad_sync.h"
 
+#include <limits>
 #include <string>
 
 #include "base/error.h"
@@ -13,7 +14,7 @@ int64_t padded(int64_t elements) { return (elements + kAlign - 1) / kAlign * kAl
 
 /// A piece of the flat buffer for each tensor, in the order in which backward completes them.
 struct Layout {
-  std::vector<int64_t> offsets;         // of the trainable parameters from the last to the first, then the statistics
+  std::vector<int64_t> offsets;
   std::vector<int64_t> bucket_offsets;  // begin of each bucket, and the end of the last
   int64_t elements = 0;
 };
@@ -39,34 +40,47 @@ GradSync::GradSync(Context& context, const std::vector<Param*>& params, const st
   for (auto p = params.rbegin(); p != params.rend(); ++p) {
     if ((*p)->trainable()) trainable.push_back(*p);
   }
+  if (!trainable.empty()) place_gradients(context, trainable, bucket_bytes);
+  if (!summed.empty()) place_statistics(context, summed);
+}
+
+void GradSync::place_gradients(Context& context, const std::vector<Param*>& trainable, int64_t bucket_bytes) {
+  const Dtype dtype = context.sums_in_double ? Dtype::f64 : Dtype::f32;
   std::vector<int64_t> sizes;
   for (const Param* p : trainable) sizes.push_back(p->value.elements());
-  for (const Tensor* t : summed) sizes.push_back(t->elements());
-  const Layout layout = lay_out(sizes, bucket_bytes / static_cast<int64_t>(sizeof(float)));
-  if (layout.elements == 0) return;
-
-  flat_ = context.device().zeros({layout.elements});
+  const Layout layout = lay_out(sizes, bucket_bytes / static_cast<int64_t>(dtype_size(dtype)));
+  const Tensor flat = context.device().zeros({layout.elements}, dtype);
   for (size_t b = 0; b + 1 < layout.bucket_offsets.size(); ++b) {
+    const int64_t begin = layout.bucket_offsets[b];
     Bucket bucket;
-    bucket.elements = flat_.slice(layout.bucket_offsets[b], {layout.bucket_offsets[b + 1] - layout.bucket_offsets[b]});
+    bucket.elements = flat.slice(begin, {layout.bucket_offsets[b + 1] - begin});
     buckets_.push_back(std::move(bucket));
   }
   size_t bucket = 0;
-  for (size_t i = 0; i < sizes.size(); ++i) {
+  for (size_t i = 0; i < trainable.size(); ++i) {
     while (layout.offsets[i] >= layout.bucket_offsets[bucket + 1]) ++bucket;
-    if (i < trainable.size()) {
-      Param& p = *trainable[i];
-      p.grad = flat_.slice(layout.offsets[i], p.value.shape());
-      p.grad_stale = true;
-      bucket_of_[&p] = bucket;
-      ++buckets_[bucket].params;
-    } else {
-      Tensor& t = *summed[i - trainable.size()];
-      Tensor piece = flat_.slice(layout.offsets[i], t.shape());
-      context.device().copy(t, piece);
-      t = piece;
-    }
+    Param& p = *trainable[i];
+    p.grad = flat.slice(layout.offsets[i], p.value.shape());
+    p.grad_stale = true;
+    bucket_of_[&p] = bucket;
+    ++buckets_[bucket].params;
   }
+}
+
+void GradSync::place_statistics(Context& context, const std::vector<Tensor*>& summed) {
+  std::vector<int64_t> sizes;
+  for (const Tensor* t : summed) sizes.push_back(t->elements());
+  const Layout layout = lay_out(sizes, std::numeric_limits<int64_t>::max());
+  Bucket bucket;
+  bucket.elements = context.device().zeros({layout.elements}, Dtype::f64);
+  for (size_t i = 0; i < summed.size(); ++i) {
+    Tensor& t = *summed[i];
+    PLSC_CHECK(t.dtype() == Dtype::f64, "statistics of {}", dtype_name(t.dtype()));
+    Tensor piece = bucket.elements.slice(layout.offsets[i], t.shape());
+    context.device().copy(t, piece);
+    t = piece;
+  }
+  buckets_.push_back(std::move(bucket));
 }
 
 void GradSync::begin(int64_t micro_batches) {

@@ -1,5 +1,6 @@
-// Sums gradients over the ranks. All gradients (and the statistics that ride with them) live in one flat fp32 buffer
-// whose pieces are the parameters' grad tensors, so nothing is packed or copied; buckets of it are all-reduced.
+// Sums gradients over the ranks. All gradients live in one flat buffer (fp32, or fp64 where the context asks for sums
+// in double) whose pieces are the parameters' grad tensors, so nothing is packed or copied; buckets of it are
+// all-reduced. The statistics that ride with them have an fp64 buffer of their own, which is the last bucket.
 #pragma once
 #include <cstdint>
 #include <unordered_map>
@@ -15,7 +16,8 @@ class GradSync {
   static constexpr int64_t kBucketBytes = int64_t{8} << 20;
 
   /// Gives every trainable parameter a gradient inside the flat buffer, in reverse order (backward fills the last
-  /// ones first), and moves the `summed` tensors into it. Call it before the first backward pass and after freezing.
+  /// ones first), and moves the `summed` tensors (fp64) into theirs. Call it before the first backward pass and after
+  /// freezing.
   GradSync(Context& context, const std::vector<Param*>& params, const std::vector<Tensor*>& summed,
            int64_t bucket_bytes = kBucketBytes);
   /// The same for a network: anything that has params() and summed().
@@ -36,15 +38,16 @@ class GradSync {
 
  private:
   struct Bucket {
-    Tensor elements;     // a piece of the flat buffer
+    Tensor elements;     // a piece of a flat buffer
     int64_t params = 0;  // gradients in it
     int64_t open = 0;    // announcements still to come in this step
     Pending pending;
     bool started = false;
   };
+  void place_gradients(Context& context, const std::vector<Param*>& trainable, int64_t bucket_bytes);
+  void place_statistics(Context& context, const std::vector<Tensor*>& summed);
   void start(Context& context, size_t bucket);
 
-  Tensor flat_;
   std::vector<Bucket> buckets_;
   std::unordered_map<const Param*, size_t> bucket_of_;
   bool announced_ = false;

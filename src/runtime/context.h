@@ -15,6 +15,7 @@ struct Context {
   Log& log;
   Dtype activations = Dtype::f32;  // fp32 or bf16: train.precision
   uint64_t seed = 1;
+  bool sums_in_double = false;  // of gradients over samples and classes: train.deterministic
 
   Device& device() const { return *backend.device; }
   NnOps& nn() const { return *backend.nn; }

@@ -142,18 +142,17 @@ void write_sums(const std::vector<ColumnSums>& parts, const BatchNormBackward& b
   const float* rstd = b.forward.mean_rstd.data<float>() + channels;
   Tensor sums = b.sums, dslope = b.dslope;
   for (int64_t c = 0; c < channels; ++c) {
-    sums.data<float>()[c] = static_cast<float>(channel_sum(parts, 0, folded, c));
-    sums.data<float>()[channels + c] =
-        static_cast<float>(channel_sum(parts, 1, folded, c) * static_cast<double>(rstd[c]));
+    sums.data<double>()[c] = channel_sum(parts, 0, folded, c);
+    sums.data<double>()[channels + c] = channel_sum(parts, 1, folded, c) * static_cast<double>(rstd[c]);
   }
   if (!dslope.defined()) return;
   double shared = 0;
   for (int64_t c = 0; c < channels; ++c) {
     const double one = channel_sum(parts, 2, folded, c);
-    if (dslope.elements() == channels) dslope.data<float>()[c] = static_cast<float>(one);
+    if (dslope.elements() == channels) dslope.data<double>()[c] = one;
     shared += one;
   }
-  if (dslope.elements() == 1) dslope.data<float>()[0] = static_cast<float>(shared);
+  if (dslope.elements() == 1) dslope.data<double>()[0] = shared;
 }
 
 }  // namespace
@@ -179,9 +178,9 @@ void cpu_batch_norm_apply(const BatchNormApply& a, int threads) {
 
 void cpu_batch_norm_backward_sums(const BatchNormBackward& b, int threads) {
   const FoldedRows folded = check_backward(b, threads);
-  check_tensor("batch norm sums", b.sums, {2, folded.channels()}, Dtype::f32);
+  check_tensor("batch norm sums", b.sums, {2, folded.channels()}, Dtype::f64);
   const bool with_slope = b.dslope.defined() && b.forward.activation == Activation::prelu;
-  if (with_slope) check_tensor("PReLU slope gradient", b.dslope, b.forward.slope.shape(), Dtype::f32);
+  if (with_slope) check_tensor("PReLU slope gradient", b.dslope, b.forward.slope.shape(), Dtype::f64);
   const Parameters parameters(b.forward, folded);
   std::vector<ColumnSums> parts(static_cast<size_t>(folded.parts()), ColumnSums(folded.width()));
   with_types(b.forward.x.dtype(), b.dy.dtype(), [&]<class T, class Y>(T, Y) {
@@ -204,8 +203,9 @@ void cpu_batch_norm_backward_apply(const BatchNormBackward& b, int threads) {
   // Constant statistics (count 0) have no gradient of their own; the sums may then be unwritten.
   std::vector<float> mean_dz(static_cast<size_t>(channels)), slope_dz(mean_dz.size());
   if (b.count > 0) {
-    check_tensor("batch norm sums", b.sums, {2, channels}, Dtype::f32);
-    const float *sums = b.sums.data<float>(), *rstd = a.mean_rstd.data<float>() + channels;
+    check_tensor("batch norm sums", b.sums, {2, channels}, Dtype::f64);
+    const double* sums = b.sums.data<double>();
+    const float* rstd = a.mean_rstd.data<float>() + channels;
     for (int64_t c = 0; c < channels; ++c) {
       mean_dz[static_cast<size_t>(c)] = static_cast<float>(sums[c] / b.count);
       slope_dz[static_cast<size_t>(c)] = static_cast<float>(rstd[c] * (sums[channels + c] / b.count));

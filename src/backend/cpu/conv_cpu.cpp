@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "backend/cpu/conv_products.h"
+#include "backend/cpu/conv_weight_sums.h"
 #include "backend/cpu/dnnl_exec.h"
 #include "backend/cpu/ops_cpu.h"
 
@@ -92,6 +93,10 @@ class DirectConv final : public ConvOp {
   }
 
   void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
+    if (dweight.dtype() == Dtype::f64) {
+      if (!sums_) sums_.emplace(runtime_, layouts_.user_weight, [this] { return one_image(); });
+      return sums_->run(x, dy, spec_.batch, dweight, accumulate);
+    }
     if (!weight_) {
       weight_.emplace(
           runtime_, layouts_,
@@ -107,6 +112,21 @@ class DirectConv final : public ConvOp {
  private:
   dnnl::memory::desc weight(Dtype dtype) const { return dnnl_any(layouts_.weight_dims, dtype); }
 
+  ConvWeightSums::OneImage one_image() const {
+    ConvSpec spec = spec_;
+    spec.batch = 1;
+    const Layouts l(spec);
+    const auto hint = dnnl_shim::conv_forward(runtime_.engine, {l.x, weight(spec.dtype), l.y}, l.window,
+                                              dnnl_attributes(), unsafe_implementation(spec));
+    const auto d = dnnl_shim::conv_backward_weights(runtime_.engine, {l.x, weight(Dtype::f32), l.y}, l.window,
+                                                    dnnl_attributes(), hint, unsafe_implementation(spec));
+    return {{runtime_,
+             convolution_backward_weights(d),
+             d,
+             {{DNNL_ARG_SRC, l.x}, {DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc()}, {DNNL_ARG_DIFF_DST, l.y}}},
+            d.diff_weights_desc()};
+  }
+
   const DnnlRuntime& runtime_;
   ConvSpec spec_;
   Layouts layouts_;
@@ -114,6 +134,7 @@ class DirectConv final : public ConvOp {
   std::optional<ForwardPass> forward_;
   std::optional<DataPass> data_;
   std::optional<WeightPass> weight_;
+  std::optional<ConvWeightSums> sums_;  // for gradients in double
 };
 
 /// Takes each pass the way that is faster for its shape.
@@ -133,15 +154,16 @@ class RoutedConv final : public ConvOp {
     direct_.backward_data(dy, w, dx);
   }
   void backward_weight(const Tensor& x, const Tensor& dy, Tensor& dweight, bool accumulate) override {
-    check(x, dweight, dy);
-    if (ConvProducts::preferred(spec_, ConvPass::weight)) return products_.backward_weight(x, dy, dweight, accumulate);
+    check(x, dweight, dy, dweight.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32);
+    if (dweight.dtype() == Dtype::f32 && ConvProducts::preferred(spec_, ConvPass::weight))
+      return products_.backward_weight(x, dy, dweight, accumulate);
     direct_.backward_weight(x, dy, dweight, accumulate);
   }
 
  private:
-  void check(const Tensor& x, const Tensor& w, const Tensor& y) const {
+  void check(const Tensor& x, const Tensor& w, const Tensor& y, Dtype weight = Dtype::f32) const {
     check_tensor("input", x, {spec_.batch, spec_.height, spec_.width, spec_.in_channels}, spec_.dtype);
-    check_tensor("weight", w, {spec_.out_channels, spec_.in_channels, spec_.kernel, spec_.kernel}, Dtype::f32);
+    check_tensor("weight", w, {spec_.out_channels, spec_.in_channels, spec_.kernel, spec_.kernel}, weight);
     check_tensor("output", y, {spec_.batch, spec_.out_height(), spec_.out_width(), spec_.out_channels}, spec_.dtype);
   }
 

@@ -1,5 +1,7 @@
 #include "backend/cpu/dnnl_exec.h"
 
+#include <omp.h>
+
 #include "base/error.h"
 
 namespace plsc {
@@ -31,6 +33,9 @@ DnnlPrimitive::DnnlPrimitive(const DnnlRuntime& runtime, dnnl::primitive primiti
     args_.emplace(DNNL_ARG_SCRATCHPAD, dnnl::memory(scratchpad, runtime.engine, DNNL_MEMORY_NONE));
   }
 }
+
+OneThreadPrimitives::OneThreadPrimitives() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+OneThreadPrimitives::~OneThreadPrimitives() { omp_set_num_threads(before_); }
 
 void DnnlPrimitive::run(Pointers pointers) {
   for (const auto& [arg, pointer] : pointers) args_.at(arg).set_data_handle(pointer);

@@ -55,6 +55,19 @@ class DnnlPrimitive {
   std::unordered_map<int, dnnl::memory> args_;
 };
 
+/// While it lives, primitives are made (and plain products run) on one thread: oneDNN takes their number from OpenMP at
+/// that time. Such primitives may run in the threads of a parallel loop, each of which needs one of its own.
+class OneThreadPrimitives {
+ public:
+  OneThreadPrimitives();
+  ~OneThreadPrimitives();
+  OneThreadPrimitives(const OneThreadPrimitives&) = delete;
+  OneThreadPrimitives& operator=(const OneThreadPrimitives&) = delete;
+
+ private:
+  int before_;
+};
+
 /// From one layout (and type) to another; with `accumulate` the result is added to what is there.
 class DnnlReorder {
  public:

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/head_passes.h"
 #include "base/threads.h"
+#include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/head_rows.h"
 #include "kernels/math/bf16.h"
 
@@ -74,13 +75,28 @@ struct Backward {
     return {s.row_gradient.data<float>() + i * s.columns, s.inverse.data<float>()[i], s.columns};
   }
 
+  /// dx += g w in an exact sum, so that it does not matter which classes a tile or a rank holds. fp32 alone.
+  void add_in_double(TileScratch& s, const PreparedTile& tile) const {
+    const int64_t samples = work.padded_samples();
+    for (int64_t i = 0; i < work.samples(); ++i) {
+      double* dx = s.dx.data<double>() + i * s.columns;
+      for (int64_t j = 0; j < tile.count; ++j) {
+        kernels::add_exactly(s.dots.data<float>()[j * samples + i], tile.weights + j * s.columns, dx, s.columns);
+      }
+    }
+  }
+
   void tile(TileScratch& s, int64_t t) const {
     const TilePlan& plan = work.plan();
     const RowAccess access = gradient.update ? RowAccess::update : RowAccess::read;
     const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), access);
     s.products.dots(tile.padded, tile.operand, work.x(), s.dots.data<float>());
     const void* g = to_gradient(s, tile);
-    s.products.add_sample_gradient(tile.padded, g, tile.operand, s.dx.data<float>());
+    if (gradient.dx.dtype() == Dtype::f64) {
+      add_in_double(s, tile);
+    } else {
+      s.products.add_sample_gradient(tile.padded, g, tile.operand, s.dx.data<float>());
+    }
     s.products.row_gradient(tile.padded, g, work.x(), s.row_gradient.data<float>());
     gradient.update ? update_in_place(s, tile) : keep(s, tile);
     rows.close(tile.source, access);
@@ -94,12 +110,13 @@ std::vector<float> padded_log_sum(const Tensor& log_sum, int64_t padded) {
 }
 
 /// dx = the threads' parts, in order.
+template <class T>
 void merge(HeadWorkspace& work, Tensor& dx) {
   parallel_ranges(dx.elements(), work.threads(), [&](int64_t begin, int64_t end, int) {
-    float* to = dx.data<float>();
-    std::copy(work.scratch(0).dx.data<float>() + begin, work.scratch(0).dx.data<float>() + end, to + begin);
+    T* to = dx.data<T>();
+    std::copy(work.scratch(0).dx.data<T>() + begin, work.scratch(0).dx.data<T>() + end, to + begin);
     for (int p = 1; p < work.threads(); ++p) {
-      const float* part = work.scratch(p).dx.data<float>();
+      const T* part = work.scratch(p).dx.data<T>();
       for (int64_t i = begin; i < end; ++i) to[i] += part[i];
     }
   });
@@ -109,16 +126,18 @@ void merge(HeadWorkspace& work, Tensor& dx) {
 
 void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient) {
   PLSC_CHECK(gradient.update.has_value() != gradient.dweight.defined());
+  const bool in_double = gradient.dx.dtype() == Dtype::f64;
+  PLSC_CHECK(!in_double || pass.compute == Dtype::f32, "sums in double of {}", dtype_name(pass.compute));
   work.prepare(rows, pass.x.dim(0), pass.compute);
   work.set_samples(pass.x);
   const Backward backward{
       work, rows, pass, gradient, TargetIndex(pass.position), padded_log_sum(gradient.log_sum, work.padded_samples())};
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {
     TileScratch& scratch = work.scratch(part);
-    std::ranges::fill(scratch.dx.span<float>(), 0.0F);
+    scratch.start_gradient(gradient.dx.dtype());
     for (int64_t t = begin; t < end; ++t) backward.tile(scratch, t);
   });
-  merge(work, gradient.dx);
+  in_double ? merge<double>(work, gradient.dx) : merge<float>(work, gradient.dx);
 }
 
 }  // namespace plsc

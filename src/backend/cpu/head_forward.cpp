@@ -1,5 +1,5 @@
-// The forward pass: sums of exponentials over this rank's negatives, tile by tile. Within a tile in fp32, across tiles
-// in double; threads are merged in order.
+// The forward pass: sums of exponentials over this rank's negatives, tile by tile, in double; threads are
+// merged in order.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -51,10 +51,7 @@ struct Forward {
     const kernels::TileShape shape{tile.count, work.padded_samples()};
     const kernels::TileLogits logits = tile_logits(pass, s);
     if (!sums.fixed_shift) raise_shift(s, shape, logits);
-    auto tile_sum = s.tile_sum.span<float>();
-    std::ranges::fill(tile_sum, 0.0F);
-    kernels::head_tile_sum(shape, logits, dots, s.shift.data<float>(), tile_sum.data(), s.max_cosine.data<float>());
-    for (size_t i = 0; i < tile_sum.size(); ++i) s.sum[i] += static_cast<double>(tile_sum[i]);
+    kernels::head_tile_sum(shape, logits, dots, s.shift.data<float>(), s.sum.data(), s.max_cosine.data<float>());
   }
 };
 
@@ -73,7 +70,7 @@ void merge(HeadWorkspace& work, HeadSums& sums) {
       const bool shifted = !sums.fixed_shift && part != 0;
       sum += shifted ? part * std::exp(static_cast<double>(s.shift.data<float>()[i]) - largest) : part;
     }
-    sums.sum.data<float>()[i] = static_cast<float>(sum);
+    sums.sum.data<double>()[i] = sum;
     sums.max_cosine.data<float>()[i] = cosine;
     if (!sums.fixed_shift) sums.shift.data<float>()[i] = largest;
   }

@@ -111,7 +111,8 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
   for_parts(pass.x.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     std::vector<float> current(static_cast<size_t>(columns));
     for (int64_t i = begin; i < end; ++i) {
-      cosine.data<float>()[i] = 0;
+      double& result = cosine.data<double>()[i];
+      result = 0;
       if (position[static_cast<size_t>(i)] < 0) continue;
       const RowTile tile = rows.open(position[static_cast<size_t>(i)], 1, RowAccess::read);
       const int64_t row = tile.index != nullptr ? tile.index[0] : 0;
@@ -122,7 +123,7 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
       }
       float inverse = 0;
       kernels::row_inverse_norms(w, 1, columns, &inverse);
-      cosine.data<float>()[i] = kernels::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
+      result = kernels::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
       rows.close(tile, RowAccess::read);
     }
   });
@@ -130,8 +131,8 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
 
 void CpuHeadOps::rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) {
   for (int64_t i = 0; i < sum.elements(); ++i) {
-    float& s = sum.data<float>()[i];
-    if (s != 0) s = static_cast<float>(s * std::exp(double{from.data<float>()[i]} - double{to.data<float>()[i]}));
+    double& s = sum.data<double>()[i];
+    if (s != 0) s *= std::exp(double{from.data<float>()[i]} - double{to.data<float>()[i]});
   }
 }
 
@@ -145,15 +146,15 @@ HeadLoss CpuHeadOps::loss(const HeadLossArgs& args) {
       gradient = 0;
       continue;
     }
-    const float cosine = args.target_cosine.data<float>()[i], sum = args.sum.data<float>()[i];
-    const math::MarginValue margin = math::margin(args.margin, double{cosine});
+    const double cosine = args.target_cosine.data<double>()[i], sum = args.sum.data<double>()[i];
+    const math::MarginValue margin = math::margin(args.margin, cosine);
     const double z = double{args.scale} * margin.f;
     // The margin by which the negatives together lead; -inf where there are none.
-    const double lead = sum == 0 ? -std::numeric_limits<double>::infinity()
-                                 : double{args.shift.data<float>()[i]} + std::log(double{sum}) - z;
+    const double lead =
+        sum == 0 ? -std::numeric_limits<double>::infinity() : double{args.shift.data<float>()[i]} + std::log(sum) - z;
     const double sample_loss = math::softplus(lead);
     loss.sum += sample_loss;
-    loss.correct += cosine > args.max_cosine.data<float>()[i] ? 1 : 0;
+    loss.correct += cosine > double{args.max_cosine.data<float>()[i]} ? 1 : 0;
     log_sum = static_cast<float>(z + sample_loss);
     gradient = static_cast<float>(-double{args.scale} * args.gradient_scale * math::sigmoid(lead) * margin.df);
   }

@@ -1,8 +1,6 @@
 // Three products, one matmul primitive for each number of rows that occurs.
 #include "backend/cpu/head_products.h"
 
-#include <omp.h>
-
 namespace plsc {
 namespace {
 
@@ -15,18 +13,6 @@ memory::desc matrix(int64_t rows, int64_t columns, memory::data_type type) {
 memory::desc transposed(int64_t rows, int64_t columns, memory::data_type type) {
   return memory::desc({rows, columns}, type, memory::format_tag::ba);
 }
-
-/// oneDNN takes the number of threads of a primitive from OpenMP at the time it is made.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
 
 /// Tiles of a few sizes come up again and again; this many are kept.
 constexpr size_t kKeptPrimitives = 128;
@@ -68,7 +54,7 @@ DnnlPrimitive& TileProducts::prepared(Product product, int64_t rows) {
   auto found = primitives_.find(key);
   if (found == primitives_.end()) {
     if (primitives_.size() >= kKeptPrimitives) primitives_.clear();
-    const OneThread guard;
+    const OneThreadPrimitives guard;
     found = primitives_.emplace(key, make(product, rows)).first;
   }
   return *found->second;

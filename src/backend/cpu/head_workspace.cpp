@@ -36,8 +36,9 @@ TilePlan TilePlan::make(int64_t rows, int64_t samples, int64_t columns, int thre
   return plan;
 }
 
-TileScratch::TileScratch(Device& device, int64_t tile, int64_t padded_samples, int64_t columns_, Dtype compute_)
-    : columns(columns_),
+TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, int64_t columns_, Dtype compute_)
+    : device(device_),
+      columns(columns_),
       compute(compute_),
       products(device, padded_samples, columns_, compute_),
       gathered(device.tensor({tile, columns_})),
@@ -45,7 +46,6 @@ TileScratch::TileScratch(Device& device, int64_t tile, int64_t padded_samples, i
       dots(device.tensor({tile, padded_samples})),
       row_gradient(device.tensor({tile, columns_})),
       dx(device.tensor({padded_samples, columns_})),
-      tile_sum(device.tensor({padded_samples})),
       max_cosine(device.tensor({padded_samples})),
       max_logit(device.tensor({padded_samples})),
       shift(device.tensor({padded_samples})),
@@ -54,6 +54,11 @@ TileScratch::TileScratch(Device& device, int64_t tile, int64_t padded_samples, i
     weights16 = device.tensor({tile, columns_}, Dtype::bf16);
     gradient16 = device.tensor({tile, padded_samples}, Dtype::bf16);
   }
+}
+
+void TileScratch::start_gradient(Dtype dtype) {
+  if (dx.dtype() != dtype) dx = device.tensor(dx.shape(), dtype);
+  std::memset(dx.raw(), 0, dx.bytes());
 }
 
 PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access) {

@@ -40,18 +40,22 @@ struct TileScratch {
   /// Opens rows [begin, begin + count), gathers or points at them, and takes their inverse norms.
   PreparedTile prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access);
 
+  /// dx = 0, in that type.
+  void start_gradient(Dtype dtype);
+
+  Device& device;
   int64_t columns;
   Dtype compute;
   TileProducts products;
-  Tensor gathered;                                // (T, D) fp32
-  Tensor weights16;                               // (T, D) bf16, where that is computed in
-  Tensor inverse;                                 // (T)
-  Tensor dots;                                    // (T, S) fp32: dot products, then their gradient
-  Tensor gradient16;                              // (T, S) bf16
-  Tensor row_gradient;                            // (T, D) fp32
-  Tensor dx;                                      // (S, D) fp32
-  Tensor tile_sum, max_cosine, max_logit, shift;  // (S)
-  std::vector<double> sum;                        // (S)
+  Tensor gathered;                      // (T, D) fp32
+  Tensor weights16;                     // (T, D) bf16, where that is computed in
+  Tensor inverse;                       // (T)
+  Tensor dots;                          // (T, S) fp32: dot products, then their gradient
+  Tensor gradient16;                    // (T, S) bf16
+  Tensor row_gradient;                  // (T, D) fp32
+  Tensor dx;                            // (S, D) fp32, or fp64 where the pass sums in double
+  Tensor max_cosine, max_logit, shift;  // (S)
+  std::vector<double> sum;              // (S)
 };
 
 /// Scratch for all threads, kept from pass to pass while sizes stay.

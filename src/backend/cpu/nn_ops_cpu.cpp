@@ -47,23 +47,29 @@ class CpuNnOps final : public NnOps {
 
   void cast(const Tensor& from, Tensor& to) override {
     check_tensor("cast target", to, from.shape(), to.dtype());
-    const bool narrow = from.dtype() == Dtype::f32 && to.dtype() == Dtype::bf16;
-    PLSC_CHECK(narrow || (from.dtype() == Dtype::bf16 && to.dtype() == Dtype::f32), "cast from {} to {}",
-               dtype_name(from.dtype()), dtype_name(to.dtype()));
-    for_parts(from.elements(), kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
-      if (narrow) {
-        kernels::cast(from.data<float>() + begin, bits(to) + begin, end - begin);
-      } else {
-        kernels::cast(bits(from) + begin, to.data<float>() + begin, end - begin);
-      }
-    });
+    const auto run = [&](const auto* x, auto* y) {
+      for_parts(from.elements(), kElementsPerPart, threads_,
+                [&](int64_t begin, int64_t end, int) { kernels::cast(x + begin, y + begin, end - begin); });
+    };
+    const auto is = [&](Dtype a, Dtype b) { return from.dtype() == a && to.dtype() == b; };
+    if (is(Dtype::f32, Dtype::bf16)) return run(from.data<float>(), bits(to));
+    if (is(Dtype::bf16, Dtype::f32)) return run(bits(from), to.data<float>());
+    if (is(Dtype::f64, Dtype::f32)) return run(from.data<double>(), to.data<float>());
+    if (is(Dtype::f32, Dtype::f64)) return run(from.data<float>(), to.data<double>());
+    PLSC_CHECK(false, "cast from {} to {}", dtype_name(from.dtype()), dtype_name(to.dtype()));
   }
 
   void add(const Tensor& x, Tensor& y) override {
-    check_tensor("sum", y, x.shape(), Dtype::f32);
-    for_parts(x.elements(), kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
-      kernels::add(x.data<float>() + begin, y.data<float>() + begin, end - begin);
-    });
+    check_tensor("sum", y, x.shape(), y.dtype());
+    const auto run = [&](const auto* from, auto* to) {
+      for_parts(x.elements(), kElementsPerPart, threads_,
+                [&](int64_t begin, int64_t end, int) { kernels::add(from + begin, to + begin, end - begin); });
+    };
+    const auto is = [&](Dtype a, Dtype b) { return x.dtype() == a && y.dtype() == b; };
+    if (is(Dtype::f32, Dtype::f32)) return run(x.data<float>(), y.data<float>());
+    if (is(Dtype::f64, Dtype::f64)) return run(x.data<double>(), y.data<double>());
+    if (is(Dtype::f64, Dtype::f32)) return run(x.data<double>(), y.data<float>());
+    PLSC_CHECK(false, "sum of {} and {}", dtype_name(x.dtype()), dtype_name(y.dtype()));
   }
 
  private:

@@ -127,8 +127,8 @@ std::vector<Change> optimisation_changes() {
   [[maybe_unused]] const auto& [o_name, momentum, nesterov, weight_decay, decay_norms] = all.optimizer;
   [[maybe_unused]] const auto& [s_name, base_lr, warmup_steps, warmup_epochs, power, milestones, milestone_steps,
                                 factor, final_lr] = all.schedule;
-  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate, threads] =
-      all.train;
+  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate,
+                                deterministic, threads] = all.train;
   return {
       [](Config& c) { c.optimizer.momentum = 0; },
       [](Config& c) { c.optimizer.nesterov = true; },
@@ -160,6 +160,7 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.train.clip_norm = 0; },
       [](Config& c) { c.train.clip_norm = 1.5; },
       [](Config& c) { c.train.accumulate = 4; },
+      [](Config& c) { c.train.deterministic = true; },
       [](Config& c) { c.train.threads = 3; },
   };
 }
