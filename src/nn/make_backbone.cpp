@@ -56,14 +56,6 @@ int64_t halved(int64_t size, int64_t stride) { return (size - 1) / stride + 1; }
 std::array<int64_t, 2> feature_map(const BackboneConfig& config, std::array<int64_t, 2> size) {
   std::vector<int64_t> strides = config.strides;
   if (config.kind == "resnet") strides.insert(strides.begin(), {2, 2});  // of the stem
-  int64_t total = 1;
-  for (const int64_t s : strides) total *= s;
-  if (size[0] < total || size[1] < total) {
-    fail_hint(
-        "use larger images (data.image_size), or smaller model.backbone.strides",
-        "images of {}x{} are too small for {}: its strides shrink them by {}, so less than one pixel would be left",
-        size[0], size[1], name_of(config), total);
-  }
   for (const int64_t s : strides) size = {halved(size[0], s), halved(size[1], s)};
   return size;
 }
@@ -141,6 +133,9 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
   options.embedding_size = model.embedding_size;
   options.synchronised = model.sync_batch_norm;
   options.init = init_scheme(kind);
+  // The tail's batch norm sees embeddings; those before it see whole feature maps, but for the last stage of small
+  // images.
+  options.lone_rows = parts.size() - (map[0] * map[1] == 1 ? 2 : kind == Kind::resnet ? 0 : 1);
   return std::make_unique<ResidualNetwork>(std::move(options), std::move(ops), std::move(parts));
 }
 
