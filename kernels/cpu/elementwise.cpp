@@ -1,6 +1,6 @@
 #include "kernels/cpu/elementwise.h"
 
-#include "kernels/math/rng.h"
+#include "kernels/math/dropout.h"
 
 namespace plsc::kernels {
 
@@ -35,9 +35,9 @@ PLSC_INLINE void dropout_range(const DropoutRange& r, const T* x, T* y) {
   int64_t i = 0;
   while (i < r.n) {
     const uint64_t g = r.first + static_cast<uint64_t>(i);
-    const math::Random4 bits = math::random4(r.seed, math::Draw::dropout, r.step, g / 4);
+    const math::Random4 bits = math::dropout_bits(r.seed, r.step, g);
     for (auto lane = static_cast<unsigned>(g % 4); lane < 4 && i < r.n; ++lane, ++i) {
-      store(math::to_unit_float(bits.x[lane]) < r.p ? 0.0f : load(x[i]) * scale, y[i]);
+      store(math::dropped(load(x[i]), bits.x[lane], r.p, scale), y[i]);
     }
   }
 }

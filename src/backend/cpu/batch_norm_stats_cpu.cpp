@@ -1,27 +1,14 @@
 // Mean and squared deviations of each channel, from sums in double: 29 bits more than an fp32 value has, so nothing is
-// lost while the mean is below some 10,000 standard deviations. Ranks are merged as in Chan, Golub and LeVeque,
-// "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+// lost while the mean is below some 10,000 standard deviations.
 #include <algorithm>
-#include <cmath>
 
 #include "backend/cpu/folded_rows.h"
 #include "backend/cpu/ops_cpu.h"
 #include "kernels/cpu/batch_norm.h"
+#include "kernels/math/batch_norm.h"
 
 namespace plsc {
 namespace {
-
-struct Moments {
-  double n = 0, mean = 0, m2 = 0;
-
-  void merge(const Moments& o) {
-    if (o.n == 0) return;
-    const double total = n + o.n, delta = o.mean - mean;
-    mean += delta * (o.n / total);
-    m2 += o.m2 + delta * delta * (n * o.n / total);
-    n = total;
-  }
-};
 
 template <class T>
 void stats_of(const T* x, int64_t rows, int64_t channels, int threads, double* stats) {
@@ -52,14 +39,14 @@ void merge_moments(const Tensor& gathered, float eps, float* normal) {
   const int64_t ranks = gathered.dim(0), channels = (gathered.dim(1) - 1) / 2;
   const T* in = gathered.data<T>();
   for (int64_t c = 0; c < channels; ++c) {
-    Moments total;
+    math::Moments total;
     for (int64_t r = 0; r < ranks; ++r) {
       const T* one = in + r * (2 * channels + 1);
-      total.merge({one[2 * channels], one[c], one[channels + c]});
+      total = math::merged(total, {one[2 * channels], one[c], one[channels + c]});
     }
     PLSC_CHECK(total.n > 0, "batch norm statistics of no row");
     normal[c] = static_cast<float>(total.mean);
-    normal[channels + c] = static_cast<float>(1.0 / std::sqrt(total.m2 / total.n + static_cast<double>(eps)));
+    normal[channels + c] = math::reciprocal_deviation(total, eps);
   }
 }
 
