@@ -30,6 +30,8 @@ std::string name_of(const BackboneConfig& config) {
                      list(config.blocks), list(config.strides), config.bottleneck ? ", bottleneck" : "");
 }
 
+double dropout_of(const ModelConfig& model) { return model.dropout.value_or(default_dropout(model.backbone)); }
+
 void check_config(const ModelConfig& model) {
   const BackboneConfig& b = model.backbone;
   const size_t stages = b.widths.size();
@@ -46,7 +48,8 @@ void check_config(const ModelConfig& model) {
   if (b.bottleneck && b.kind != "resnet")
     fail("model.backbone: bottleneck blocks belong to kind resnet, not {}", b.kind);
   if (model.embedding_size < 1) fail("model.embedding_size is {}", model.embedding_size);
-  if (!(model.dropout >= 0 && model.dropout < 1)) fail("model.dropout is {}; expected 0 to below 1", model.dropout);
+  const double dropout = dropout_of(model);
+  if (!(dropout >= 0 && dropout < 1)) fail("model.dropout is {}; expected 0 to below 1", dropout);
 }
 
 /// One stride-2 3x3 or 7x7 convolution, or a pooling, of "same" padding.
@@ -118,7 +121,7 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
     parts.push_back(make_stage(make, config, stage, width));
     width = config.widths[stage] * (config.bottleneck ? ResidualBlock::kExpansion : 1);
   }
-  const auto dropout = static_cast<float>(model.dropout);
+  const auto dropout = static_cast<float>(dropout_of(model));
   if (kind == Kind::resnet) {
     parts.push_back(one("tail", std::make_unique<PooledTail>(make, width, model.embedding_size, dropout)));
   } else {

@@ -96,6 +96,29 @@ TEST_CASE("parameter counts are those of torchvision") {
   }
 }
 
+TEST_CASE("parameter counts are those of PLSC's networks: iresnet's, with one slope a layer") {
+  CpuContext rank(2);
+  // iresnet50 and iresnet100 (43,590,848 and 65,156,160), less 64 - 1 for the stem and width - 1 for each block.
+  const std::pair<const char*, int64_t> known[] = {{"plsc_resnet50", 43584985}, {"plsc_resnet100", 65145074}};
+  for (const auto& [name, count] : known) {
+    ModelConfig model;
+    model.backbone = named_backbone(name);
+    CHECK(parameters(*make_backbone(rank.context, model, {112, 112}, 3)) == count);
+  }
+}
+
+TEST_CASE("a network of kind plsc drops out as PLSC's does, unless told otherwise") {
+  CpuContext rank;
+  TinyNet net = tiny_net("plsc");
+  const auto output = [&](std::optional<double> dropout) {
+    net.model.dropout = dropout;
+    const auto backbone = make_tiny(rank.context, net);
+    return backbone->forward(rank.context, tiny_images(net, 4, 0), Mode::train, {0, 0, 4}).values<float>();
+  };
+  CHECK(output({}) == output(0.4));
+  CHECK(output({}) != output(0));
+}
+
 TEST_CASE("first values depend on the seed and the parameter alone, and are spread as they should be") {
   CpuContext one(1), two(2);
   ModelConfig model = of_blocks("iresnet", {1, 1, 1, 1}, 64);
