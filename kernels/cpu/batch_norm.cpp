@@ -1,5 +1,6 @@
 #include "kernels/cpu/batch_norm.h"
 
+#include "kernels/math/batch_norm.h"
 #include "kernels/math/exact_sum.h"
 
 namespace plsc::kernels {
@@ -13,16 +14,16 @@ PLSC_INLINE void sums_of(const T* x, int64_t rows, int64_t width, double* __rest
     const T* row = x + r * width;
     for (int64_t c = 0; c < width; ++c) {
       const auto v = static_cast<double>(load(row[c]));
-      sum[c] += v;
-      squares[c] += v * v;
+      sum[c] += math::to_quanta<math::Quantum::activation>(v);
+      squares[c] += math::to_quanta<math::Quantum::activation>(v * v);
     }
   }
 }
 
 template <NormActivation kActivation>
 PLSC_INLINE float activate(float z, float slope) {
-  if constexpr (kActivation == NormActivation::relu) return z <= 0.0f ? 0.0f : z;
-  if constexpr (kActivation == NormActivation::prelu) return z <= 0.0f ? slope * z : z;
+  if constexpr (kActivation == NormActivation::relu) return math::relu(z);
+  if constexpr (kActivation == NormActivation::prelu) return math::prelu(z, slope);
   return z;
 }
 
@@ -37,7 +38,7 @@ PLSC_INLINE void forward_rows(const NormForward<T, Y>& a) {
     const T* residual = kResidual ? a.residual + r * a.width : nullptr;
     Y* y = a.y + r * a.width;
     for (int64_t c = 0; c < a.width; ++c) {
-      float z = (load(x[c]) - mean[c]) * scale[c] + beta[c];
+      float z = math::normalized(load(x[c]), mean[c], scale[c], beta[c]);
       if constexpr (kResidual) z += load(residual[c]);
       store(activate<kActivation>(z, kActivation == NormActivation::prelu ? slope[c] : 0.0f), y[c]);
     }
@@ -83,29 +84,28 @@ PLSC_INLINE void gradient_tile(const NormGradient<T, Y>& a, int64_t r, int64_t b
     const Y* y = a.y + at;
     for (int64_t c = 0; c < n; ++c) {
       const float g = load(dy[c]);
-      dz[c] = load(y[c]) <= 0.0f ? 0.0f : g;
+      dz[c] = math::relu_gradient(load(y[c]), g);
     }
   } else if (a.activation == NormActivation::relu) {
     for (int64_t c = 0; c < n; ++c) {
-      const float g = load(dy[c]), z = (load(x[c]) - mean[c]) * scale[c] + beta[c];
-      dz[c] = z <= 0.0f ? 0.0f : g;
+      const float g = load(dy[c]);
+      dz[c] = math::relu_gradient(math::normalized(load(x[c]), mean[c], scale[c], beta[c]), g);
     }
   } else {
     const float* __restrict slope = a.columns.slope + begin;
     float z[kTile];
-    for (int64_t c = 0; c < n; ++c) z[c] = (load(x[c]) - mean[c]) * scale[c] + beta[c];
+    for (int64_t c = 0; c < n; ++c) z[c] = math::normalized(load(x[c]), mean[c], scale[c], beta[c]);
     if (a.residual != nullptr) {
       for (int64_t c = 0; c < n; ++c) z[c] += load(a.residual[at + c]);
     }
     if (dslope != nullptr) {
       for (int64_t c = 0; c < n; ++c) {
-        const float below = z[c] * load(dy[c]);
-        dslope[c] += math::to_quanta(static_cast<double>(z[c] <= 0.0f ? below : 0.0f));
+        dslope[c] += math::to_quanta<math::Quantum::gradient>(
+            static_cast<double>(math::prelu_slope_gradient(z[c], load(dy[c]))));
       }
     }
     for (int64_t c = 0; c < n; ++c) {
-      const float g = load(dy[c]), below = slope[c] * g;
-      dz[c] = z[c] <= 0.0f ? below : g;
+      dz[c] = math::prelu_gradient(z[c], slope[c], load(dy[c]));
     }
   }
 }
@@ -122,8 +122,8 @@ PLSC_INLINE void backward_sums_all(const NormGradient<T, Y>& a, const NormSums& 
       double* __restrict sum_dz = sums.dz + begin;
       double* __restrict sum_dz_x = sums.dz_x + begin;
       for (int64_t c = 0; c < n; ++c) {
-        sum_dz[c] += math::to_quanta(static_cast<double>(dz[c]));
-        sum_dz_x[c] += math::to_quanta(static_cast<double>(dz[c] * (load(x[c]) - mean[c])));
+        sum_dz[c] += math::to_quanta<math::Quantum::gradient>(static_cast<double>(dz[c]));
+        sum_dz_x[c] += math::to_quanta<math::Quantum::gradient>(static_cast<double>(dz[c] * (load(x[c]) - mean[c])));
       }
     }
   }
@@ -140,13 +140,12 @@ PLSC_INLINE void outputs_tile(const NormColumns& columns, const NormOutputs<T>& 
   if (out.add != nullptr) {
     const T* extra = out.add + at;
     for (int64_t c = 0; c < n; ++c) {
-      const float centred = load(x[c]) - mean[c];
-      store(scale[c] * (dz[c] - mean_dz[c] - centred * slope_dz[c]) + load(extra[c]), dx[c]);
+      const float own = math::norm_gradient(load(x[c]), mean[c], scale[c], dz[c], {mean_dz[c], slope_dz[c]});
+      store(own + load(extra[c]), dx[c]);
     }
   } else {
     for (int64_t c = 0; c < n; ++c) {
-      const float centred = load(x[c]) - mean[c];
-      store(scale[c] * (dz[c] - mean_dz[c] - centred * slope_dz[c]), dx[c]);
+      store(math::norm_gradient(load(x[c]), mean[c], scale[c], dz[c], {mean_dz[c], slope_dz[c]}), dx[c]);
     }
   }
   if (out.dresidual != nullptr) {

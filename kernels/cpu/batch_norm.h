@@ -15,7 +15,7 @@ void column_sums(const Bf16* x, int64_t rows, int64_t width, double* sum, double
 
 enum class NormActivation { none, relu, prelu };
 
-/// What turns x into z = (x - mean) scale + beta, scale = gamma rstd, and z into y; arrays of `width`.
+/// What turns x into z and z into y (kernels/math/batch_norm.h); arrays of `width`.
 struct NormColumns {
   const float* mean = nullptr;
   const float* scale = nullptr;

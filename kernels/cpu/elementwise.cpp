@@ -1,7 +1,7 @@
 #include "kernels/cpu/elementwise.h"
 
+#include "kernels/math/dropout.h"
 #include "kernels/math/exact_sum.h"
-#include "kernels/math/rng.h"
 
 namespace plsc::kernels {
 
@@ -35,12 +35,12 @@ PLSC_CLONES void add(const double* x, double* y, int64_t n) { add_all(x, y, n); 
 PLSC_CLONES void add(const double* x, float* y, int64_t n) { add_all(x, y, n); }
 
 PLSC_CLONES void add_exactly(const float* x, double* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta(static_cast<double>(x[i]));
+  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta<math::Quantum::gradient>(static_cast<double>(x[i]));
 }
 
 PLSC_CLONES void add_exactly(float a, const float* x, double* y, int64_t n) {
   const auto factor = static_cast<double>(a);
-  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta(factor * static_cast<double>(x[i]));
+  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta<math::Quantum::gradient>(factor * static_cast<double>(x[i]));
 }
 
 PLSC_CLONES void cast(const float* from, Bf16* to, int64_t n) {
@@ -77,9 +77,9 @@ PLSC_INLINE void dropout_range(const DropoutRange& r, const T* x, T* y) {
   int64_t i = 0;
   while (i < r.n) {
     const uint64_t g = r.first + static_cast<uint64_t>(i);
-    const math::Random4 bits = math::random4(r.seed, math::Draw::dropout, r.step, g / 4);
+    const math::Random4 bits = math::dropout_bits(r.seed, r.step, g);
     for (auto lane = static_cast<unsigned>(g % 4); lane < 4 && i < r.n; ++lane, ++i) {
-      store(math::to_unit_float(bits.x[lane]) < r.p ? 0.0f : load(x[i]) * scale, y[i]);
+      store(math::dropped(load(x[i]), bits.x[lane], r.p, scale), y[i]);
     }
   }
 }

@@ -28,9 +28,8 @@ double sum_of_squares(const double* x, int64_t n);
 void sgd(const math::SgdRule& rule, const float* grad, float* value, float* momentum, int64_t n);
 void sgd(const math::SgdRule& rule, const double* grad, float* value, float* momentum, int64_t n);
 
-/// Dropout of elements [first, first + n) of the global batch's flattened features: element g is kept when lane g mod 4
-/// of the 128 random bits of (seed, dropout, step, g / 4) is, as a unit float, at least p. Kept ones are multiplied by
-/// 1 / (1 - p). x and y point at element `first`, and may be the same.
+/// Dropout (kernels/math/dropout.h) of elements [first, first + n) of the global batch's flattened features. x and y
+/// point at element `first`, and may be the same.
 struct DropoutRange {
   uint64_t seed = 0;
   uint64_t step = 0;

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/clones.h"
 #include "kernels/math/normal.h"
+#include "kernels/math/normalize.h"
 
 namespace plsc::kernels {
 namespace {
@@ -16,10 +17,8 @@ PLSC_INLINE float dot(const float* a, const float* b, int64_t columns) {
   return sum;
 }
 
-/// (u . w^) / |w|: what w is multiplied by when its direction is taken out of u.
-PLSC_INLINE float projection(const RowGradient& g, const float* w) {
-  const bool below_floor = !(g.inverse_norm < 1.0f / kNormFloor);
-  return below_floor ? 0.0f : dot(g.u, w, g.columns) * g.inverse_norm * g.inverse_norm;
+PLSC_INLINE float along(const RowGradient& g, const float* w) {
+  return math::along_row(dot(g.u, w, g.columns), g.inverse_norm);
 }
 
 }  // namespace
@@ -29,8 +28,7 @@ PLSC_CLONES float row_dot(const float* a, const float* b, int64_t columns) { ret
 PLSC_CLONES void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, float* inverse) {
   for (int64_t j = 0; j < rows; ++j) {
     const float* w = weights + j * columns;
-    const float norm = std::sqrt(dot(w, w, columns));
-    inverse[j] = 1.0f / (norm < kNormFloor ? kNormFloor : norm);
+    inverse[j] = math::inverse_norm(std::sqrt(dot(w, w, columns)));
   }
 }
 
@@ -50,22 +48,23 @@ PLSC_CLONES void row_catch_up(const math::CatchUpMatrix<float>& m, float* w, flo
 }
 
 PLSC_CLONES void row_write_gradient(const RowGradient& gradient, const float* w, float* dw) {
-  const float along = projection(gradient, w);
+  const float in_row = along(gradient, w);
   const float* u = gradient.u;
-  for (int64_t d = 0; d < gradient.columns; ++d) dw[d] = u[d] - along * w[d];
+  for (int64_t d = 0; d < gradient.columns; ++d) dw[d] = math::row_gradient(u[d], in_row, w[d]);
 }
 
 PLSC_CLONES void row_add_gradient(const RowGradient& gradient, const float* w, float* dw) {
-  const float along = projection(gradient, w);
+  const float in_row = along(gradient, w);
   const float* u = gradient.u;
-  for (int64_t d = 0; d < gradient.columns; ++d) dw[d] += u[d] - along * w[d];
+  for (int64_t d = 0; d < gradient.columns; ++d) dw[d] += math::row_gradient(u[d], in_row, w[d]);
 }
 
 PLSC_CLONES void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v) {
-  const float along = projection(gradient, w);
+  const float in_row = along(gradient, w);
   const float* u = gradient.u;
   const math::SgdRule local = rule;
-  for (int64_t d = 0; d < gradient.columns; ++d) math::sgd_update(local, u[d] - along * w[d], w[d], v[d]);
+  for (int64_t d = 0; d < gradient.columns; ++d)
+    math::sgd_update(local, math::row_gradient(u[d], in_row, w[d]), w[d], v[d]);
 }
 
 void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys) {
@@ -87,16 +86,14 @@ void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float
 
 PLSC_CLONES float row_normalize(const float* x, int64_t columns, float* y) {
   const float norm = std::sqrt(dot(x, x, columns));
-  const float inverse = 1.0f / (norm < kNormFloor ? kNormFloor : norm);
+  const float inverse = math::inverse_norm(norm);
   for (int64_t d = 0; d < columns; ++d) y[d] = x[d] * inverse;
   return norm;
 }
 
 PLSC_CLONES void row_normalize_backward(const float* y, float norm, const float* dy, int64_t columns, float* dx) {
-  const bool below_floor = norm < kNormFloor;
-  const float inverse = 1.0f / (below_floor ? kNormFloor : norm);
-  const float along = below_floor ? 0.0f : dot(y, dy, columns);
-  for (int64_t d = 0; d < columns; ++d) dx[d] = (dy[d] - along * y[d]) * inverse;
+  const float inverse = math::inverse_norm(norm), in_row = math::along_unit_row(dot(y, dy, columns), norm);
+  for (int64_t d = 0; d < columns; ++d) dx[d] = math::unit_row_gradient(dy[d], in_row, y[d], inverse);
 }
 
 }  // namespace plsc::kernels

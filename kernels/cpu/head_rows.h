@@ -9,20 +9,16 @@
 
 namespace plsc::kernels {
 
-/// As torch.nn.functional.normalize: a row is divided by max(norm, kNormFloor).
-inline constexpr float kNormFloor = 1e-12f;
-
 float row_dot(const float* a, const float* b, int64_t columns);
 
-/// inverse[j] = 1 / max(|row j|, kNormFloor) of `rows` rows that lie one behind the other.
+/// inverse[j] = math::inverse_norm(|row j|) of `rows` rows that lie one behind the other.
 void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, float* inverse);
 
 /// to = the row as it is after the steps that `m` stands for; the row itself stays.
 void row_caught_up(const math::CatchUpMatrix<float>& m, const float* w, const float* v, int64_t columns, float* to);
 void row_catch_up(const math::CatchUpMatrix<float>& m, float* w, float* v, int64_t columns);
 
-/// The gradient of a row behind its normalisation: with u = d loss / d(w / |w|) / |w| it is u - (u . w^) w^.
-/// A row shorter than kNormFloor was divided by a constant, so that nothing is projected out.
+/// The gradient of a row behind its normalisation (kernels/math/normalize.h): u = d loss / d(w / |w|) / |w|.
 struct RowGradient {
   const float* u = nullptr;
   float inverse_norm = 0;
@@ -38,7 +34,7 @@ void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint3
 /// Column d of class c is std times a normal number that depends on (seed, c, d) alone.
 void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float* w);
 
-/// y = x / max(|x|, kNormFloor); returns |x|. And dx from dy.
+/// y = x / |x|, with a floor below; returns |x|. And dx from dy.
 float row_normalize(const float* x, int64_t columns, float* y);
 void row_normalize_backward(const float* y, float norm, const float* dy, int64_t columns, float* dx);
 

@@ -1,19 +1,20 @@
 // Sums that do not depend on their order: every term is rounded to a multiple of one quantum first, and sums of such
 // multiples are exact in double while they stay below 2^53 quanta. (Pre-rounding: Demmel and Nguyen, "Fast reproducible
-// floating-point summation", 2013, with one fixed bin.)
+// floating-point summation", 2013, with a bin fixed beforehand.)
 #pragma once
 
 #include "kernels/math/host_device.h"
 
 namespace plsc::math {
 
-/// 2^-44: far below what a gradient of 1e-6 holds in fp32, and sums are exact up to 512. A larger one is only as
-/// repeatable as a plain sum in double.
-inline constexpr double kQuantum = 1.0 / 17592186044416.0;
+/// Quanta of 2^-44 for gradients, sums of which are exact up to 2^9, and of 2^-32 for activations and their squares, up
+/// to 2^21: below the rounding of fp32 values of 1e-6 and 1e-3. A larger sum is only as repeatable as any in double.
+enum class Quantum { gradient, activation };
 
-/// `term`, of a size below 128, to the nearest multiple of the quantum: this much added, its last bit is worth one.
-PLSC_HD inline double to_quanta(double term) {
-  constexpr double kShift = 384;
+/// `term` to the nearest multiple of the quantum: with this much added, its last bit is worth one.
+template <Quantum kQuantum>
+PLSC_HD_INLINE double to_quanta(double term) {
+  constexpr double kShift = kQuantum == Quantum::gradient ? 384.0 : 1572864.0;
   return (term + kShift) - kShift;
 }
 

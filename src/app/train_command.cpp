@@ -155,6 +155,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
+  backbone->require_batch(context, meta.global_batch / config.train.accumulate / world.size());
   const auto head = make_margin_head(context, config.head, classes, backbone->embedding_size());
   meta.model = backbone->description();
   const auto evaluator =

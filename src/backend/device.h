@@ -36,6 +36,9 @@ class Device : public Allocator {
   /// All zero where the device does not count.
   virtual DeviceMemory memory() const { return {}; }
 
+  /// Gives memory that is kept to be used again back to the system: after a phase whose sizes do not come again.
+  virtual void trim() {}
+
   /// Copies between any two of host and device memory; shapes must hold as many elements of the same type.
   virtual void copy(const Tensor& from, Tensor& to) = 0;
   virtual void fill_zero(Tensor& t) = 0;

@@ -101,21 +101,17 @@ class NnOps {
   virtual std::unique_ptr<LinearOp> make_linear(const LinearSpec& spec) = 0;
   virtual std::unique_ptr<PoolOp> make_pool(const PoolSpec& spec) = 0;
 
-  /// Per channel over all rows of x: stats (2, C) fp64 = mean, M2 (sum of squared deviations). In double, so
-  /// that what a rank count changes in the order of the sums is lost in the rounding of mean_rstd to fp32: the same
-  /// curve on any number of ranks begins here.
-  virtual void batch_norm_stats(const Tensor& x, Tensor& stats) = 0;
-  /// gathered (W, 2C + 1), fp64 or fp32: each rank's mean, M2, row count, merged in rank order (Chan et al.) into
-  /// mean_rstd (2, C) fp32 with rstd = 1 / sqrt(M2 / n + eps).
-  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) = 0;
-  /// Running statistics take in what all micro-batches and ranks of a step saw. `pool` adds one batch (2C + 1 fp64:
-  /// mean, M2, row count) to pooled fp64 (2C + 1) as n (mean - shift), M2 + n (mean - shift)^2, n, or writes it there
-  /// where not `accumulate`: sums alone, so that ranks add up; the shift (C), the running mean, keeps them accurate in
-  /// fp32.
-  virtual void batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled);
-  /// Folds pooled statistics, with the running mean as their shift, into running_mean and running_var (C):
-  /// r += momentum (value - r), the variance unbiased as PyTorch's is.
-  virtual void batch_norm_fold(const Tensor& pooled, float momentum, Tensor& running_mean, Tensor& running_var);
+  /// Per channel over all rows of x: sums (2, C) fp64 = sum of x, sum of x^2, as exact sums (kernels/math/exact_sum.h).
+  /// The same curve on any number of ranks begins here.
+  virtual void batch_norm_stats(const Tensor& x, Tensor& sums) = 0;
+  /// gathered (W, 2C + 1) fp64: each rank's sums and its row count. mean_rstd (2, C) fp32 of all of them,
+  /// rstd = 1 / sqrt(variance + eps).
+  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd);
+  /// The same of constants: a mean and a variance (C).
+  virtual void batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd);
+  /// Folds what all micro-batches and ranks of a step saw, sums (2C + 1) fp64 as above, into running_mean and
+  /// running_var (C): r += momentum (value - r), the variance unbiased as PyTorch's is.
+  virtual void batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var);
   virtual void batch_norm_apply(const BatchNormApply& args) = 0;
   virtual void batch_norm_backward_sums(const BatchNormBackward& args) = 0;
   virtual void batch_norm_backward_apply(const BatchNormBackward& args) = 0;

@@ -1,41 +1,61 @@
-// Running statistics of batch norms on the host: C elements a layer and step, so one plain loop for any backend whose
-// tensors the host can reach.
-#include "kernels/math/running_stats.h"
+// Statistics of batch norms on the host: C elements a layer and step, so plain loops for any backend whose tensors the
+// host can reach.
 #include "backend/nn_ops.h"
+#include "kernels/math/batch_norm.h"
 
 namespace plsc {
+namespace {
 
-void NnOps::batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled) {
-  const int64_t channels = shift.elements();
-  PLSC_CHECK(stats.on_host() && pooled.on_host(), "this backend's tensors need a batch_norm_pool of their own");
-  PLSC_CHECK(stats.elements() == 2 * channels + 1 && pooled.elements() == 2 * channels + 1);
-  const double* in = stats.data<double>();
-  const float* center = shift.data<float>();
-  double* out = pooled.data<double>();
-  if (!accumulate) {
-    for (int64_t i = 0; i < 2 * channels + 1; ++i) out[i] = 0;
-  }
-  const double n = in[2 * channels];
-  for (int64_t c = 0; c < channels; ++c) {
-    const math::PooledMoments p = math::pooled_moments(n, in[c], in[channels + c], center[c]);
-    out[c] += p.first;
-    out[channels + c] += p.second;
-  }
-  out[2 * channels] += n;
+void require_host(const Tensor& t) {
+  PLSC_CHECK(t.on_host(), "this backend's tensors need batch norm statistics of their own");
 }
 
-void NnOps::batch_norm_fold(const Tensor& pooled, float momentum, Tensor& running_mean, Tensor& running_var) {
+}  // namespace
+
+void NnOps::batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) {
+  require_host(gathered);
+  PLSC_CHECK(gathered.shape().size() == 2 && gathered.dim(1) % 2 == 1, "{}", gathered.shape().text());
+  const int64_t ranks = gathered.dim(0), columns = gathered.dim(1), channels = (columns - 1) / 2;
+  PLSC_CHECK(mean_rstd.elements() == 2 * channels, "{}", mean_rstd.shape().text());
+  const double* in = gathered.data<double>();
+  float* out = mean_rstd.data<float>();
+  const auto total = [&](int64_t column) {
+    double sum = 0;
+    for (int64_t r = 0; r < ranks; ++r) sum += in[r * columns + column];
+    return sum;
+  };
+  const double n = total(2 * channels);
+  PLSC_CHECK(n > 0, "batch norm statistics of no row");
+  for (int64_t c = 0; c < channels; ++c) {
+    const math::Moments moments = math::moments_of(n, total(c), total(channels + c));
+    out[c] = static_cast<float>(moments.mean);
+    out[channels + c] = math::reciprocal_deviation(moments.m2 / n, eps);
+  }
+}
+
+void NnOps::batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) {
+  require_host(mean);
+  const int64_t channels = mean.elements();
+  PLSC_CHECK(variance.elements() == channels && mean_rstd.elements() == 2 * channels);
+  float* out = mean_rstd.data<float>();
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = mean.data<float>()[c];
+    out[channels + c] = math::reciprocal_deviation(static_cast<double>(variance.data<float>()[c]), eps);
+  }
+}
+
+void NnOps::batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) {
+  require_host(sums);
   const int64_t channels = running_mean.elements();
-  PLSC_CHECK(pooled.on_host(), "this backend's tensors need a batch_norm_fold of their own");
-  PLSC_CHECK(pooled.elements() == 2 * channels + 1 && running_var.elements() == channels);
-  const double* in = pooled.data<double>();
+  PLSC_CHECK(sums.elements() == 2 * channels + 1 && running_var.elements() == channels);
+  const double* in = sums.data<double>();
+  const double n = in[2 * channels];
   float* mean = running_mean.data<float>();
   float* var = running_var.data<float>();
-  const double n = in[2 * channels];
   for (int64_t c = 0; c < channels; ++c) {
-    const math::MeanVariance batch = math::unpool({in[c], in[channels + c]}, n, mean[c]);
-    mean[c] += momentum * (batch.mean - mean[c]);
-    var[c] += momentum * (batch.variance - var[c]);
+    const math::Moments batch = math::moments_of(n, in[c], in[channels + c]);
+    mean[c] += momentum * (static_cast<float>(batch.mean) - mean[c]);
+    var[c] += momentum * (static_cast<float>(n > 1 ? batch.m2 / (n - 1.0) : 0.0) - var[c]);
   }
 }
 

@@ -26,6 +26,7 @@ constexpr Named kNamed[] = {
     {"resnet101", nullptr, "resnet", {3, 4, 23, 3}, true},
     {"resnet152", nullptr, "resnet", {3, 8, 36, 3}, true},
     {"plsc_resnet50", nullptr, "plsc", {3, 4, 14, 3}, false},
+    {"plsc_resnet100", nullptr, "plsc", {3, 13, 30, 3}, false},
     {"plsc_resnet101", nullptr, "plsc", {3, 4, 23, 3}, false},
     {"plsc_resnet152", nullptr, "plsc", {3, 8, 36, 3}, false},
 };
@@ -52,6 +53,8 @@ BackboneConfig named_backbone(const std::string& name) {
   if (!suggestion.empty()) fail("found '{}', which is no backbone{}", name, suggestion);
   fail("found '{}', expected one of {}, or a mapping {{kind, stem, widths, blocks, strides}}", name, all);
 }
+
+double default_dropout(const BackboneConfig& backbone) { return backbone.kind == "plsc" ? 0.4 : 0; }
 
 std::vector<std::string> backbone_names() {
   std::vector<std::string> names;

@@ -51,7 +51,7 @@ struct BackboneConfig {
 struct ModelConfig {
   BackboneConfig backbone;
   int64_t embedding_size = 512;
-  double dropout = 0;
+  std::optional<double> dropout;  // none: as default_dropout says, which load_config fills in
   bool sync_batch_norm = false;
   bool operator==(const ModelConfig&) const = default;
 };
@@ -209,6 +209,8 @@ std::string config_reference();
 /// The table of named backbones: fills kind, stem, widths, blocks from `name`. Throws Error naming the nearest one.
 BackboneConfig named_backbone(const std::string& name);
 std::vector<std::string> backbone_names();
+/// Of the network as its authors train it: .4 for kind plsc, else 0.
+double default_dropout(const BackboneConfig& backbone);
 
 /// The preset of this name: arcface, cosface, sphereface or none. Throws Error for another.
 MarginConfig named_margin(const std::string& name);

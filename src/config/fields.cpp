@@ -66,7 +66,8 @@ void add_model_fields(std::vector<Field>& fields) {
            {"network", "Model.name"})
       .key("embedding_size", &ModelConfig::embedding_size, whole(1, 1 << 16), "Length of an embedding.",
            {"embedding_size", "emb_size, Model.num_features"})
-      .key("dropout", &ModelConfig::dropout, number({0, 1, false, true}), "Before the last linear layer.",
+      .key("dropout", &ModelConfig::dropout, absent_is("auto", number({0, 1, false, true})),
+           "Before the last linear layer. auto: as the backbone's authors train it: 0.4 for kind plsc, else 0.",
            {"0, fixed", ".4, fixed (1.x)"})
       .key(
           "sync_batch_norm", &ModelConfig::sync_batch_norm, boolean(),

@@ -9,6 +9,7 @@ namespace plsc {
 namespace {
 
 void complete(Config& c) {
+  if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
   if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
   if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
   for (const EvalSetConfig& set : c.eval.sets)

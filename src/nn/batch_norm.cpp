@@ -5,15 +5,6 @@
 namespace plsc {
 namespace {
 
-Tensor running_buffer(Device& device, int64_t channels) {
-  Tensor host(host_allocator(), {2 * channels + 1}, Dtype::f32);
-  for (int64_t i = 0; i <= 2 * channels; ++i) host.data<float>()[i] = i < channels ? 0.0f : 1.0f;
-  if (device.is_host()) return host;
-  Tensor t = device.tensor(host.shape());
-  device.copy(host, t);
-  return t;
-}
-
 Param buffer(const std::string& name, Tensor value) {
   Param p;
   p.name = name;
@@ -29,13 +20,11 @@ BatchNorm::BatchNorm(Device& device, const std::string& name, const BatchNormOpt
       options_(options),
       weight_(make_param(device, name + ".weight", {options.channels}, ParamKind::norm, 1)),
       bias_(make_param(device, name + ".bias", {options.channels}, ParamKind::norm)),
-      running_(running_buffer(device, options.channels)),
       local_(device.tensor({2 * options.channels + 1}, Dtype::f64)),
       pooled_(device.zeros({2 * options.channels + 1}, Dtype::f64)) {
-  const int64_t c = options.channels;
   weight_.frozen = options.fixed_scale;
-  running_mean_ = buffer(name + ".running_mean", running_.slice(0, {c}));
-  running_var_ = buffer(name + ".running_var", running_.slice(c, {c}));
+  running_mean_ = buffer(name + ".running_mean", filled(device, {options.channels}, 0));
+  running_var_ = buffer(name + ".running_var", filled(device, {options.channels}, 1));
   batches_ = buffer(name + ".num_batches_tracked", Tensor::from<int64_t>({0}, Shape()));
 }
 
@@ -91,11 +80,15 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
     device.copy(Tensor::from<double>({static_cast<double>(rows)}, {1}), count);
     local_rows_ = rows;
   }
-  Tensor moments = local_.slice(0, {2, c});
-  context.nn().batch_norm_stats(x, moments);
+  Tensor sums = local_.slice(0, {2, c});
+  context.nn().batch_norm_stats(x, sums);
 
   // Several micro-batches of a step add up, and the ranks add up in the all-reduce: each contributes its own alone.
-  context.nn().batch_norm_pool(local_, running_mean_.value, pooled_step_ == pass.step.step, pooled_);
+  if (pooled_step_ == pass.step.step) {
+    context.nn().add(local_, pooled_);
+  } else {
+    device.copy(local_, pooled_);
+  }
   pooled_step_ = pass.step.step;
 
   Tensor gathered = local_.reshape({1, 2 * c + 1});
@@ -109,9 +102,8 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
 }
 
 Tensor BatchNorm::running_statistics(Context& context) {
-  const int64_t c = options_.channels;
-  Tensor mean_rstd = context.device().tensor({2, c});
-  context.nn().batch_norm_merge(running_.reshape({1, 2 * c + 1}), options_.eps, mean_rstd);
+  Tensor mean_rstd = context.device().tensor({2, options_.channels});
+  context.nn().batch_norm_constants(running_mean_.value, running_var_.value, options_.eps, mean_rstd);
   return mean_rstd;
 }
 

@@ -62,8 +62,7 @@ class BatchNorm {
   std::string name_;
   BatchNormOptions options_;
   Param weight_, bias_, running_mean_, running_var_, batches_;
-  Tensor running_;            // (2C + 1): running mean, running variance, 1: what batch_norm_merge reads
-  Tensor local_;              // (2C + 1): this rank's mean, M2, rows
+  Tensor local_;              // (2C + 1): this rank's sum, sum of squares, rows
   int64_t local_rows_ = -1;   // that local_ holds
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
   int64_t pooled_step_ = -1;  // the step that pooled_ belongs to

@@ -30,6 +30,8 @@ std::string name_of(const BackboneConfig& config) {
                      list(config.blocks), list(config.strides), config.bottleneck ? ", bottleneck" : "");
 }
 
+double dropout_of(const ModelConfig& model) { return model.dropout.value_or(default_dropout(model.backbone)); }
+
 void check_config(const ModelConfig& model) {
   const BackboneConfig& b = model.backbone;
   const size_t stages = b.widths.size();
@@ -46,7 +48,8 @@ void check_config(const ModelConfig& model) {
   if (b.bottleneck && b.kind != "resnet")
     fail("model.backbone: bottleneck blocks belong to kind resnet, not {}", b.kind);
   if (model.embedding_size < 1) fail("model.embedding_size is {}", model.embedding_size);
-  if (!(model.dropout >= 0 && model.dropout < 1)) fail("model.dropout is {}; expected 0 to below 1", model.dropout);
+  const double dropout = dropout_of(model);
+  if (!(dropout >= 0 && dropout < 1)) fail("model.dropout is {}; expected 0 to below 1", dropout);
 }
 
 /// One stride-2 3x3 or 7x7 convolution, or a pooling, of "same" padding.
@@ -56,14 +59,6 @@ int64_t halved(int64_t size, int64_t stride) { return (size - 1) / stride + 1; }
 std::array<int64_t, 2> feature_map(const BackboneConfig& config, std::array<int64_t, 2> size) {
   std::vector<int64_t> strides = config.strides;
   if (config.kind == "resnet") strides.insert(strides.begin(), {2, 2});  // of the stem
-  int64_t total = 1;
-  for (const int64_t s : strides) total *= s;
-  if (size[0] < total || size[1] < total) {
-    fail_hint(
-        "use larger images (data.image_size), or smaller model.backbone.strides",
-        "images of {}x{} are too small for {}: its strides shrink them by {}, so less than one pixel would be left",
-        size[0], size[1], name_of(config), total);
-  }
   for (const int64_t s : strides) size = {halved(size[0], s), halved(size[1], s)};
   return size;
 }
@@ -126,7 +121,7 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
     parts.push_back(make_stage(make, config, stage, width));
     width = config.widths[stage] * (config.bottleneck ? ResidualBlock::kExpansion : 1);
   }
-  const auto dropout = static_cast<float>(model.dropout);
+  const auto dropout = static_cast<float>(dropout_of(model));
   if (kind == Kind::resnet) {
     parts.push_back(one("tail", std::make_unique<PooledTail>(make, width, model.embedding_size, dropout)));
   } else {
@@ -141,6 +136,9 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
   options.embedding_size = model.embedding_size;
   options.synchronised = model.sync_batch_norm;
   options.init = init_scheme(kind);
+  // The tail's batch norm sees embeddings; those before it see whole feature maps, but for the last stage of small
+  // images.
+  options.lone_rows = parts.size() - (map[0] * map[1] == 1 ? 2 : kind == Kind::resnet ? 0 : 1);
   return std::make_unique<ResidualNetwork>(std::move(options), std::move(ops), std::move(parts));
 }
 

@@ -61,6 +61,9 @@ class Backbone : public Module {
   /// Keeps these parts as they are: no gradient, no decay, batch norms use their running statistics. The backward
   /// pass ends above the lowest part that is not frozen. Error for a name that is not one of `parts()`.
   virtual void freeze(const std::vector<std::string>& names) = 0;
+  /// Throws Error where training on `smallest` images, the fewest that any rank has in a micro-batch, would leave a
+  /// batch norm with a single row. The same on every rank; call it after `freeze`, before the first step.
+  virtual void require_batch(const Context& context, int64_t smallest) const = 0;
 
   /// Called in the backward pass with each parameter whose gradient of this (micro-)batch has become complete, so
   /// that its all-reduce can start while the rest is computed. Empty: nobody listens.
@@ -69,7 +72,7 @@ class Backbone : public Module {
 
 /// The network that `config` describes for images of image_size (height, width) with `channels` channels. Its weights
 /// are zero until they are read from a checkpoint, or drawn by Backbone::init.
-/// Error where the images are too small for the network's strides or the description is inconsistent.
+/// Images may be of any size. Error where the description is inconsistent.
 std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& config, std::array<int64_t, 2> image_size,
                                         int64_t channels);
 

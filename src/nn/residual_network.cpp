@@ -66,6 +66,23 @@ void ResidualNetwork::freeze(const std::vector<std::string>& names) {
   }
 }
 
+void ResidualNetwork::require_batch(const Context& context, int64_t smallest) const {
+  const bool merges = options_.synchronised && context.ranks() > 1;
+  if (smallest >= 2 || merges) return;
+  for (size_t i = options_.lone_rows; i < parts_.size(); ++i) {
+    for (const auto& block : parts_[i].blocks) {
+      bool trains = false;
+      for_each_param(*block, [&](Param& p) { trains = trains || p.trainable(); });
+      if (!trains) continue;
+      fail_hint(
+          "raise train.batch_size to at least 2 images a rank and micro-batch, or set model.sync_batch_norm: true",
+          "{}: its last batch norms cannot estimate a variance from the single image that a rank has in a "
+          "micro-batch",
+          options_.name);
+    }
+  }
+}
+
 Pass ResidualNetwork::make_pass(Context& context, const Tensor& x, Mode mode, const StepInfo& step) const {
   Pass pass{mode, step, x.dim(0), x.dim(0)};
   if (mode == Mode::train && options_.synchronised && context.ranks() > 1) {

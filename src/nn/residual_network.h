@@ -22,6 +22,7 @@ class ResidualNetwork final : public Backbone {
     int64_t height = 0, width = 0, channels = 0;  // of the images
     int64_t embedding_size = 0;
     bool synchronised = false;
+    size_t lone_rows = 0;  // the first part in which a batch norm has one row an image; the number of parts: none has
     InitScheme init = InitScheme::arcface_torch;
   };
   /// `ops`: what the convolutions of `parts` share.
@@ -37,6 +38,7 @@ class ResidualNetwork final : public Backbone {
   std::string description() const override;
   std::vector<std::string> parts() const override;
   void freeze(const std::vector<std::string>& names) override;
+  void require_batch(const Context& context, int64_t smallest) const override;
 
  private:
   Pass make_pass(Context& context, const Tensor& x, Mode mode, const StepInfo& step) const;

@@ -148,6 +148,7 @@ void Trainer::evaluate(int64_t step) {
   if (parts_.evaluator == nullptr) return;
   phase(step, "evaluation");
   const std::vector<EvalResult> results = parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
+  context_.device().trim();  // batches of other sizes than a step's, the last one's above all
   for (const EvalResult& result : results) {
     recorder_->note(result, step);
     if (result.set == config_.checkpoint.best_set) note_if_best(result, step);

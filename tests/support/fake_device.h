@@ -1,11 +1,14 @@
-// A device without arithmetic, for tests of code that only moves memory: its memory is the host's, but it may claim
-// otherwise, and then every access must go through `copy`, whose largest transfer it remembers.
+// A device without arithmetic, for tests of code that only moves memory: its memory is the host's, but it may claim to
+// be far. Then every access must go through `copy`, whose largest transfer it remembers, and what does not touch the
+// host's memory is put off for as long as backend/device.h allows.
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "runtime/context.h"
 #include "support/thread_world.h"
@@ -26,16 +29,31 @@ class FakeDevice final : public Device {
   bool supports(Dtype) const override { return true; }
   void copy(const Tensor& from, Tensor& to) override {
     PLSC_CHECK(from.elements() == to.elements() && from.dtype() == to.dtype());
-    if (from.bytes() > 0) std::memcpy(to.raw(), from.raw(), from.bytes());
+    give([from, to] {
+      if (from.bytes() > 0) std::memcpy(to.raw(), from.raw(), from.bytes());
+    });
+    if (from.on_host() || to.on_host()) synchronize();
     largest_copy = std::max(largest_copy, static_cast<int64_t>(from.bytes()));
   }
-  void fill_zero(Tensor& t) override { std::memset(t.raw(), 0, t.bytes()); }
-  void synchronize() override {}
+  void fill_zero(Tensor& t) override {
+    give([t] { std::memset(t.raw(), 0, t.bytes()); });
+  }
+  void synchronize() override {
+    for (const auto& work : put_off_) work();
+    put_off_.clear();
+  }
 
   int64_t largest_copy = 0;  // bytes
 
  private:
+  /// Tensors in `work` keep their memory, as a device's order does.
+  void give(std::function<void()> work) {
+    put_off_.push_back(std::move(work));
+    if (!far_) synchronize();
+  }
+
   bool far_;
+  std::vector<std::function<void()>> put_off_;
 };
 
 /// A context of one rank over a FakeDevice.

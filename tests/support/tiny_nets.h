@@ -21,6 +21,7 @@ inline TinyNet tiny_net(const std::string& name) {
   b.name.clear();
   b.stem = 8;
   net.model.embedding_size = 16;
+  net.model.dropout = 0;
   if (name == "iresnet") {
     b.kind = "iresnet";
     b.widths = {8, 12, 16, 24};

@@ -1,27 +1,10 @@
-// Mean and squared deviations of each channel, from sums in double: 29 bits more than an fp32 value has, so nothing is
-// lost while the mean is below some 10,000 standard deviations. Ranks are merged as in Chan, Golub and LeVeque,
-// "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-#include <algorithm>
-#include <cmath>
-
+// The sum of each channel and of its squares, in double.
 #include "backend/cpu/folded_rows.h"
 #include "backend/cpu/ops_cpu.h"
 #include "kernels/cpu/batch_norm.h"
 
 namespace plsc {
 namespace {
-
-struct Moments {
-  double n = 0, mean = 0, m2 = 0;
-
-  void merge(const Moments& o) {
-    if (o.n == 0) return;
-    const double total = n + o.n, delta = o.mean - mean;
-    mean += delta * (o.n / total);
-    m2 += o.m2 + delta * delta * (n * o.n / total);
-    n = total;
-  }
-};
 
 template <class T>
 void stats_of(const T* x, int64_t rows, int64_t channels, int threads, double* stats) {
@@ -32,7 +15,6 @@ void stats_of(const T* x, int64_t rows, int64_t channels, int threads, double* s
     double* sums = parts[static_cast<size_t>(part)].data();
     kernels::column_sums(x + at, count, columns, sums, sums + width);
   });
-  const auto n = static_cast<double>(rows);
   for (int64_t c = 0; c < channels; ++c) {
     double sum = 0, squares = 0;
     for (const auto& part : parts) {
@@ -41,25 +23,8 @@ void stats_of(const T* x, int64_t rows, int64_t channels, int threads, double* s
         squares += part[width + i];
       }
     }
-    stats[c] = sum / n;
-    stats[channels + c] = std::max(0.0, squares - sum * (sum / n));
-  }
-}
-
-/// mean, M2 and row count of each rank merged in rank order.
-template <class T>
-void merge_moments(const Tensor& gathered, float eps, float* normal) {
-  const int64_t ranks = gathered.dim(0), channels = (gathered.dim(1) - 1) / 2;
-  const T* in = gathered.data<T>();
-  for (int64_t c = 0; c < channels; ++c) {
-    Moments total;
-    for (int64_t r = 0; r < ranks; ++r) {
-      const T* one = in + r * (2 * channels + 1);
-      total.merge({one[2 * channels], one[c], one[channels + c]});
-    }
-    PLSC_CHECK(total.n > 0, "batch norm statistics of no row");
-    normal[c] = static_cast<float>(total.mean);
-    normal[channels + c] = static_cast<float>(1.0 / std::sqrt(total.m2 / total.n + static_cast<double>(eps)));
+    stats[c] = sum;
+    stats[channels + c] = squares;
   }
 }
 
@@ -73,17 +38,6 @@ void cpu_batch_norm_stats(const Tensor& x, Tensor& stats, int threads) {
     stats_of(reinterpret_cast<const kernels::Bf16*>(x.data<bf16_t>()), rows, channels, threads, stats.data<double>());
   } else {
     stats_of(x.data<float>(), rows, channels, threads, stats.data<double>());
-  }
-}
-
-void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) {
-  PLSC_CHECK(gathered.shape().size() == 2 && gathered.dim(1) % 2 == 1, "{}", gathered.shape().text());
-  const int64_t channels = (gathered.dim(1) - 1) / 2;
-  check_tensor("mean and rstd", mean_rstd, {2, channels}, Dtype::f32);
-  if (gathered.dtype() == Dtype::f64) {
-    merge_moments<double>(gathered, eps, mean_rstd.data<float>());
-  } else {
-    merge_moments<float>(gathered, eps, mean_rstd.data<float>());
   }
 }
 

@@ -19,6 +19,7 @@ class CpuDevice final : public Device {
   int threads() const override { return threads_; }
   bool supports(Dtype dtype) const override;
   DeviceMemory memory() const override { return {blocks_.in_use(), blocks_.peak(), blocks_.reserved()}; }
+  void trim() override { blocks_.trim(); }
 
   void copy(const Tensor& from, Tensor& to) override;
   void fill_zero(Tensor& t) override;

@@ -10,6 +10,7 @@
 #include "backend/cpu/parts.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/head_rows.h"
+#include "kernels/math/softmax_loss.h"
 
 namespace plsc {
 namespace {
@@ -146,17 +147,13 @@ HeadLoss CpuHeadOps::loss(const HeadLossArgs& args) {
       gradient = 0;
       continue;
     }
-    const double cosine = args.target_cosine.data<double>()[i], sum = args.sum.data<double>()[i];
-    const math::MarginValue margin = math::margin(args.margin, cosine);
-    const double z = double{args.scale} * margin.f;
-    // The margin by which the negatives together lead; -inf where there are none.
-    const double lead =
-        sum == 0 ? -std::numeric_limits<double>::infinity() : double{args.shift.data<float>()[i]} + std::log(sum) - z;
-    const double sample_loss = math::softplus(lead);
-    loss.sum += sample_loss;
+    const double cosine = args.target_cosine.data<double>()[i];
+    const math::SampleSums sums{args.sum.data<double>()[i], args.shift.data<float>()[i], cosine};
+    const math::SampleLoss one = math::sample_loss(args.margin, double{args.scale}, sums, args.gradient_scale);
+    loss.sum += one.loss;
     loss.correct += cosine > double{args.max_cosine.data<float>()[i]} ? 1 : 0;
-    log_sum = static_cast<float>(z + sample_loss);
-    gradient = static_cast<float>(-double{args.scale} * args.gradient_scale * math::sigmoid(lead) * margin.df);
+    log_sum = one.log_sum;
+    gradient = one.target_gradient;
   }
   return loss;
 }

@@ -18,9 +18,6 @@ class CpuNnOps final : public NnOps {
   std::unique_ptr<PoolOp> make_pool(const PoolSpec& spec) override { return make_cpu_pool(runtime_, spec); }
 
   void batch_norm_stats(const Tensor& x, Tensor& stats) override { cpu_batch_norm_stats(x, stats, threads_); }
-  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
-    cpu_batch_norm_merge(gathered, eps, mean_rstd);
-  }
   void batch_norm_apply(const BatchNormApply& args) override { cpu_batch_norm_apply(args, threads_); }
   void batch_norm_backward_sums(const BatchNormBackward& args) override {
     cpu_batch_norm_backward_sums(args, threads_);

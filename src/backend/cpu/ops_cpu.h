@@ -24,7 +24,6 @@ std::unique_ptr<PoolOp> make_cpu_pool(const DnnlRuntime& runtime, const PoolSpec
 
 /// Batch norm on `threads` threads: see nn_ops.h.
 void cpu_batch_norm_stats(const Tensor& x, Tensor& stats, int threads);
-void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd);
 void cpu_batch_norm_apply(const BatchNormApply& args, int threads);
 void cpu_batch_norm_backward_sums(const BatchNormBackward& args, int threads);
 void cpu_batch_norm_backward_apply(const BatchNormBackward& args, int threads);

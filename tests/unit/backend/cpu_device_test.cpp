@@ -48,6 +48,8 @@ TEST_CASE("a tensor's memory goes back to the device") {
   CHECK(device.memory().in_use == 0);
   CHECK(device.memory().peak >= 4000);
   CHECK(device.memory().reserved >= 4000);
+  device.trim();
+  CHECK(device.memory().reserved == 0);
 }
 
 TEST_CASE("ops refuse tensors that do not fit their spec") {

@@ -25,11 +25,32 @@ TEST_CASE("named backbones are those that their papers and repositories define")
   CHECK(named_backbone("resnet152").bottleneck);
   CHECK(named_backbone("plsc_resnet50").kind == "plsc");
   CHECK(named_backbone("plsc_resnet50").blocks == std::vector<int64_t>{3, 4, 14, 3});
+  CHECK(named_backbone("plsc_resnet100").blocks == std::vector<int64_t>{3, 13, 30, 3});
   CHECK(named_backbone("plsc_resnet101").blocks == std::vector<int64_t>{3, 4, 23, 3});
   CHECK(named_backbone("plsc_resnet152").strides == std::vector<int64_t>{2, 2, 2, 2});
   for (const std::string& name : backbone_names()) CHECK(named_backbone(name).name == name);
-  CHECK(backbone_names().size() == 13);
+  CHECK(backbone_names().size() == 14);
   CHECK(contains(error_text([] { named_backbone("iresnet5O"); }), "did you mean 'iresnet50'?"));
+}
+
+TEST_CASE("dropout follows the backbone where no number is given, and is printed as the number that it is") {
+  const struct {
+    const char* model;
+    double dropout;
+  } cases[] = {{"{}", 0},
+               {"{backbone: r100}", 0},
+               {"{backbone: resnet50, dropout: auto}", 0},
+               {"{backbone: plsc_resnet100}", 0.4},
+               {"{backbone: plsc_resnet50, dropout: auto}", 0.4},
+               {"{backbone: plsc_resnet50, dropout: 0}", 0},
+               {"{backbone: {kind: plsc, widths: [8], blocks: [1]}}", 0.4},
+               {"{backbone: r50, dropout: .25}", 0.25}};
+  for (const auto& c : cases) {
+    const LoadedConfig loaded = parse_config(std::string("data: {train: a.rec}\nmodel: ") + c.model, "f");
+    INFO(c.model);
+    CHECK(loaded.config.model.dropout == c.dropout);
+    CHECK(contains(to_annotated_yaml(loaded), fmt::format("  dropout: {} ", c.dropout)));
+  }
 }
 
 TEST_CASE("the default backbone is what its name says") {

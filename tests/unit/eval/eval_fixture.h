@@ -63,6 +63,7 @@ class PixelNet final : public Backbone {
   std::string description() const override { return "pixels"; }
   std::vector<std::string> parts() const override { return {}; }
   void freeze(const std::vector<std::string>&) override {}
+  void require_batch(const Context&, int64_t) const override {}
 
   int64_t images = 0;  // that went through
 
