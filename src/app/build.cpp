@@ -24,7 +24,7 @@ Session::Session(const Config& config, World& world)
               log,
               activation_type(config, *backend.device),
               config.seed,
-              config.train.deterministic} {
+              config.train.deterministic == "true"} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
 

@@ -117,8 +117,8 @@ struct TrainConfig {
   std::string precision = "fp32";
   double clip_norm = 5;  // 0: off
   int64_t accumulate = 1;
-  bool deterministic = false;  // sums in double: the same on any number of ranks and threads
-  int64_t threads = 0;         // compute threads of a rank; 0: auto
+  std::string deterministic = "auto";  // auto | true | false: exact sums, the same on any number of ranks and threads
+  int64_t threads = 0;                 // compute threads of a rank; 0: auto
   bool operator==(const TrainConfig&) const = default;
 };
 

@@ -63,9 +63,10 @@ void add_train_fields(std::vector<Field>& fields) {
       .key("accumulate", &TrainConfig::accumulate, whole(1),
            "Passes that make one update: divides the batch where memory is short.",
            {"gradient_acc", "Global.accum_steps"})
-      .key("deterministic", &TrainConfig::deterministic, boolean(),
-           "Gradients are summed over samples and classes in double, so that the weights are the same on any number of "
-           "ranks and threads (with model.sync_batch_norm). fp32 alone; a step takes longer, up to twice the time.")
+      .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
+           "Gradients are summed over samples and classes exactly, so that the weights are the same to the last bit on "
+           "any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without which ranks "
+           "see different statistics. A step takes longer: see scripts/bench.")
       .key("threads", &TrainConfig::threads, zero_is("auto", whole(1, 4096)),
            "Compute threads of a rank; auto: its share of the node's cores.");
 }

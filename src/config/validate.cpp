@@ -11,6 +11,8 @@ namespace {
 void complete(Config& c) {
   if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
   if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
+  if (c.train.deterministic == "auto")
+    c.train.deterministic = c.model.sync_batch_norm && c.train.precision == "fp32" ? "true" : "false";
   if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
   for (const EvalSetConfig& set : c.eval.sets)
     if (set.name == c.checkpoint.best_set) c.checkpoint.best_metric = set.kind == "verification" ? "accuracy" : "top1";
@@ -83,8 +85,8 @@ void check_train(const Config& c, const Origins& o) {
   if (t.batch_per_rank > 0 && t.batch_per_rank < t.accumulate)
     fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
          t.batch_per_rank);
-  if (t.deterministic && t.precision != "fp32")
-    fail("{}: found true with train.precision {}, expected fp32: sums in double are of fp32 products",
+  if (t.deterministic == "true" && t.precision != "fp32")
+    fail("{}: found true with train.precision {}, expected fp32: exact sums are of fp32 products",
          o.at("train.deterministic"), t.precision);
   if (c.optimizer.nesterov && c.optimizer.momentum == 0)
     fail("{}: found true with optimizer.momentum 0, expected momentum above 0", o.at("optimizer.nesterov"));

@@ -160,7 +160,7 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.train.clip_norm = 0; },
       [](Config& c) { c.train.clip_norm = 1.5; },
       [](Config& c) { c.train.accumulate = 4; },
-      [](Config& c) { c.train.deterministic = true; },
+      [](Config& c) { c.train.deterministic = "true"; },
       [](Config& c) { c.train.threads = 3; },
   };
 }
