@@ -124,7 +124,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   if (line.resume == "none") folder.set_aside_earlier_run(context);
 
   const auto source = open_source(config.data, config.seed, &log);
-  const int64_t classes = decide_classes(config, *source);
+  const int64_t classes = decide_classes(context, config, *source);
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
   meta.device = context.device().description();

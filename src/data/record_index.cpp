@@ -244,9 +244,10 @@ void RecordIndex::note_scanned(const RecordFile& file, RecordPlace place, const 
 
 void RecordIndex::scan(const RecordFile& file, Log* log, std::vector<std::string>* damage) {
   Progress progress(log, "scanning " + file.path() + " (it has no .idx)", file.size(), Progress::Unit::bytes);
+  RecordWindow window;
   for (int64_t offset = 0; offset < file.size();) {
     try {
-      const RecordPeek peek = file.peek({offset});
+      const RecordPeek peek = file.peek({offset}, window);
       note_scanned(file, {offset}, peek);
       offset = peek.next;
     } catch (const Error& error) {

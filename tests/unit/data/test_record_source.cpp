@@ -283,3 +283,66 @@ TEST_CASE("what pack writes is read back: labels, names, bytes") {
   const RecordPeek image = options.shuffle ? first : file.peek({first.next});
   CHECK(image.header.id2 == static_cast<uint64_t>(image.first_label) + 1);
 }
+
+TEST_CASE("headers are found among records of every size, in any order") {
+  const TempFolder folder;
+  const bool with_idx = GENERATE(true, false);
+  Builder b(folder / "train.rec");
+  constexpr int kRecords = 3000;
+  for (int k = 0; k < kRecords; ++k) {
+    // Small ones in runs, single large ones between them, and some whose image holds the magic number.
+    std::vector<uint8_t> image = small_png(k % 7);
+    image.resize(image.size() + (k % 500 == 499 ? 300000 : k % 40));
+    if (k % 11 == 0) image.insert(image.begin() + 8, {0x0a, 0x23, 0xd7, 0xce});
+    b.add(k, {0, static_cast<float>(k % 100), static_cast<uint64_t>(k), 0}, {}, image);
+  }
+  b.finish(with_idx);
+  const auto source = open_record_source(folder / "train.rec", nullptr);
+  REQUIRE(source->size() == kRecords);
+  CHECK(source->classes() == 100);
+  CHECK(source->first_label_beyond(100, 0, kRecords, nullptr) == -1);
+  CHECK(source->first_label_beyond(99, 0, kRecords, nullptr) == 99);
+  CHECK(source->first_label_beyond(99, 100, 199, nullptr) == -1);
+  CHECK(source->first_label_beyond(50, 1234, kRecords, nullptr) == 1250);
+  CHECK(source->first_label_beyond(50, 7, 7, nullptr) == -1);
+
+  const RecordFile file(folder / "train.rec");
+  const RecordIndex index = RecordIndex::open(file, nullptr);
+  RecordWindow window;
+  for (int64_t i = index.size(); i-- > 0;) {
+    REQUIRE(file.peek(index.place(i), window).header.label == file.peek(index.place(i)).header.label);
+  }
+}
+
+TEST_CASE("a label that cannot be read is left to whoever reads the record") {
+  const TempFolder folder;
+  Builder b(folder / "train.rec");
+  b.image(0, 2);
+  b.image(1, 0.5f);
+  b.image(2, 5);
+  b.finish(true);
+  const auto source = open_record_source(folder / "train.rec", nullptr);
+  CHECK(source->classes() == 6);
+  CHECK(source->first_label_beyond(3, 0, 3, nullptr) == 2);
+  CHECK(contains(error_of([&] { source->read(1); }), "the label is 0.5"));
+
+  Builder none(folder / "none.rec");
+  none.image(0, -1);
+  none.finish(true);
+  CHECK(contains(error_of([&] { open_record_source(folder / "none.rec", nullptr); }), "none.rec, offset 0, key 0"));
+}
+
+TEST_CASE("of several files the first label beyond is found in its own") {
+  const TempFolder folder;
+  for (const std::string name : {"a", "b"}) {
+    Builder b(folder / (name + ".rec"));
+    for (int i = 0; i < 10; ++i) b.image(i, static_cast<float>(name == "a" ? i % 3 : i));
+    b.finish(true);
+  }
+  const auto source = open_source(std::vector<std::string>{folder / "a.rec", folder / "b.rec"});
+  CHECK(source->first_label_beyond(10, 0, 20, nullptr) == -1);
+  CHECK(source->first_label_beyond(8, 0, 20, nullptr) == 18);
+  CHECK(source->first_label_beyond(2, 0, 20, nullptr) == 2);
+  CHECK(source->first_label_beyond(2, 9, 20, nullptr) == 12);
+  CHECK(source->first_label_beyond(8, 0, 18, nullptr) == -1);
+}
