@@ -148,7 +148,7 @@ class RecordSource final : public DataSource {
  private:
   int64_t checked(int64_t label, RecordPlace place) const {
     if (label < classes_) return label;
-    fail_hint("correct the `property` file, or remove it: the classes are then counted",
+    fail_hint("correct the .property file beside it (or `property`), or remove it: the classes are then counted",
               "{}: the label {} is out of range: the data has {} classes, 0 to {}", file_.where(place), label, classes_,
               classes_ - 1);
   }
@@ -162,7 +162,8 @@ class RecordSource final : public DataSource {
 }  // namespace
 
 int64_t property_classes(const std::string& rec_path) {
-  const std::string path = (fs::path(rec_path).parent_path() / "property").string();
+  std::string path = sibling_path(rec_path, ".property");
+  if (!fs::exists(path)) path = (fs::path(rec_path).parent_path() / "property").string();
   if (!fs::exists(path)) return 0;
   const std::string text = read_text(path);
   int64_t classes = 0;

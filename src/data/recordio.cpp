@@ -15,7 +15,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "RecordIO is read as it lies in the file");
 
 constexpr int64_t kFrameBytes = 8;
-constexpr size_t kWriteBuffer = size_t{4} << 20;
 // A window holds blocks of these sizes. A header in every kDenseBytes is what reading all of them in large blocks takes
 // about as long for as reading the headers alone: 16 us at 500 MB/s, or at half a millisecond on 32 threads.
 constexpr int64_t kSmallestWindow = int64_t{4} << 10, kLargestWindow = int64_t{4} << 20, kDenseBytes = int64_t{8} << 10;
@@ -225,15 +224,10 @@ int64_t RecordFile::resync(int64_t offset) const {
   return size_;
 }
 
-RecordWriter::RecordWriter(const std::string& path) : file_(File::create(path)) { buffer_.reserve(kWriteBuffer); }
+RecordWriter::RecordWriter(const std::string& path) : file_(path) {}
 
 void RecordWriter::put(const void* data, size_t bytes) {
-  if (buffer_.size() + bytes > kWriteBuffer) {
-    file_.write(buffer_);
-    buffer_.clear();
-  }
-  const auto* from = static_cast<const std::byte*>(data);
-  buffer_.insert(buffer_.end(), from, from + bytes);
+  file_.write({static_cast<const std::byte*>(data), bytes});
   offset_ += static_cast<int64_t>(bytes);
 }
 
@@ -273,12 +267,6 @@ int64_t RecordWriter::append(const RecordHeader& header, std::span<const float> 
   if (!image.empty())
     std::memcpy(payload.data() + kRecordHeaderBytes + labels.size_bytes(), image.data(), image.size());
   return append_payload(payload);
-}
-
-void RecordWriter::close() {
-  file_.write(buffer_);
-  buffer_.clear();
-  file_.close();
 }
 
 }  // namespace plsc

@@ -103,7 +103,7 @@ class RecordFile {
   int64_t size_ = 0;
 };
 
-/// Appends records to a new file.
+/// Appends records to a new file, which appears under its name when it is whole.
 class RecordWriter {
  public:
   explicit RecordWriter(const std::string& path);
@@ -111,15 +111,14 @@ class RecordWriter {
   int64_t append(const RecordHeader& header, std::span<const float> labels, std::span<const uint8_t> image);
   /// A payload as it is, cut where it holds the magic number.
   int64_t append_payload(std::span<const uint8_t> payload);
-  /// Writes what is buffered and closes; without it the file is incomplete.
-  void close();
+  /// Without it nothing stays.
+  void publish() { file_.publish(); }
 
  private:
   void put(const void* data, size_t bytes);
   void put_part(uint32_t cflag, std::span<const uint8_t> part);
 
-  File file_;
-  std::vector<std::byte> buffer_;
+  AtomicFile file_;
   int64_t offset_ = 0;
 };
 

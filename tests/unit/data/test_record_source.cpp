@@ -26,7 +26,7 @@ class Builder {
     idx_ += fmt::format("{}\t{}\n", key, writer_.append(header, labels, bytes));
   }
   void finish(bool with_idx) {
-    writer_.close();
+    writer_.publish();
     if (with_idx) std::ofstream(sibling_path(path_, ".idx"), std::ios::binary) << idx_;
   }
 
@@ -159,7 +159,7 @@ TEST_CASE("an .idx that does not fit its .rec is refused") {
   b.finish(true);
   const auto open = [&] { open_record_source(folder / "train.rec", nullptr); };
   const std::string idx = read_text(folder / "train.idx");
-  const auto whole = read_file_bytes(folder / "train.rec");
+  const auto whole = read_bytes(folder / "train.rec");
   CHECK(error_of(open) == "");
   SECTION("the .rec is cut off") {
     folder.write("train.rec", std::vector<uint8_t>(whole.begin(), whole.end() - 20));
@@ -199,7 +199,7 @@ TEST_CASE("cut off at every byte, a .rec without .idx is an error; so is an empt
   b.image(2, 0);
   b.no_image(3, {1, 3});
   b.finish(false);
-  const auto whole = read_file_bytes(folder / "whole.rec");
+  const auto whole = read_bytes(folder / "whole.rec");
   std::set<size_t> ends;  // where a record ends, the rest is a smaller whole file
   const RecordFile file(folder / "whole.rec");
   for (int64_t at = 0; at < file.size(); at = file.peek({at}).next) ends.insert(static_cast<size_t>(at));
@@ -226,7 +226,7 @@ TEST_CASE("a damaged record in the middle is named, the others are read") {
   const RecordFile file(folder / "train.rec");
   int64_t at = file.peek({0}).next;
   at = file.peek({at}).next;
-  auto bytes = read_file_bytes(folder / "train.rec");
+  auto bytes = read_bytes(folder / "train.rec");
   std::fill_n(bytes.begin() + at, 4, uint8_t{0});
   folder.write("train.rec", bytes);
   folder.write("property", std::string("2,6,5\n"));
@@ -259,7 +259,10 @@ TEST_CASE("what pack writes is read back: labels, names, bytes") {
   const PackResult result = pack_records(*images, options, nullptr);
   CHECK(result.images == 12);
   if (GENERATE(true, false)) std::filesystem::remove(folder / "out/train.idx");
-  if (GENERATE(true, false)) std::filesystem::remove(folder / "out/property");
+  if (GENERATE(true, false)) {
+    std::filesystem::remove(folder / "out/property");
+    std::filesystem::remove(folder / "out/train.property");
+  }
   const auto source = open_record_source(options.output, nullptr);
   REQUIRE(source->size() == 12);
   CHECK(source->classes() == 4);
@@ -345,4 +348,47 @@ TEST_CASE("of several files the first label beyond is found in its own") {
   CHECK(source->first_label_beyond(2, 0, 20, nullptr) == 2);
   CHECK(source->first_label_beyond(2, 9, 20, nullptr) == 12);
   CHECK(source->first_label_beyond(8, 0, 18, nullptr) == -1);
+}
+
+TEST_CASE("packing beside another .rec leaves that one's number of classes alone") {
+  const TempFolder folder;
+  for (int c = 0; c < 4; ++c) {
+    folder.write(fmt::format("many/{}/a.png", c), small_png(c));
+    if (c < 2) folder.write(fmt::format("few/{}/a.png", c), small_png(c, 4, 3));
+  }
+  const auto pack = [&](const std::string& images, const std::string& name) {
+    pack_records(*open_source(std::vector<std::string>{folder / images}), {folder / ("out/" + name)}, nullptr);
+  };
+  const auto property = [&] { return read_text(folder / "out/property"); };
+  const auto classes = [&](const std::string& name) {
+    return open_record_source(folder / ("out/" + name), nullptr)->classes();
+  };
+  pack("many", "train.rec");
+  CHECK(property() == "4,6,5\n");
+  // As written by InsightFace: the folder's `property` alone.
+  if (GENERATE(true, false)) std::filesystem::remove(folder / "out/train.property");
+  pack("few", "val.rec");
+  CHECK(property() == "4,6,5\n");
+  CHECK(classes("train.rec") == 4);
+  CHECK(classes("val.rec") == 2);
+
+  // The other way round: `property` is train.rec's where val.rec has its own.
+  pack("few", "train.rec");
+  CHECK(property() == "2,4,3\n");
+  CHECK(classes("val.rec") == 2);
+  std::filesystem::remove(folder / "out/val.property");
+  pack("many", "train.rec");
+  CHECK(property() == "2,4,3\n");
+  CHECK(classes("train.rec") == 4);
+}
+
+TEST_CASE("packing tells of damage before it begins, and needs only the size of one whole image") {
+  const TempFolder folder;
+  auto cut = small_png(1);
+  cut.resize(40);
+  folder.write("images/a/0.png", cut);
+  folder.write("images/a/1.png", small_png(2));
+  const auto images = open_source(std::vector<std::string>{folder / "images"});
+  pack_records(*images, {folder / "out/train.rec"}, nullptr);
+  CHECK(read_text(folder / "out/train.property") == "1,6,5\n");
 }
