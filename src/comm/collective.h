@@ -66,7 +66,8 @@ std::vector<std::string> gather_texts(Collective& host, const std::string& text)
 /// Rank `root`'s text on every rank.
 std::string broadcast_text(Collective& host, const std::string& text, int root = 0);
 /// Ends an "each rank may have failed" section: `error` is empty where this rank succeeded. If any rank failed, every
-/// rank throws Error with the first failing rank's message and its number, so that no rank goes on alone.
+/// rank throws Error with the first failing rank's message, so that no rank goes on alone. It begins with the rank's
+/// number unless all ranks failed alike.
 void agree_or_fail(Collective& host, const std::string& error);
 
 }  // namespace plsc

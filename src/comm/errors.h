@@ -21,6 +21,12 @@ class SharedError : public Error {
   Voice voice_;
 };
 
+/// What `agree_or_fail` throws on every rank; the message names the rank where one alone has failed.
+class AgreedError : public SharedError {
+ public:
+  using SharedError::SharedError;
+};
+
 /// Another rank has died or has failed.
 class PeerLost : public SharedError {
  public:

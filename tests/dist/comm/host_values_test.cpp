@@ -49,4 +49,10 @@ TEST_CASE("one rank's error becomes everybody's") {
     }
   }
   CHECK_NOTHROW(agree_or_fail(host, ""));
+  try {
+    agree_or_fail(host, "no such file");
+    FAIL("nothing was thrown");
+  } catch (const AgreedError& error) {
+    CHECK(std::string(error.what()) == "no such file");  // of every rank, so of no rank's in particular
+  }
 }
