@@ -79,6 +79,8 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     restore_centers(context, *reader, *head);
   }
   const auto source = open_source(std::vector<std::string>{line.input}, &log);
+  log.info("images     {}; to {} x {}, data.resize: {}", source->description(), config.data.image_size[0],
+           config.data.image_size[1], config.data.resize);
   const auto names = line.top > 0 ? class_names_of_run(line.checkpoint) : std::vector<std::string>{};
   std::unique_ptr<Outputs> outputs;
   on_rank_0(context, [&] {

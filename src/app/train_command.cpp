@@ -115,7 +115,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
 
 }  // namespace
 
-int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, StopSignal& stop) {
+int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
   Config config = loaded.config;
   Session session(config, world);
   Context& context = session.context;
@@ -146,6 +146,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     return 0;
   }
   const auto loader = make_loader(*source, loader_options(config, world, meta, first_step), log);
+  const StopSignal stop;  // before this a signal ends the program at once: there is nothing to save
   Trainer trainer(
       context, config,
       {*backbone, *head, *loader, evaluator.get(), Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch),

@@ -27,6 +27,13 @@ class Errors(E2eCase):
         args = ["mpirun", "-np", "3", "--oversubscribe", TRAIN, "-c", self.config("foreign"), "-o", "head.scales=1"]
         out = run(args, fails=True, env=dict(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")).stdout
         self.assertEqual(out.count("head.scales"), 1, out)
+        self.assertEqual(out.count("error:"), 1, out)
+
+    def test_once_under_srun_without_mpi(self):
+        args = [TRAIN, "-c", self.config("srun"), "-o", "head.scales=1"]
+        for rank in range(2):
+            env = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank)}
+            self.assertEqual(run(args, fails=True, env=env).stdout.count("head.scales"), 1 - rank)
 
     def test_wrong_type(self):
         self.refused("type", "train.batch_size", "many", overrides=["train.batch_size=many"])
@@ -111,10 +118,11 @@ class Errors(E2eCase):
         self.addCleanup(subprocess.run, ["umount", "-l", disk])
         self.train("disk/run", 2, overrides=["train.steps=2"], config=self.config("small"))
         filler = os.path.join(disk, "filler")
-        with open(filler, "wb") as f, self.assertRaises(OSError):
+        fd = os.open(filler, os.O_WRONLY | os.O_CREAT)  # a buffered file would fail a second time when it closes
+        with self.assertRaises(OSError):
             while True:
-                f.write(bytes(1024))
-                f.flush()
+                os.write(fd, bytes(1024))
+        os.close(fd)
         self.refused("disk/run", "disk/run", "free", ranks=2, overrides=["train.steps=4"], config=self.config("small"))
         os.remove(filler)
         self.train("disk/run", 2, overrides=["train.steps=4"], config=self.config("small"))
