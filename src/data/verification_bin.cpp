@@ -35,9 +35,10 @@ class Converter {
   }
 
  private:
-  std::vector<PickleRef> elements(PickleRef ref, const char* what) const {
+  const std::vector<PickleRef>& elements(PickleRef ref, const char* what) const {
     const PickleNode& node = pickle_.node(ref);
     const bool objects = node.kind == PickleKind::array && node.bytes.empty();
+    if (objects && !node.items.empty()) return pickle_.node(node.items[0]).items;
     if (node.kind == PickleKind::list || node.kind == PickleKind::tuple || objects) return node.items;
     fail("{}: {} are no list", path_, what);
   }
