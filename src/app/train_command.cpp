@@ -1,5 +1,6 @@
 // plsc-train -c FILE: builds the parts and runs the trainer.
 #include <cmath>
+#include <filesystem>
 
 #include "app/build.h"
 #include "app/commands.h"
@@ -107,7 +108,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
   options.local_ranks = world.local_size();
   options.global_batch = meta.global_batch;
   options.micro_batches = config.train.accumulate;
-  options.cache_key = config.output;
+  options.cache_key = std::filesystem::absolute(config.output).lexically_normal().string();
   options.first_step = first_step;
   options.last_step = meta.total_steps;
   return options;

@@ -56,4 +56,16 @@ void agree_or_fail(Collective& host, const std::string& error) {
                     host.rank() == 0 ? Voice::speak : Voice::wait);
 }
 
+void on_rank_0(Collective& host, const std::function<void()>& work) {
+  std::string error;
+  if (host.rank() == 0) {
+    try {
+      work();
+    } catch (const std::exception& e) {
+      error = e.what();
+    }
+  }
+  agree_or_fail(host, error);
+}
+
 }  // namespace plsc

@@ -35,18 +35,6 @@ void move_aside(const fs::path& path) {
 
 }  // namespace
 
-void on_rank_0(Context& context, const std::function<void()>& work) {
-  std::string error;
-  if (context.rank() == 0) {
-    try {
-      work();
-    } catch (const std::exception& e) {
-      error = e.what();
-    }
-  }
-  agree_or_fail(context.host, error);
-}
-
 std::vector<std::string> class_names_of_run(const std::string& checkpoint) {
   std::ifstream file(checkpoint + "/../../classes.txt");
   std::vector<std::string> names;

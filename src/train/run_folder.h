@@ -25,8 +25,6 @@ class RunFolder {
   /// Moves what an earlier run left (checkpoints, metrics) aside, as *.1, *.2, ...: --resume none.
   void set_aside_earlier_run(Context& context);
 
-  const std::string& path() const { return path_; }
-
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;  // rank 0
@@ -35,7 +33,6 @@ class RunFolder {
 /// The class names by id that the run of a checkpoint folder kept in its classes.txt; empty where it has none.
 std::vector<std::string> class_names_of_run(const std::string& checkpoint);
 
-/// Runs `work` on rank 0 alone; if it throws, every rank throws the same Error.
-void on_rank_0(Context& context, const std::function<void()>& work);
+inline void on_rank_0(Context& context, const std::function<void()>& work) { on_rank_0(context.host, work); }
 
 }  // namespace plsc
