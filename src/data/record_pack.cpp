@@ -30,7 +30,11 @@ std::vector<int64_t> packing_order(const DataSource& source, const PackOptions& 
     return order;
   }
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return source.label(a) < source.label(b); });
+  std::vector<int64_t> labels;  // once each: of a .rec they are read from the disk
+  for (int64_t i = 0; i < source.size(); ++i) labels.push_back(source.label(i));
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return labels[static_cast<size_t>(a)] < labels[static_cast<size_t>(b)];
+  });
   return order;
 }
 

@@ -51,6 +51,18 @@ class Errors(E2eCase):
 
     def test_label_out_of_range(self):
         self.refused("range", "39", "classes", ranks=2, overrides=["head.classes=39"])
+        rec = self.folder("labels/train.rec")
+        run([DATA, "pack", "--input", os.path.join(self.data, "train"), "--output", rec, "--no-shuffle"])
+        for ranks in (1, 2, 3):
+            out = self.refused("range-rec", "train.rec", "sample '313'", "label 39", "head.classes is 39", ranks=ranks,
+                               overrides=["head.classes=39", f"data.train={rec}"])
+            self.assertEqual(out.count("label 39"), 1, out)
+        # A property that says fewer: the record is named when it is read.
+        run([DATA, "pack", "--input", os.path.join(self.data, "train"), "--output", rec])
+        with open(self.folder("labels/train.property"), "w") as f:
+            f.write("39,24,24\n")
+        self.refused("range-property", "train.rec, offset", "label 39 is out of range", ".property", ranks=2,
+                     overrides=[f"data.train={rec}", "train.steps=11"])
 
     def test_fewer_samples_than_a_batch(self):
         self.refused("few", "320", "1000", overrides=["train.batch_size=1000"])
