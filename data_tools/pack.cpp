@@ -32,14 +32,15 @@ void pack(PackCommand o, Log& log) {
   const auto source = open_source(o.input, &log);
   log.info("{}", source->description());
   const PackResult result = pack_records(*source, o.pack, &log);
-  log.info("{}: {} images of {} classes, {}; with .idx and `property`", o.pack.output, result.images, result.classes,
+  log.info("{}: {} images of {} classes, {}; with .idx and .property", o.pack.output, result.images, result.classes,
            human_bytes(static_cast<double>(result.bytes)));
 }
 
 }  // namespace
 
 void add_pack_command(CLI::App& app, Log& log) {
-  auto* command = app.add_subcommand("pack", "pack images into .rec/.idx/property, or pairs into a verification .bin");
+  auto* command =
+      app.add_subcommand("pack", "pack images into .rec, .idx and .property, or pairs into a verification .bin");
   auto o = std::make_shared<PackCommand>();
   command->add_option("-i,--input", o->input, "image folder, list file or .rec (several are merged)")->required();
   command->add_option("-o,--output", o->pack.output, "the .rec (or a folder: train.rec in it); with --bin the .bin")

@@ -21,7 +21,7 @@ VENDORS = [
     (r"^CLI/", [r"src/app/", r"data_tools/"]),
     (r"^opencv2/", [r"src/data/", r"src/eval/"]),
     (r"^jpeglib\.h$|^jerror\.h$|^turbojpeg\.h$", [r"src/data/"]),
-    (r"^png\.h$", [r"src/data/", r"src/eval/"]),
+    (r"^png\.h$", [r"src/data/"]),
     (r"^nlohmann/", [r"src/checkpoint/", r"src/head/", r"src/train/", r"src/app/", r"data_tools/"]),
     (r"^xxhash\.h$", [r"src/checkpoint/"]),
     (r"^spdlog/", [r"src/base/"]),

@@ -162,9 +162,6 @@ class TimedNnOps final : public NnOps {
   void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
     time("batch norm merge", gathered, {&gathered}, [&] { ops_->batch_norm_merge(gathered, eps, mean_rstd); });
   }
-  void batch_norm_pool(const Tensor& stats, const Tensor& shift, bool accumulate, Tensor& pooled) override {
-    time("batch norm pool", stats, {&stats}, [&] { ops_->batch_norm_pool(stats, shift, accumulate, pooled); });
-  }
   void batch_norm_fold(const Tensor& pooled, float momentum, Tensor& mean, Tensor& var) override {
     time("batch norm fold", pooled, {&pooled}, [&] { ops_->batch_norm_fold(pooled, momentum, mean, var); });
   }

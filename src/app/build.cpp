@@ -2,6 +2,7 @@
 
 #include "app/version.h"
 #include "base/error.h"
+#include "base/threads.h"
 
 namespace plsc {
 
@@ -38,19 +39,27 @@ Dtype activation_type(const Config& config, const Device& device) {
   return Dtype::bf16;
 }
 
-int64_t decide_classes(const Config& config, const DataSource& source) {
+int64_t decide_classes(Context& context, const Config& config, const DataSource& source) {
   const int64_t classes = config.head.classes > 0 ? config.head.classes : source.classes();
-  for (int64_t i = 0; i < source.size(); ++i) {
-    const int64_t label = source.label(i);
-    if (label >= 0 && label < classes) continue;
-    if (label < 0) {
-      fail_hint("training needs a sub-folder a class, a list of \"path label\", or a labelled .rec",
-                "{}: sample '{}' has no label", source.description(), source.name(i));
-    }
-    fail_hint("set head.classes: auto, or to the number of classes of the data",
-              "{}: sample '{}' has label {}, but head.classes is {}, so labels end at {}", source.description(),
-              source.name(i), label, classes, classes - 1);
+  if (source.classes() == 0) {
+    fail_hint("training needs a sub-folder a class, a list of \"path label\", or a labelled .rec",
+              "{}: the samples have no labels", source.description());
   }
+  if (classes >= source.classes()) return classes;  // a source holds every label against its own number
+  std::string error;
+  try {
+    const int64_t begin = range_begin(source.size(), context.ranks(), context.rank());
+    const int64_t end = range_begin(source.size(), context.ranks(), context.rank() + 1);
+    const int64_t i = source.first_label_beyond(classes, begin, end, &context.log);
+    if (i >= 0) {
+      fail_hint("set head.classes: auto, or to the number of classes of the data",
+                "{}: sample '{}' has label {}, but head.classes is {}, so labels end at {}", source.description(),
+                source.name(i), source.label(i), classes, classes - 1);
+    }
+  } catch (const std::exception& e) {
+    error = e.what();
+  }
+  agree_or_fail(context.host, error);
   return classes;
 }
 

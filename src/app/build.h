@@ -29,9 +29,9 @@ struct Session {
 /// fp32 or bf16, as the device can; Error naming the alternative.
 Dtype activation_type(const Config& config, const Device& device);
 
-/// The number of classes: head.classes, or what the source holds. Every label is checked against it; Error names the
-/// first sample whose label is outside.
-int64_t decide_classes(const Config& config, const DataSource& source);
+/// The number of classes: head.classes, or what the source says. Where that is more than head.classes, the ranks look
+/// at a part of the labels each; Error on all of them names the first sample whose label is outside.
+int64_t decide_classes(Context& context, const Config& config, const DataSource& source);
 
 /// The global batch: train.batch_size, or batch_per_rank times the ranks. Error when a rank would get no sample.
 int64_t decide_global_batch(const Config& config, int ranks);

@@ -19,12 +19,16 @@ constexpr const char* kExamples = R"(Examples:
 
 The same command goes on where an interrupted run stopped. Every key: configs/README.md)";
 
+void add_overrides(CLI::App& app, CommandLine& line, const std::string& more = "") {
+  app.add_option("-o,--override", line.overrides, "key.path=value, the value read as YAML; may be repeated" + more)
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
+
 void add_config_options(CLI::App& app, CommandLine& line, bool required) {
   auto* option = app.add_option("-c,--config", line.config, "YAML file; configs/README.md explains every key");
   if (required) option->required();
-  app.add_option("-o,--override", line.overrides, "key.path=value, the value read as YAML; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+  add_overrides(app, line);
 }
 
 CLI::Option* add_checkpoint_option(CLI::App& app, CommandLine& line) {
@@ -42,7 +46,12 @@ void add_eval(CLI::App& app, CommandLine& line) {
 void add_embed(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("embed", "compute embeddings of images, on all ranks");
   add_checkpoint_option(*sub, line);
-  sub->add_option("--input", line.input, "image folder, list file or .rec")->required();
+  add_overrides(*sub, line,
+                "; over the checkpoint's own configuration: train.precision=fp32, data.resize=stretch, ...");
+  sub->add_option("--input", line.input,
+                  "image folder, list file or .rec; images of another size than data.image_size are cropped and scaled "
+                  "(data.resize: fit_crop; with -o data.resize=exact they are an error)")
+      ->required();
   sub->add_option("--output", line.output, "embeddings (N, D) fp32 as .npy; the paths go beside them as .txt")
       ->required();
   sub->add_flag("--flip-sum", line.flip_sum, "add the embedding of the mirrored image, as verification does");

@@ -5,19 +5,30 @@
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"
-#include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "train/state.h"
 
 namespace plsc {
 namespace {
 
-/// The configuration that a command runs with; embed has the one that its checkpoint was trained with.
-LoadedConfig load_for(const CommandLine& line) {
-  if (line.command != Command::embed) return load_config(line.config, line.overrides);
+/// The configuration that a checkpoint was trained with, and what the command line changes of it. Images to embed come
+/// in all sizes, those to train on in one: where the training took no other, embed crops and scales, as the
+/// verification of .bin sets does.
+LoadedConfig config_of_checkpoint(const CommandLine& line) {
   const auto reader = CheckpointReader::open(line.checkpoint);
+  if (reader->ranks() == 0) {
+    fail_hint(
+        "name the checkpoint's folder (.../checkpoints/step_N); `plsc-train eval` and init.from take weights alone",
+        "{} holds weights alone: embed needs a checkpoint folder, whose manifest describes the network",
+        line.checkpoint);
+  }
   const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
-  LoadedConfig loaded = parse_config(meta.config, reader->folder() + "/manifest.json");
+  const std::string where = reader->folder() + "/manifest.json";
+  std::vector<std::string> overrides = line.overrides;
+  if (parse_config(meta.config, where).config.data.resize == "exact") {
+    overrides.insert(overrides.begin(), "data.resize=fit_crop");
+  }
+  LoadedConfig loaded = parse_config(meta.config, where, overrides);
   if (line.ranks > 0) loaded.config.ranks = line.ranks;
   return loaded;
 }
@@ -33,18 +44,26 @@ int launch(const LoadedConfig& loaded, int argc, char** argv) {
 }
 
 int run_on_ranks(const CommandLine& line, int argc, char** argv) {
-  const LoadedConfig loaded = load_for(line);
+  LoadedConfig loaded;
   World::Options options;
-  options.timeout = loaded.config.comm.timeout;
-  options.threads = static_cast<int>(loaded.config.train.threads);
+  std::string problem;
+  try {
+    loaded = line.command == Command::embed ? config_of_checkpoint(line) : load_config(line.config, line.overrides);
+    options.timeout = loaded.config.comm.timeout;
+    options.threads = static_cast<int>(loaded.config.train.threads);
+  } catch (const std::exception& error) {
+    // Most likely every rank has the same to say: together they tell it once.
+    if (!options.environment.under_mpi) throw;
+    problem = error.what();
+  }
   if (needs_launcher(options.environment, static_cast<int>(std::max<int64_t>(loaded.config.ranks, 1)))) {
     return launch(loaded, argc, argv);
   }
   return run_in_world(options, [&](World& world) {
+    agree_or_fail(world.host_collective(), problem);
     if (line.command == Command::eval) return eval_command(line, loaded, world);
     if (line.command == Command::embed) return embed_command(line, loaded, world);
-    StopSignal stop;
-    return train_command(line, loaded, world, stop);
+    return train_command(line, loaded, world);
   });
 }
 

@@ -6,14 +6,13 @@
 namespace plsc {
 
 class World;
-class StopSignal;
 
 /// Runs what the command line asks for, on ranks of its own where that is needed. Catches everything: prints an error
 /// once with its rank, ends all ranks, returns the exit status.
 int run_command(const CommandLine& line, int argc, char** argv);
 
 // The commands that run on ranks.
-int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, StopSignal& stop);
+int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
 int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
 int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
 

@@ -1,5 +1,5 @@
 // plsc-train embed: embeddings of a folder, list or .rec, computed by all ranks and written in the order of the input.
-#include <fstream>
+#include <optional>
 
 #include "app/build.h"
 #include "app/commands.h"
@@ -20,13 +20,12 @@ std::string beside(const std::string& output, const std::string& suffix) {
   return stem + suffix;
 }
 
-/// Writes the three files as rounds come in. Rank 0 alone has one.
+/// Writes the three files as rounds come in; they appear when all rows are there. Rank 0 alone has one.
 class Outputs {
  public:
   Outputs(const std::string& path, Shape shape, int64_t top)
       : embeddings_(path, shape), names_(beside(path, ".txt")), k_(top) {
-    if (top > 0) nearest_.open(beside(path, ".top.tsv"));
-    if (!names_ || (top > 0 && !nearest_)) fail("cannot write beside {}", path);
+    if (top > 0) nearest_.emplace(beside(path, ".top.tsv"));
   }
 
   struct Rows {
@@ -37,29 +36,29 @@ class Outputs {
   void add(const DataSource& source, int64_t first, const Rows& rows, const std::vector<std::string>& class_names) {
     embeddings_.append(rows.embeddings);
     for (int64_t i = 0; i < rows.embeddings.dim(0); ++i) {
-      names_ << source.name(first + i) << '\n';
+      names_.write(source.name(first + i) + "\n");
       if (k_ == 0) continue;
-      nearest_ << source.name(first + i);
+      std::string text = source.name(first + i);
       for (int64_t k = 0; k < k_; ++k) {
         const int64_t id = rows.classes.data<int64_t>()[i * k_ + k];
         if (id < 0) continue;
         const bool named = id < static_cast<int64_t>(class_names.size());
-        nearest_ << '\t' << (named ? class_names[static_cast<size_t>(id)] : std::to_string(id)) << '\t'
-                 << fmt::format("{:.6f}", rows.cosines.data<float>()[i * k_ + k]);
+        text += fmt::format("\t{}\t{:.6f}", named ? class_names[static_cast<size_t>(id)] : std::to_string(id),
+                            rows.cosines.data<float>()[i * k_ + k]);
       }
-      nearest_ << '\n';
+      nearest_->write(text + "\n");
     }
   }
   void finish() {
+    names_.publish();
+    if (nearest_) nearest_->publish();
     embeddings_.finish();
-    names_.close();
-    if (k_ > 0) nearest_.close();
-    if (!names_ || (k_ > 0 && !nearest_)) fail("cannot write the names of the embeddings: is the disk full?");
   }
 
  private:
   NpyWriter embeddings_;
-  std::ofstream names_, nearest_;
+  AtomicFile names_;
+  std::optional<AtomicFile> nearest_;
   int64_t k_;
 };
 
@@ -80,6 +79,8 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     restore_centers(context, *reader, *head);
   }
   const auto source = open_source(std::vector<std::string>{line.input}, &log);
+  log.info("images     {}; to {} x {}, data.resize: {}", source->description(), config.data.image_size[0],
+           config.data.image_size[1], config.data.resize);
   const auto names = line.top > 0 ? class_names(*reader) : std::vector<std::string>{};
   std::unique_ptr<Outputs> outputs;
   on_rank_0(context, [&] {

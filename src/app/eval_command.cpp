@@ -21,18 +21,23 @@ int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& wor
               line.config);
   }
   const auto reader = CheckpointReader::open(line.checkpoint);
-  const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   restore_backbone(context, *reader, *backbone);
   std::unique_ptr<MarginHead> head;
   for (const EvalSetConfig& set : config.eval.sets) {
     if (set.kind != "classification" || head) continue;
+    if (reader->ranks() == 0) {
+      fail_hint("name the checkpoint's folder (.../checkpoints/step_N)",
+                "{} holds weights alone: eval set '{}' needs the class centres of a checkpoint folder", line.checkpoint,
+                set.name);
+    }
+    const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
     head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
     restore_centers(context, *reader, *head);
   }
   const auto evaluator = make_evaluator(context, config.eval, config.data, class_names(*reader));
   const std::vector<EvalResult> results = evaluator->run(context, *backbone, head.get());
-  log.info("{}, step {}", reader->folder(), reader->step());
+  log.info("{}, {}", line.checkpoint, reader->ranks() == 0 ? "weights alone" : fmt::format("step {}", reader->step()));
   for (const EvalResult& result : results) log.info("{}", summary(result));
   if (!line.roc.empty()) on_rank_0(context, [&] { draw_roc(line.roc, results); });
   return 0;

@@ -117,17 +117,19 @@ class SignalQueue {
 
 struct ChildEnd {
   int status = 0;       // as of waitpid
+  int asked = 0;        // the first signal that was passed on
   bool forced = false;  // at a second interrupt
 };
 
 /// Passes signals on until the child has ended.
 ChildEnd wait_and_forward(pid_t child, const SignalQueue& signals) {
-  int requests = 0, seconds_since_kill = 0, status = 0;
+  int requests = 0, asked = 0, seconds_since_kill = 0, status = 0;
   for (;;) {
-    if (::waitpid(child, &status, WNOHANG) == child) return {status, requests > 1};
+    if (::waitpid(child, &status, WNOHANG) == child) return {status, asked, requests > 1};
     const int number = signals.next();
     if (number == 0 && requests > 1 && ++seconds_since_kill > kKillSeconds) ::kill(child, SIGKILL);
     if (number == 0 || number == SIGCHLD) continue;
+    if (asked == 0) asked = number;
     if (number == SIGINT || number == SIGTERM) ++requests;
     if (requests > 1) {
       ::kill(child, SIGTERM);
@@ -197,12 +199,18 @@ LaunchResult launch_ranks(const LaunchOptions& options) {
     signals.restore();
     become(command, variables);
   }
-  const auto [status, forced] = wait_and_forward(child, signals);
+  const auto [status, asked, forced] = wait_and_forward(child, signals);
   LaunchResult result;
   // Ranks that the user has killed are no news.
   result.losses = forced ? std::vector<std::string>{"ended at a second interrupt"} : losses.lines();
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   if (result.status == 127) fail("{} could not be started", command[0]);
+  if (asked != 0 && (result.status == 128 + SIGUSR1 || result.status == 128 + SIGUSR2)) {
+    // The ranks did not take the signal as a request: training has not begun.
+    result.losses = {
+        fmt::format("ended at once by signal {} ({}): there was nothing to save", asked, ::strsignal(asked))};
+    result.status = 128 + asked;
+  }
   if (result.status > 128 && result.losses.empty()) {
     result.losses.push_back(
         fmt::format("the ranks were ended by signal {} ({})", result.status - 128, ::strsignal(result.status - 128)));

@@ -18,7 +18,8 @@ struct LaunchResult {
 
 /// Runs `ranks` copies of this program and returns when all have ended. SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask the
 /// ranks to stop in order (they get SIGUSR1 or SIGUSR2: mpirun forwards these two, while on SIGINT and SIGTERM it
-/// would kill them); a second SIGINT or SIGTERM ends them at once. Throws Error when there is no mpirun.
+/// would kill them), or end them at once where they have not begun to train; a second SIGINT or SIGTERM always does.
+/// Throws Error when there is no mpirun.
 LaunchResult launch_ranks(const LaunchOptions& options);
 
 /// The variables that the ranks are started with, beside the environment that there is (which wins where both name

@@ -1,5 +1,6 @@
 // plsc-train -c FILE: builds the parts and runs the trainer.
 #include <cmath>
+#include <filesystem>
 
 #include "app/build.h"
 #include "app/commands.h"
@@ -130,7 +131,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
   options.local_ranks = world.local_size();
   options.global_batch = meta.global_batch;
   options.micro_batches = config.train.accumulate;
-  options.cache_key = config.output;
+  options.cache_key = std::filesystem::absolute(config.output).lexically_normal().string();
   options.first_step = first_step;
   options.last_step = meta.total_steps;
   return options;
@@ -138,7 +139,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
 
 }  // namespace
 
-int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, StopSignal& stop) {
+int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
   Config config = loaded.config;
   Session session(config, world);
   Context& context = session.context;
@@ -146,7 +147,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   RunFolder folder(context, config);
 
   const auto source = open_source(config.data, config.seed, &log);
-  const int64_t classes = decide_classes(config, *source);
+  const int64_t classes = decide_classes(context, config, *source);
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
   meta.device = context.device().description();
@@ -173,6 +174,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     return 0;
   }
   const auto loader = make_loader(*source, loader_options(config, world, meta, first_step), log);
+  const StopSignal stop;  // before this a signal ends the program at once: there is nothing to save
   Trainer trainer(context, config,
                   {*backbone, *head, *loader, evaluator.get(), source->class_names(),
                    Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch), [&] { return stop.requested(); },

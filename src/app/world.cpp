@@ -10,8 +10,10 @@
 namespace plsc {
 namespace {
 
-void print_error(const std::string& who, const std::exception& error) {
+/// `rank` below 0: the message is not one rank's, or names it itself.
+void print_error(int rank, const std::exception& error) {
   // One write: the ranks share the console.
+  const std::string who = rank < 0 ? "" : fmt::format("rank {}: ", rank);
   const std::string text = fmt::format("plsc-train: {}error: {}\n", who, error.what());
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
@@ -21,10 +23,12 @@ void print_error(const std::string& who, const std::exception& error) {
 
 int leave_alone(const std::exception& error, const LaunchEnvironment& environment) {
   const auto* shared = dynamic_cast<const SharedError*>(&error);
-  const bool silent = shared != nullptr && shared->voice() != Voice::speak;
+  // Processes of one srun that do not find each other: all of them meet some error, and rank 0's is enough.
+  const bool apart = !environment.under_mpi && environment.starter == "srun" && environment.rank > 0;
+  const bool silent = apart || (shared != nullptr && shared->voice() != Voice::speak);
   // mpirun ends all ranks when the first leaves: rank 0 is given the time to be that one.
   if (silent || environment.rank > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
-  if (!silent) print_error(environment.rank > 0 ? fmt::format("rank {}: ", environment.rank) : "", error);
+  if (!silent) print_error(environment.rank > 0 ? environment.rank : -1, error);
   return 1;
 }
 
@@ -40,7 +44,8 @@ int run_in_world(const World::Options& options, const std::function<int(World&)>
     world->finish();
     return status;
   } catch (const std::exception& error) {
-    if (world->speaks(error)) print_error(world->size() > 1 ? fmt::format("rank {}: ", world->rank()) : "", error);
+    const bool anonymous = world->size() == 1 || dynamic_cast<const AgreedError*>(&error) != nullptr;
+    if (world->speaks(error)) print_error(anonymous ? -1 : world->rank(), error);
     if (world->size() > 1) world->abort(1, error.what());
     world->finish();
     return 1;

@@ -1,11 +1,10 @@
 // Reads cpu.max (version 2) or cpu.cfs_quota_us and cpu.cfs_period_us (version 1) of the own group and its parents.
 #include "base/cpu_quota.h"
 
-#include <fmt/format.h>
-
-#include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "base/control_group.h"
 
 namespace plsc {
 namespace {
@@ -29,51 +28,17 @@ double limit_of(const std::filesystem::path& group) {
   return quota_in >> quota && period_in >> period ? share(quota, period) : 0;
 }
 
-double lower(double a, double b) {
-  if (a == 0) return b;
-  return b == 0 || a < b ? a : b;
-}
-
-/// The lowest limit of `group` below `root` and of all folders between them. In a container the own group's path may
-/// not be mounted, and the container's limit is then at the root.
-double lowest_limit(const std::filesystem::path& root, const std::string& group) {
-  double lowest = limit_of(root);
-  std::filesystem::path folder = root;
-  for (const auto& part : std::filesystem::path(group).relative_path()) {
-    if (part == "..") break;
-    folder /= part;
-    lowest = lower(lowest, limit_of(folder));
-  }
-  return lowest;
-}
-
 }  // namespace
 
 double cpu_quota(const std::string& membership, const std::string& root) {
   double lowest = 0;
-  std::istringstream lines(membership);
-  // A line is "number:controllers:path"; version 2 is "0::path".
-  for (std::string line; std::getline(lines, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
-    const std::string group = line.substr(second + 1);
-    if (controllers == ",,") {
-      lowest = lower(lowest, lowest_limit(root, group));
-    } else if (controllers.find(",cpu,") != std::string::npos) {
-      for (const char* mount : {"cpu", "cpu,cpuacct"}) {
-        lowest = lower(lowest, lowest_limit(std::filesystem::path(root) / mount, group));
-      }
-    }
+  for (const std::filesystem::path& group : control_groups(membership, root, "cpu")) {
+    const double limit = limit_of(group);
+    if (limit > 0 && (lowest == 0 || limit < lowest)) lowest = limit;
   }
   return lowest;
 }
 
-double cpu_quota() {
-  std::ifstream in("/proc/self/cgroup");
-  std::stringstream text;
-  text << in.rdbuf();
-  return cpu_quota(text.str(), "/sys/fs/cgroup");
-}
+double cpu_quota() { return cpu_quota(control_group_membership(), kControlGroupRoot); }
 
 }  // namespace plsc

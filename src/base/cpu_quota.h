@@ -5,7 +5,7 @@
 namespace plsc {
 
 /// Cores' worth of time that this process's control group and its parents allow; 0 where there is no limit.
-/// `membership` is the text of /proc/self/cgroup, `root` where the groups are mounted (/sys/fs/cgroup).
+/// The arguments are those of control_groups.
 double cpu_quota(const std::string& membership, const std::string& root);
 /// Of this process.
 double cpu_quota();

@@ -170,22 +170,59 @@ Container read_whole(const std::string& path) {
 }  // namespace
 
 std::string read_text(const std::string& path) { return read_whole<std::string>(path); }
-std::vector<std::byte> read_bytes(const std::string& path) { return read_whole<std::vector<std::byte>>(path); }
+std::vector<uint8_t> read_bytes(const std::string& path) { return read_whole<std::vector<uint8_t>>(path); }
+
+namespace {
+
+constexpr size_t kGathered = size_t{1} << 20;
+
+/// A rename would put a plain file in the place of a device, and fail at a folder only when all is written.
+const std::string& plain_or_new(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    fail("cannot write {}: it is {}, expected a file or nothing", path,
+         S_ISDIR(info.st_mode) ? "a folder" : "a device");
+  }
+  return path;
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(plain_or_new(path)),
+      temporary_(fmt::format("{}.tmp.{}", path, ::getpid())),
+      file_(File::create(temporary_)) {}
+
+AtomicFile::~AtomicFile() {
+  if (!published_) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> data) {
+  if (buffer_.size() + data.size() > kGathered) flush();
+  if (data.size() > kGathered) return file_.write(data);
+  buffer_.insert(buffer_.end(), data.begin(), data.end());
+}
+
+void AtomicFile::flush() {
+  file_.write(buffer_);
+  buffer_.clear();
+}
+
+void AtomicFile::publish() {
+  PLSC_CHECK(!published_, "{}", path_);
+  flush();
+  file_.sync();
+  file_.close();
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_system("replace", path_, errno);
+  published_ = true;
+  const std::string folder = std::filesystem::path(path_).parent_path().string();
+  sync_folder(folder.empty() ? "." : folder);
+}
 
 void write_text_atomically(const std::string& path, std::string_view text) {
-  const std::string temporary = fmt::format("{}.tmp.{}", path, ::getpid());
-  try {
-    File file = File::create(temporary);
-    file.write(std::as_bytes(std::span(text)));
-    file.sync();
-    file.close();
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_system("replace", path, errno);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  sync_folder(folder.empty() ? "." : folder);
+  AtomicFile file(path);
+  file.write(text);
+  file.publish();
 }
 
 void sync_folder(const std::string& path) {

@@ -40,9 +40,33 @@ class File {
 };
 
 std::string read_text(const std::string& path);
-std::vector<std::byte> read_bytes(const std::string& path);
+std::vector<uint8_t> read_bytes(const std::string& path);
 
-/// Writes to `path`.tmp.<pid>, fsyncs, renames, fsyncs the folder: a reader sees the old text or the new one.
+/// A file that is written beside its name and takes it when it is whole: a reader sees the old file or the new one,
+/// after a crash too. Without `publish` nothing stays.
+class AtomicFile {
+ public:
+  /// Begins `path`.tmp.<pid>. Error where `path` is there and no plain file.
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Gathered into writes of a MiB.
+  void write(std::span<const std::byte> data);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  /// Writes what is gathered, fsyncs, renames, fsyncs the folder. Nothing may be written after it.
+  void publish();
+  const std::string& path() const { return path_; }
+
+ private:
+  void flush();
+  std::string path_, temporary_;
+  File file_;
+  std::vector<std::byte> buffer_;
+  bool published_ = false;
+};
+
 void write_text_atomically(const std::string& path, std::string_view text);
 /// fsync on a folder, so that names in it survive a crash.
 void sync_folder(const std::string& path);

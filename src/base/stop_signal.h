@@ -5,7 +5,7 @@ namespace plsc {
 
 /// While it lives, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 set a flag instead of ending the process (schedulers announce
 /// the end of an allocation by one of them). A second SIGINT ends the process at once, as it would without this object.
-/// One at a time: made in main, passed down.
+/// One at a time: made just before the loop that reads it, so that until then a signal ends the program as ever.
 class StopSignal {
  public:
   StopSignal();

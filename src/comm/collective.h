@@ -5,6 +5,7 @@
 // Implementations: single (one rank), mpi (host memory), later nccl. Nothing waits for ever: a wait polls, and after
 // the time-out throws Error that names the rank that is missing.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -69,8 +70,10 @@ std::vector<std::string> gather_texts(Collective& host, const std::string& text)
 /// Rank `root`'s text on every rank.
 std::string broadcast_text(Collective& host, const std::string& text, int root = 0);
 /// Ends an "each rank may have failed" section: `error` is empty where this rank succeeded. If any rank failed, every
-/// rank throws AgreedError (comm/errors.h) with the first failing rank's message and its number, so that no rank goes
-/// on alone.
+/// rank throws AgreedError (comm/errors.h) with the first failing rank's message, so that no rank goes on alone. It
+/// begins with the rank's number unless all ranks failed alike.
 void agree_or_fail(Collective& host, const std::string& error);
+/// Runs `work` on rank 0 alone; if it throws, every rank throws the same Error.
+void on_rank_0(Collective& host, const std::function<void()>& work);
 
 }  // namespace plsc

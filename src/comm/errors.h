@@ -22,7 +22,7 @@ class SharedError : public Error {
 };
 
 /// What agree_or_fail throws: every rank threw it at the same place of the common sequence, so they may catch it and go
-/// on together.
+/// on together. The message names the rank where one alone has failed.
 class AgreedError : public SharedError {
  public:
   using SharedError::SharedError;

@@ -49,10 +49,23 @@ void agree_or_fail(Collective& host, const std::string& error) {
   const std::vector<int64_t> failed = gather_values(host, static_cast<int64_t>(error.empty() ? 0 : 1));
   const auto first = std::find(failed.begin(), failed.end(), 1);
   if (first == failed.end()) return;
-  const int rank = static_cast<int>(first - failed.begin());
-  const std::string message = broadcast_text(host, error, rank);
-  throw AgreedError(host.size() == 1 ? message : fmt::format("rank {}: {}", rank, message),
+  const std::vector<std::string> errors = gather_texts(host, error);
+  const auto rank = static_cast<size_t>(first - failed.begin());
+  const bool alike = std::count(errors.begin(), errors.end(), errors[rank]) == host.size();
+  throw AgreedError(alike ? errors[rank] : fmt::format("rank {}: {}", rank, errors[rank]),
                     host.rank() == 0 ? Voice::speak : Voice::wait);
+}
+
+void on_rank_0(Collective& host, const std::function<void()>& work) {
+  std::string error;
+  if (host.rank() == 0) {
+    try {
+      work();
+    } catch (const std::exception& e) {
+      error = e.what();
+    }
+  }
+  agree_or_fail(host, error);
 }
 
 }  // namespace plsc

@@ -34,7 +34,6 @@ class World {
   int local_size() const { return place_.local_size; }
   /// Host names by rank.
   const std::vector<std::string>& hosts() const { return hosts_; }
-  const std::string& host_name() const { return hosts_[static_cast<size_t>(place_.rank)]; }
   /// "Open MPI 4.1.4": of the library that this program is linked to, whether or not it is in use.
   std::string mpi_version() const { return mpi_library_version(); }
   /// Compute threads that this rank should use.

@@ -12,7 +12,6 @@ struct Origins {
   std::string file;  // for what is missing
   std::map<std::string, std::string> given;
 
-  bool has(const std::string& key) const { return given.count(key) != 0; }
   /// "file.yaml:12: train.batch_size", or "file.yaml: train.batch_size" for a default.
   std::string at(const std::string& key) const;
 };

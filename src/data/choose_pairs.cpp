@@ -1,5 +1,6 @@
 // Drawing balanced verification pairs from labels.
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -31,8 +32,8 @@ class PairDrawer {
   }
 
   /// By chance: an image, then another of its class (each image counts the same, so that a class with very many does
-  /// not fill the list), or of any other. Where nearly all pairs are wanted chance finds the last ones too rarely:
-  /// those are taken from a shuffled list of all.
+  /// not fill the list), or of any other. Where nearly all pairs are wanted, or nearly all images are of one class,
+  /// chance finds the last ones too rarely: those are taken from all pairs in a shuffled order.
   std::vector<Pair> draw(int64_t count, bool same) {
     std::vector<Pair> pairs;
     for (uint64_t i = 0; static_cast<int64_t>(pairs.size()) < count; ++i) {
@@ -64,24 +65,40 @@ class PairDrawer {
     return true;
   }
 
+  /// All pairs of the kind are numbered, class by class, and taken in a shuffled order: none is listed.
   void add_remaining(std::vector<Pair>& pairs, int64_t count, bool same) {
-    std::vector<Pair> all;  // hardly more than are wanted, or chance had found them
-    if (same) {
-      for (const auto& [label, m] : members_) {
-        for (size_t i = 0; i < m.size(); ++i) {
-          for (size_t j = 0; j < i; ++j) all.push_back({m[j], m[i], true});
-        }
-      }
-    } else {
-      const auto n = static_cast<int64_t>(labels_.size());
-      for (int64_t i = 0; i < n; ++i) {
-        for (int64_t j = 0; j < i; ++j) all.push_back({j, i, false});
-      }
+    std::vector<int64_t> grouped;  // images by class
+    for (const auto& [label, m] : members_) grouped.insert(grouped.end(), m.begin(), m.end());
+    struct Block {  // the pairs whose first image is of one class
+      int64_t first_pair, begin, end;
+    };
+    std::vector<Block> blocks;
+    const auto n = static_cast<int64_t>(grouped.size());
+    int64_t all = 0, begin = 0;
+    for (const auto& [label, m] : members_) {
+      const auto size = static_cast<int64_t>(m.size());
+      blocks.push_back({all, begin, begin + size});
+      begin += size;
+      all += same ? size * (size - 1) / 2 : size * (n - begin);
     }
-    const Permutation order(static_cast<int64_t>(all.size()), seed_, 0);
-    for (size_t i = 0; i < all.size() && static_cast<int64_t>(pairs.size()) < count; ++i) {
-      add(pairs, all[static_cast<size_t>(order(static_cast<int64_t>(i)))], same);
+    const Permutation order(all, seed_, 0);
+    for (int64_t i = 0; i < all && static_cast<int64_t>(pairs.size()) < count; ++i) {
+      const int64_t number = order(i);
+      const Block& of = *std::prev(
+          std::partition_point(blocks.begin(), blocks.end(), [&](const Block& b) { return b.first_pair <= number; }));
+      const int64_t k = number - of.first_pair, others = n - of.end;
+      const auto [x, y] = same ? pair_within(k) : std::pair(k / others, of.end - of.begin + k % others);
+      add(pairs, {grouped[static_cast<size_t>(of.begin + x)], grouped[static_cast<size_t>(of.begin + y)], same}, same);
     }
+  }
+
+  /// Pair `number` of all pairs x < y: those of smaller y come first.
+  static std::pair<int64_t, int64_t> pair_within(int64_t number) {
+    const auto before = [](int64_t y) { return y * (y - 1) / 2; };
+    auto y = static_cast<int64_t>((1 + std::sqrt(1 + 8 * static_cast<double>(number))) / 2);
+    while (before(y) > number) --y;  // what rounding did
+    while (before(y + 1) <= number) ++y;
+    return {number - before(y), y};
   }
 
   const std::vector<int64_t>& labels_;

@@ -33,7 +33,7 @@ class FileSource final : public DataSource {
     RawSample sample;
     sample.where = (std::filesystem::path(files_.root) / files_.paths[index]).string();
     sample.label = label(index);
-    sample.encoded = read_file_bytes(sample.where);
+    sample.encoded = read_bytes(sample.where);
     if (sample.encoded.empty()) fail("{}: the file is empty, expected an image", sample.where);
     return sample;
   }
@@ -88,13 +88,6 @@ bool is_image_name(std::string_view name) {
   std::string extension(name.substr(dot + 1));
   for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
-}
-
-std::vector<uint8_t> read_file_bytes(const std::string& path) {
-  const File file = File::open_read(path);
-  std::vector<uint8_t> bytes(static_cast<size_t>(file.size()));
-  if (!bytes.empty()) file.read_at(0, std::as_writable_bytes(std::span(bytes)));
-  return bytes;
 }
 
 std::unique_ptr<DataSource> make_file_source(ImageFiles files) {

@@ -56,7 +56,4 @@ ImageFiles read_list_file(const std::string& path);
 /// By its extension, whatever its case.
 bool is_image_name(std::string_view name);
 
-/// The whole file. Throws Error naming it.
-std::vector<uint8_t> read_file_bytes(const std::string& path);
-
 }  // namespace plsc

@@ -21,7 +21,7 @@ namespace plsc {
 namespace {
 
 constexpr int64_t kMaxAttempts = 16;  // replacements of one slot before the data counts as unreadable
-constexpr int64_t kMaxWarnings = 20;  // afterwards damaged samples are only counted
+constexpr int64_t kMaxWarnings = 20;  // afterwards a damaged sample is told of when their number has doubled
 constexpr int64_t kStepsAhead = 3;
 
 /// What a step is while it is being filled. Slots are the rank's samples, its micro-batches end to end.
@@ -197,6 +197,13 @@ class DecodingLoader final : public Loader {
     }
   }
 
+  /// An error that has no hint of its own is about one damaged sample: what it says, and that there is a way around.
+  [[noreturn]] static void fail_with_way_out(const Error& error) {
+    const std::string text = error.what();
+    if (text.find("\n  hint: ") != std::string::npos) throw;
+    throw Error(text, "data.on_error: skip takes another sample in its place and counts it");
+  }
+
   /// Decodes one slot; a sample that cannot be read is replaced where data.on_error says skip.
   void fill(StepWork& step, int64_t slot, std::vector<StepWork::Damage>& damage) const {
     size_t micro = 0;
@@ -217,7 +224,7 @@ class DecodingLoader final : public Loader {
         batch.samples[k] = index;
         return;
       } catch (const Error& error) {
-        if (options_.data.on_error != "skip") throw;
+        if (options_.data.on_error != "skip") fail_with_way_out(error);
         damage.push_back({slot, error.what()});
         if (damage.size() >= kMaxAttempts) {
           fail("{}\n  and so are {} samples drawn in its place: the data cannot be read", error.what(),
@@ -244,8 +251,10 @@ class DecodingLoader final : public Loader {
   void report(StepWork& step) {
     std::sort(step.replaced.begin(), step.replaced.end());
     for (const StepWork::Damage& d : step.replaced) {
-      if (skipped_ < kMaxWarnings) log_.warn("skipped a sample (step {}): {}", step.step, d.message);
-      if (++skipped_ == kMaxWarnings) log_.warn("{} samples skipped; further ones are only counted", skipped_);
+      if (++skipped_ < next_warning_) continue;
+      log_.warn("skipped a sample (step {}, number {} of this rank): {}", step.step, skipped_, d.message);
+      next_warning_ = skipped_ < kMaxWarnings ? skipped_ + 1 : 2 * skipped_;
+      if (skipped_ == kMaxWarnings) log_.warn("further ones are told of at {}, {}, ...", 2 * skipped_, 4 * skipped_);
     }
   }
 
@@ -267,7 +276,7 @@ class DecodingLoader final : public Loader {
 
   // The consumer's own:
   int64_t next_to_give_;
-  int64_t skipped_ = 0;
+  int64_t skipped_ = 0, next_warning_ = 1;
   double waited_ = 0;
   std::exception_ptr failed_;
   std::vector<std::thread> workers_;

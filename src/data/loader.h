@@ -42,7 +42,8 @@ class Loader {
   /// All micro-batches of the next step.
   virtual std::vector<Batch> next() = 0;
   virtual int64_t steps_per_epoch() const = 0;
-  /// Samples replaced since the start because they could not be read (data.on_error: skip).
+  /// Samples of this rank replaced since the start because they could not be read (data.on_error: skip). The trainer
+  /// adds them up over the ranks: warnings of other ranks than 0 reach train.log alone.
   virtual int64_t skipped() const = 0;
   /// Seconds that `next` waited for decoding since the last call of this.
   virtual double take_wait_seconds() = 0;

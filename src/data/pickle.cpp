@@ -347,6 +347,8 @@ bool PickleReader::container_opcode(uint8_t op) {
 
 void PickleReader::memoize(uint64_t key) {
   if (stack_.empty()) bad("the stack is empty");
+  // Python stores an object once, or twice where a call returns its argument.
+  if (memo_.size() > 4 * nodes_.size()) bad("more stored objects than there are objects");
   memo_[key] = stack_.back();
 }
 

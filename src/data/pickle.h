@@ -35,7 +35,7 @@ struct PickleNode {
   int64_t integer = 0;  // boolean, integer
   double real = 0;
   std::string_view bytes;        // bytes, text, array; name of a global or a dtype
-  std::vector<PickleRef> items;  // list, tuple, dict; array of objects: its elements
+  std::vector<PickleRef> items;  // list, tuple, dict; array of objects: the list of its elements alone
   PickleRef dtype = 0;           // array
 };
 
@@ -78,6 +78,7 @@ class PickleReader {
   void recall(uint64_t key);
   // Constructors.
   void push_global(std::string_view module, std::string_view name);
+  void check_few(PickleRef ref) const;
   void reduce();
   PickleRef construct(const PickleNode& function, const std::vector<PickleRef>& args);
   PickleRef scalar(const std::vector<PickleRef>& args);

@@ -122,8 +122,16 @@ PickleRef PickleReader::construct(const PickleNode& function, const std::vector<
   bad(fmt::format("a call of {} with arguments that it does not take here", what));
 }
 
+/// Calls and states are copied before they are used; one of very many values, used again and again, would take long.
+void PickleReader::check_few(PickleRef ref) const {
+  constexpr size_t kMost = 16;  // numpy's have up to 9
+  const size_t count = nodes_[ref].items.size();
+  if (count > kMost) bad(fmt::format("a call or a state of {} values", count));
+}
+
 void PickleReader::reduce() {
   const PickleRef args = pop(), function = pop();
+  check_few(args);
   if (nodes_[function].kind != PickleKind::global || nodes_[args].kind != PickleKind::tuple) {
     bad("a call of something that is no function");
   }
@@ -143,7 +151,7 @@ void PickleReader::build_array(PickleRef array, const PickleNode& state) {
   if (nodes_[raw].kind == PickleKind::text) raw = encoded(raw);  // Python 2's str, pickled again by Python 3
   nodes_[array].dtype = dtype;
   if (nodes_[raw].kind == PickleKind::list && nodes_[dtype].bytes.substr(0, 1) == "O") {
-    nodes_[array].items = nodes_[raw].items;
+    nodes_[array].items = {raw};  // not a copy: many arrays may share one list
   } else if (nodes_[raw].kind == PickleKind::bytes) {
     nodes_[array].bytes = nodes_[raw].bytes;
   } else {
@@ -152,8 +160,9 @@ void PickleReader::build_array(PickleRef array, const PickleNode& state) {
 }
 
 void PickleReader::build() {
-  const PickleNode state = nodes_[pop()];
-  const PickleRef object = pop();
+  const PickleRef state_ref = pop(), object = pop();
+  check_few(state_ref);
+  const PickleNode state = nodes_[state_ref];
   push(object);
   if (nodes_[object].kind == PickleKind::array) return build_array(object, state);
   if (nodes_[object].kind == PickleKind::dtype) {

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 namespace plsc {
 
@@ -189,7 +190,7 @@ void PixelCache::create_shared(int fd, const std::string& path) {
   meeting_fd_ = fd;  // kept open: its lock says that this process lives
 }
 
-bool PixelCache::join(int fd, const std::string& path) {
+void PixelCache::join(int fd, const std::string& path) {
   std::array<char, 64> text{};
   int pid = 0, memory = 0;
   if (::pread(fd, text.data(), text.size() - 1, 0) <= 0 || std::sscanf(text.data(), "%d %d", &pid, &memory) != 2) {
@@ -211,7 +212,6 @@ bool PixelCache::join(int fd, const std::string& path) {
   }
   map(memory_fd_, info.st_size);
   lay_out(header.capacity);
-  return true;
 }
 
 void PixelCache::attach(const std::string& path) {

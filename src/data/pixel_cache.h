@@ -44,7 +44,7 @@ class PixelCache {
   explicit PixelCache(const PixelCacheOptions& options) : options_(options) {}
   void create_private();
   void share();
-  bool join(int fd, const std::string& path);
+  void join(int fd, const std::string& path);
   void create_shared(int fd, const std::string& path);
   void attach(const std::string& path);
   void map(int fd, int64_t bytes);
@@ -60,8 +60,5 @@ class PixelCache {
   uint8_t* pixels_ = nullptr;
   int memory_fd_ = -1, meeting_fd_ = -1;
 };
-
-/// Bytes that this process could still take: the node's available memory, or its control group's where that is less.
-int64_t available_memory();
 
 }  // namespace plsc

@@ -155,7 +155,6 @@ void RecordIndex::sort_by_key(const std::string& path, bool must_differ) {
 }
 
 void RecordIndex::read_idx(const RecordFile& file, const std::string& idx_path) {
-  has_idx_ = true;
   IdxReader reader(idx_path);
   int64_t key = 0, offset = 0, last = -1;
   while (reader.next(key, offset)) {
@@ -209,7 +208,6 @@ void RecordIndex::drop_header_and_identities(const RecordFile& file) {
     fail("{}: InsightFace's header record says that the images are 1 to {} - 1", file.where(place(0)),
          peek.first_label);
   }
-  has_header_ = true;
   const int64_t images_end = first_identity(file, static_cast<int64_t>(peek.first_label));
   const int64_t begin = lower_bound(1), end = lower_bound(images_end);
   identities_ = size() - end;
@@ -227,8 +225,8 @@ void RecordIndex::note_scanned(const RecordFile& file, RecordPlace place, const 
   if (peek.image_bytes == 0 && peek.header.flag > 0) {
     // The header has the id 0; identity records carry their key, or the identity's number.
     ++identities_;
-    if (peek.header.id == 0 && !has_header_) {
-      has_header_ = true;
+    if (peek.header.id == 0 && !header_met_) {
+      header_met_ = true;
       --identities_;
     }
     return;
@@ -244,9 +242,10 @@ void RecordIndex::note_scanned(const RecordFile& file, RecordPlace place, const 
 
 void RecordIndex::scan(const RecordFile& file, Log* log, std::vector<std::string>* damage) {
   Progress progress(log, "scanning " + file.path() + " (it has no .idx)", file.size(), Progress::Unit::bytes);
+  RecordWindow window;
   for (int64_t offset = 0; offset < file.size();) {
     try {
-      const RecordPeek peek = file.peek({offset});
+      const RecordPeek peek = file.peek({offset}, window);
       note_scanned(file, {offset}, peek);
       offset = peek.next;
     } catch (const Error& error) {

@@ -46,11 +46,8 @@ class RecordIndex {
   int64_t identities() const { return identities_; }
   /// 1 + the largest label where a scan has seen them all; -1: not known.
   int64_t classes_seen() const { return classes_seen_; }
-  bool has_idx() const { return has_idx_; }
-  bool has_header() const { return has_header_; }
 
  private:
-  struct Scanned;
   void read_idx(const RecordFile& file, const std::string& idx_path);
   void check_idx(const RecordFile& file, const std::string& idx_path, int64_t last) const;
   void drop_header_and_identities(const RecordFile& file);
@@ -68,7 +65,7 @@ class RecordIndex {
   int64_t first_key_ = 0;
   int64_t identities_ = 0;
   int64_t classes_seen_ = -1;
-  bool has_idx_ = false, has_header_ = false;
+  bool header_met_ = false;  // by the scan
 };
 
 /// "train.idx" for "train.rec".

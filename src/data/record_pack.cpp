@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/threads.h"
 #include "data/encode.h"
 #include "data/image_files.h"
@@ -29,8 +30,28 @@ std::vector<int64_t> packing_order(const DataSource& source, const PackOptions& 
     return order;
   }
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return source.label(a) < source.label(b); });
+  std::vector<int64_t> labels;  // once each: of a .rec they are read from the disk
+  for (int64_t i = 0; i < source.size(); ++i) labels.push_back(source.label(i));
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return labels[static_cast<size_t>(a)] < labels[static_cast<size_t>(b)];
+  });
   return order;
+}
+
+/// "classes,height,width\n" as InsightFace has it, the size being that of the first image that can be decoded.
+std::string property_of(const DataSource& source) {
+  constexpr int64_t kTried = 16;
+  std::string error;
+  for (int64_t i = 0; i < std::min(source.size(), kTried); ++i) {
+    try {
+      const RawSample first = source.read(i);
+      const Pixels pixels = decode_pixels(first.encoded, 3, first.where);
+      return fmt::format("{},{},{}\n", source.classes(), pixels.height, pixels.width);
+    } catch (const Error& e) {
+      if (error.empty()) error = e.what();
+    }
+  }
+  throw Error(error);
 }
 
 class Packer {
@@ -39,20 +60,11 @@ class Packer {
       : source_(source),
         options_(options),
         log_(log),
-        idx_path_(sibling_path(options.output, ".idx")),
-        records_(options.output + ".tmp"),
-        idx_(File::create(idx_path_ + ".tmp")) {}
-
-  /// What is not whole does not stay.
-  ~Packer() {
-    std::error_code ignored;
-    fs::remove(idx_path_ + ".tmp", ignored);
-    fs::remove(options_.output + ".tmp", ignored);
-  }
-  Packer(const Packer&) = delete;
-  Packer& operator=(const Packer&) = delete;
+        records_(options.output),
+        idx_(sibling_path(options.output, ".idx")) {}
 
   PackResult run() {
+    property_ = property_of(source_);  // first: what is wrong with the first images shows before hours of packing
     const std::vector<int64_t> order = packing_order(source_, options_);
     first_key_ = options_.shuffle ? 0 : 1;
     if (!options_.shuffle) write_header();
@@ -64,22 +76,12 @@ class Packer {
       progress.add(end - begin);
     }
     if (!options_.shuffle) write_identities();
-    records_.close();
-    flush_idx();
-    idx_.close();
     publish();
     return {source_.size(), source_.classes(), static_cast<int64_t>(fs::file_size(options_.output))};
   }
 
  private:
-  void note(int64_t key, int64_t offset) {
-    idx_text_ += fmt::format("{}\t{}\n", key, offset);
-    if (idx_text_.size() > size_t{1} << 20) flush_idx();
-  }
-  void flush_idx() {
-    idx_.write(std::as_bytes(std::span(idx_text_)));
-    idx_text_.clear();
-  }
+  void note(int64_t key, int64_t offset) { idx_.write(fmt::format("{}\t{}\n", key, offset)); }
 
   /// InsightFace's record 0: images are 1 to N, identities N + 1 to the end. Floats: rounded above 2^24.
   void write_header() {
@@ -129,12 +131,9 @@ class Packer {
     }
   }
 
-  void publish() const {
-    const RawSample first = source_.read(0);
-    const Pixels pixels = decode_pixels(first.encoded, 3, first.where);
-    const fs::path folder = fs::path(options_.output).parent_path();
-    write_text_atomically((folder / "property").string(),
-                          fmt::format("{},{},{}\n", source_.classes(), pixels.height, pixels.width));
+  void publish() {
+    write_text_atomically(sibling_path(options_.output, ".property"), property_);
+    write_shared_property();
     const std::string classes_path = sibling_path(options_.output, ".classes");
     std::string names;
     bool lines = true;
@@ -147,8 +146,21 @@ class Packer {
     } else {
       write_text_atomically(classes_path, names);
     }
-    fs::rename(idx_path_ + ".tmp", idx_path_);
-    fs::rename(options_.output + ".tmp", options_.output);
+    idx_.publish();
+    records_.publish();
+  }
+
+  /// InsightFace reads `property` for its train.rec. It is left to another .rec of the folder that it may stand for.
+  void write_shared_property() const {
+    const fs::path own = fs::absolute(options_.output), shared = own.parent_path() / "property";
+    for (const fs::directory_entry& entry : fs::directory_iterator(own.parent_path())) {
+      const fs::path& other = entry.path();
+      if (other.extension() != ".rec" || other.filename() == own.filename()) continue;
+      if (own.filename() == "train.rec" && fs::exists(sibling_path(other.string(), ".property"))) continue;
+      if (log_ != nullptr) log_->info("{} is left to {}", shared.string(), other.filename().string());
+      return;
+    }
+    write_text_atomically(shared.string(), property_);
   }
 
   struct Range {
@@ -157,10 +169,9 @@ class Packer {
   const DataSource& source_;
   const PackOptions& options_;
   Log* log_;
-  std::string idx_path_;
   RecordWriter records_;
-  File idx_;
-  std::string idx_text_;
+  AtomicFile idx_;
+  std::string property_;
   int64_t first_key_ = 0;
   std::vector<Range> ranges_;
 };
@@ -179,7 +190,7 @@ void pack_verification_bin(const PairList& pairs, const std::string& output) {
   for (const PairList::Pair& pair : pairs.pairs) {
     for (const int64_t side : {pair.a, pair.b}) {
       const std::string& path = pairs.paths[static_cast<size_t>(side)];
-      bin.images.push_back(read_file_bytes(path));
+      bin.images.push_back(read_bytes(path));
       if (image_format(bin.images.back()).empty()) fail("{}: no image of a known format", path);
     }
     bin.same.push_back(pair.same ? 1 : 0);

@@ -9,7 +9,7 @@
 namespace plsc {
 
 struct PackOptions {
-  std::string output;   // "folder/train.rec"; its .idx, .classes and the folder's `property` are written beside it
+  std::string output;   // "folder/train.rec"; its .idx, .property and .classes are written beside it
   bool shuffle = true;  // mix the classes, for readers that go through the file in order
   uint64_t seed = 1;
   int quality = 0;  // JPEG quality 1 to 100 to encode again with; 0: the original bytes
@@ -22,6 +22,7 @@ struct PackResult {
 /// Shuffled files have no header record (as InsightFace's own shuffle_rec.py writes them: every key is an image).
 /// Unshuffled ones are grouped by class, with InsightFace's header record 0 and one identity record a class that names
 /// its range of images. Every image's label + 1 stands in id2 too. Files appear under their names when they are whole.
+/// The folder's `property`, which InsightFace reads, is written too, unless another .rec may depend on it.
 PackResult pack_records(const DataSource& source, const PackOptions& options, Log* log);
 
 /// The images of the pairs, in order, as InsightFace's verification .bin.

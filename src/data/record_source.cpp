@@ -2,8 +2,10 @@
 #include "data/record_source.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <filesystem>
+#include <functional>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -15,21 +17,62 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// 1 + the largest label, from the headers of all records.
+constexpr int64_t kLabelsAtOnce = 1024;  // between two looks at what the other threads have found
+
+/// The labels of samples [begin, end), read on several threads, each of which goes through a part of its own:
+/// `use(part, i, label)`, or `use(part, i, error)` where there is none that can be read. False ends its part.
+struct LabelWalk {
+  const RecordFile& file;
+  const RecordIndex& index;
+  std::function<bool(int part, int64_t i, int64_t label)> use;
+  std::function<void(int part, const Error& error)> unreadable;
+  std::string what;  // for the progress line
+
+  /// They wait for the disk: more of them than cores.
+  static int threads() { return std::clamp(available_cores() * 2, 8, 32); }
+
+  void run(int64_t begin, int64_t end, Log* log) const {
+    Progress progress(log, what, end - begin);
+    parallel_ranges(end - begin, threads(), [&](int64_t from, int64_t to, int part) {
+      RecordWindow window;
+      for (int64_t i = begin + from; i < begin + to; ++i) {
+        if ((i - begin - from) % kLabelsAtOnce == kLabelsAtOnce - 1) progress.add(kLabelsAtOnce);
+        const RecordPlace place = index.place(i);
+        int64_t label = 0;
+        try {
+          const RecordPeek peek = file.peek(place, window);
+          label = record_label(peek.header, peek.first_label, file.where(place));
+        } catch (const Error& error) {
+          if (unreadable) unreadable(part, error);
+          continue;
+        }
+        if (!use(part, i, label)) return;
+      }
+    });
+  }
+};
+
+/// 1 + the largest label, from the headers of all records. What cannot be read is passed over here, as in the scan of a
+/// file without .idx: data.on_error decides when it is read.
 int64_t count_classes(const RecordFile& file, const RecordIndex& index, Log* log) {
-  Progress progress(log, "reading the labels of " + file.path() + " (no `property` file says how many classes)",
-                    index.size());
-  const int threads = std::clamp(available_cores() * 2, 1, 32);  // they wait for the disk
-  std::vector<int64_t> most(static_cast<size_t>(threads), 0);
-  parallel_ranges(index.size(), threads, [&](int64_t begin, int64_t end, int part) {
-    for (int64_t i = begin; i < end; ++i) {
-      const RecordPeek peek = file.peek(index.place(i));
-      int64_t& classes = most[static_cast<size_t>(part)];
-      classes = std::max(classes, record_label(peek.header, peek.first_label, file.where(index.place(i))) + 1);
-      if ((i - begin) % 1024 == 1023) progress.add(1024);
-    }
-  });
-  return *std::max_element(most.begin(), most.end());
+  std::vector<int64_t> most(static_cast<size_t>(LabelWalk::threads()), 0);
+  std::vector<std::string> errors(most.size());
+  LabelWalk{file, index,
+            [&](int part, int64_t, int64_t label) {
+              int64_t& classes = most[static_cast<size_t>(part)];
+              classes = std::max(classes, label + 1);
+              return true;
+            },
+            [&](int part, const Error& error) {
+              std::string& first = errors[static_cast<size_t>(part)];
+              if (first.empty()) first = error.what();
+            },
+            "reading the labels of " + file.path() + " (no `property` file says how many classes)"}
+      .run(0, index.size(), log);
+  const int64_t classes = *std::max_element(most.begin(), most.end());
+  const auto error = std::find_if(errors.begin(), errors.end(), [](const std::string& e) { return !e.empty(); });
+  if (classes == 0 && error != errors.end()) throw Error(*error);
+  return classes;
 }
 
 /// One name a line, as plsc-data pack writes them; none where the file is absent or of another number of classes.
@@ -68,6 +111,27 @@ class RecordSource final : public DataSource {
     return checked(record_label(peek.header, peek.first_label, file_.where(place)), place);
   }
 
+  int64_t first_label_beyond(int64_t classes, int64_t begin, int64_t end, Log* log) const override {
+    if (classes >= classes_) return -1;
+    std::vector<int64_t> found(static_cast<size_t>(LabelWalk::threads()), -1);
+    std::atomic<int64_t> lowest{end};  // what lies behind it need not be read
+    LabelWalk{file_,
+              index_,
+              [&](int part, int64_t i, int64_t label) {
+                if (label < classes) return i < lowest;
+                found[static_cast<size_t>(part)] = i;
+                for (int64_t now = lowest; i < now && !lowest.compare_exchange_weak(now, i);) {
+                }
+                return false;
+              },
+              {},
+              fmt::format("reading the labels of {} (head.classes: {}, fewer than the {} of the data)", file_.path(),
+                          classes, classes_)}
+        .run(begin, end, log);
+    const auto first = std::find_if(found.begin(), found.end(), [](int64_t i) { return i >= 0; });
+    return first == found.end() ? -1 : *first;
+  }
+
   RawSample read(int64_t index) const override {
     const RecordPlace place = index_.place(index);
     RawSample sample;
@@ -84,7 +148,7 @@ class RecordSource final : public DataSource {
  private:
   int64_t checked(int64_t label, RecordPlace place) const {
     if (label < classes_) return label;
-    fail_hint("correct the `property` file, or remove it: the classes are then counted",
+    fail_hint("correct the .property file beside it (or `property`), or remove it: the classes are then counted",
               "{}: the label {} is out of range: the data has {} classes, 0 to {}", file_.where(place), label, classes_,
               classes_ - 1);
   }
@@ -98,7 +162,8 @@ class RecordSource final : public DataSource {
 }  // namespace
 
 int64_t property_classes(const std::string& rec_path) {
-  const std::string path = (fs::path(rec_path).parent_path() / "property").string();
+  std::string path = sibling_path(rec_path, ".property");
+  if (!fs::exists(path)) path = (fs::path(rec_path).parent_path() / "property").string();
   if (!fs::exists(path)) return 0;
   const std::string text = read_text(path);
   int64_t classes = 0;

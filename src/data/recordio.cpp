@@ -15,7 +15,9 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "RecordIO is read as it lies in the file");
 
 constexpr int64_t kFrameBytes = 8;
-constexpr size_t kWriteBuffer = size_t{4} << 20;
+// A window holds blocks of these sizes. A header in every kDenseBytes is what reading all of them in large blocks takes
+// about as long for as reading the headers alone: 16 us at 500 MB/s, or at half a millisecond on 32 threads.
+constexpr int64_t kSmallestWindow = int64_t{4} << 10, kLargestWindow = int64_t{4} << 20, kDenseBytes = int64_t{8} << 10;
 
 int64_t padded(int64_t bytes) { return (bytes + 3) / 4 * 4; }
 
@@ -49,13 +51,29 @@ std::string RecordFile::where(RecordPlace place) const {
   return fmt::format("{}, offset {}, key {}", file_.path(), place.offset, place.key);
 }
 
-RecordFile::Part RecordFile::part(int64_t offset, RecordPlace place) const {
+void RecordFile::fetch(int64_t offset, std::span<std::byte> out, RecordWindow& w) const {
+  const auto wanted = static_cast<int64_t>(out.size());
+  if (offset < w.begin_ || offset + wanted > w.begin_ + static_cast<int64_t>(w.bytes_.size())) {
+    if (!w.fixed_ && w.served_ > 0) {
+      const bool dense = w.served_ / 2 * kDenseBytes >= w.block_;  // two requests a record: its frame, its header
+      w.block_ = std::clamp(dense ? w.block_ * 4 : w.block_ / 4, kSmallestWindow, kLargestWindow);
+    }
+    w.bytes_.resize(static_cast<size_t>(std::max(wanted, std::min(w.block_, size_ - offset))));
+    w.begin_ = offset;
+    w.served_ = 0;
+    file_.read_at(offset, w.bytes_);
+  }
+  ++w.served_;
+  std::memcpy(out.data(), w.bytes_.data() + (offset - w.begin_), out.size());
+}
+
+RecordFile::Part RecordFile::part(int64_t offset, RecordPlace place, RecordWindow& window) const {
   if (offset < 0 || offset > size_ - kFrameBytes) {
     fail("{}: the record is cut off: its frame needs bytes {} to {}, and the file ends at {}", where(place), offset,
          offset + kFrameBytes, size_);
   }
   uint8_t frame[kFrameBytes];
-  file_.read_at(offset, std::as_writable_bytes(std::span(frame)));
+  fetch(offset, std::as_writable_bytes(std::span(frame)), window);
   const auto magic = load<uint32_t>(frame), word = load<uint32_t>(frame + 4);
   if (magic != kRecordMagic) {
     fail("{}: the record is corrupt: found {:#010x} at offset {}, expected the magic number {:#010x}", where(place),
@@ -75,15 +93,15 @@ RecordFile::Part RecordFile::part(int64_t offset, RecordPlace place) const {
   return p;
 }
 
-std::vector<RecordFile::Part> RecordFile::parts(RecordPlace place) const {
-  std::vector<Part> found{part(place.offset, place)};
+std::vector<RecordFile::Part> RecordFile::parts(RecordPlace place, RecordWindow& window) const {
+  std::vector<Part> found{part(place.offset, place, window)};
   if (found[0].flag == 0) return found;
   if (found[0].flag != 1) {
     fail("{}: the record is corrupt: it begins with part flag {}, the middle of another record", where(place),
          found[0].flag);
   }
   while (found.back().flag != 3) {
-    found.push_back(part(found.back().next, place));
+    found.push_back(part(found.back().next, place, window));
     if (found.back().flag != 2 && found.back().flag != 3) {
       fail("{}: the record is corrupt: part {} has flag {}, expected 2 or 3", where(place), found.size() - 1,
            found.back().flag);
@@ -106,7 +124,8 @@ std::vector<uint8_t> RecordFile::read(RecordPlace place, int64_t expected) const
       return bytes;
     }
   }
-  const std::vector<Part> all = parts(place);
+  RecordWindow frames(kFrameBytes);
+  const std::vector<Part> all = parts(place, frames);
   int64_t total = 4 * static_cast<int64_t>(all.size() - 1);
   for (const Part& p : all) total += p.length;
   std::vector<uint8_t> payload(static_cast<size_t>(total));
@@ -124,7 +143,12 @@ std::vector<uint8_t> RecordFile::read(RecordPlace place, int64_t expected) const
 }
 
 RecordPeek RecordFile::peek(RecordPlace place) const {
-  const std::vector<Part> all = parts(place);
+  RecordWindow frame_and_header(64);
+  return peek(place, frame_and_header);
+}
+
+RecordPeek RecordFile::peek(RecordPlace place, RecordWindow& window) const {
+  const std::vector<Part> all = parts(place, window);
   RecordPeek peek;
   peek.next = all.back().next;
   int64_t payload = 4 * static_cast<int64_t>(all.size() - 1);
@@ -132,7 +156,7 @@ RecordPeek RecordFile::peek(RecordPlace place) const {
   std::vector<uint8_t> head;
   if (const int64_t want = std::min(payload, kRecordHeaderBytes + 4); all[0].length >= want) {
     head.resize(static_cast<size_t>(want));
-    file_.read_at(all[0].payload, std::as_writable_bytes(std::span(head)));
+    fetch(all[0].payload, std::as_writable_bytes(std::span(head)), window);
   } else {
     head = read(place);  // the header itself holds the magic number
   }
@@ -174,7 +198,8 @@ ParsedRecord RecordFile::parse(std::span<const uint8_t> payload, RecordPlace pla
 
 bool RecordFile::plausible(int64_t offset) const {
   try {
-    const int64_t next = parts({offset}).back().next;
+    RecordWindow frames(kFrameBytes);
+    const int64_t next = parts({offset}, frames).back().next;
     if (next == size_) return true;
     uint8_t magic[4];
     if (next > size_ - 4) return false;
@@ -199,15 +224,10 @@ int64_t RecordFile::resync(int64_t offset) const {
   return size_;
 }
 
-RecordWriter::RecordWriter(const std::string& path) : file_(File::create(path)) { buffer_.reserve(kWriteBuffer); }
+RecordWriter::RecordWriter(const std::string& path) : file_(path) {}
 
 void RecordWriter::put(const void* data, size_t bytes) {
-  if (buffer_.size() + bytes > kWriteBuffer) {
-    file_.write(buffer_);
-    buffer_.clear();
-  }
-  const auto* from = static_cast<const std::byte*>(data);
-  buffer_.insert(buffer_.end(), from, from + bytes);
+  file_.write({static_cast<const std::byte*>(data), bytes});
   offset_ += static_cast<int64_t>(bytes);
 }
 
@@ -247,12 +267,6 @@ int64_t RecordWriter::append(const RecordHeader& header, std::span<const float> 
   if (!image.empty())
     std::memcpy(payload.data() + kRecordHeaderBytes + labels.size_bytes(), image.data(), image.size());
   return append_payload(payload);
-}
-
-void RecordWriter::close() {
-  file_.write(buffer_);
-  buffer_.clear();
-  file_.close();
 }
 
 }  // namespace plsc

@@ -51,6 +51,22 @@ struct ParsedRecord {
 /// hold anything in id2), the float label elsewhere. Throws Error for a label that is negative or not a whole number.
 int64_t record_label(const RecordHeader& header, float first_label, const std::string& where);
 
+/// A block of the file around the header read last, for one thread that goes through the headers of a file in order.
+/// Where records are small it grows, so that one read fetches thousands of headers; where they are large it shrinks, so
+/// that the images are not read along.
+class RecordWindow {
+ public:
+  RecordWindow() = default;
+
+ private:
+  friend class RecordFile;
+  explicit RecordWindow(int64_t block) : block_(block), fixed_(true) {}
+  int64_t begin_ = 0, block_ = int64_t{64} << 10;
+  int64_t served_ = 0;  // requests since the last read
+  bool fixed_ = false;
+  std::vector<std::byte> bytes_;
+};
+
 /// Random access to the records of one file, from any number of threads. Nothing in the file is trusted: every length
 /// is held against the file's before memory is taken. Errors name file, offset and key.
 class RecordFile {
@@ -64,8 +80,9 @@ class RecordFile {
   /// The payload, its parts joined. `expected`: bytes that the whole record takes in the file where the caller knows
   /// it (one read instead of two); 0: unknown.
   std::vector<uint8_t> read(RecordPlace place, int64_t expected = 0) const;
-  /// Header and extent alone.
+  /// Header and extent alone. With a window: for one record of many in the order of the file.
   RecordPeek peek(RecordPlace place) const;
+  RecordPeek peek(RecordPlace place, RecordWindow& window) const;
   /// Throws Error where the payload is too short for what its header says.
   ParsedRecord parse(std::span<const uint8_t> payload, RecordPlace place) const;
   /// The next offset from `offset` on (a multiple of 4) where a whole record seems to begin; size() where none does.
@@ -76,16 +93,17 @@ class RecordFile {
     uint32_t flag = 0;
     int64_t length = 0, payload = 0, next = 0;  // payload and next: offsets in the file
   };
-  Part part(int64_t offset, RecordPlace place) const;
+  void fetch(int64_t offset, std::span<std::byte> out, RecordWindow& window) const;
+  Part part(int64_t offset, RecordPlace place, RecordWindow& window) const;
   /// All parts of the record at `place`, checked to be in sequence.
-  std::vector<Part> parts(RecordPlace place) const;
+  std::vector<Part> parts(RecordPlace place, RecordWindow& window) const;
   bool plausible(int64_t offset) const;
 
   File file_;
   int64_t size_ = 0;
 };
 
-/// Appends records to a new file.
+/// Appends records to a new file, which appears under its name when it is whole.
 class RecordWriter {
  public:
   explicit RecordWriter(const std::string& path);
@@ -93,15 +111,14 @@ class RecordWriter {
   int64_t append(const RecordHeader& header, std::span<const float> labels, std::span<const uint8_t> image);
   /// A payload as it is, cut where it holds the magic number.
   int64_t append_payload(std::span<const uint8_t> payload);
-  /// Writes what is buffered and closes; without it the file is incomplete.
-  void close();
+  /// Without it nothing stays.
+  void publish() { file_.publish(); }
 
  private:
   void put(const void* data, size_t bytes);
   void put_part(uint32_t cflag, std::span<const uint8_t> part);
 
-  File file_;
-  std::vector<std::byte> buffer_;
+  AtomicFile file_;
   int64_t offset_ = 0;
 };
 

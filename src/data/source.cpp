@@ -38,6 +38,17 @@ class MergedSource final : public DataSource {
     const auto [part, at] = find(index);
     return mapped(part, parts_[part]->label(at));
   }
+  int64_t first_label_beyond(int64_t classes, int64_t begin, int64_t end, Log* log) const override {
+    if (!maps_.empty()) return DataSource::first_label_beyond(classes, begin, end, log);
+    for (size_t part = 0; part < parts_.size(); ++part) {
+      const int64_t first = part == 0 ? 0 : ends_[part - 1];
+      const int64_t from = std::max(begin, first) - first, to = std::min(end, ends_[part]) - first;
+      if (from >= to || parts_[part]->classes() <= classes) continue;
+      const int64_t found = parts_[part]->first_label_beyond(classes, from, to, log);
+      if (found >= 0) return first + found;
+    }
+    return -1;
+  }
   RawSample read(int64_t index) const override {
     const auto [part, at] = find(index);
     RawSample sample = parts_[part]->read(at);
@@ -96,6 +107,13 @@ std::unique_ptr<DataSource> open_one(const std::string& path, Log* log) {
 }
 
 }  // namespace
+
+int64_t DataSource::first_label_beyond(int64_t classes, int64_t begin, int64_t end, Log*) const {
+  for (int64_t i = begin; i < end; ++i) {
+    if (label(i) >= classes) return i;
+  }
+  return -1;
+}
 
 std::unique_ptr<DataSource> open_source(const std::vector<std::string>& paths, Log* log) {
   if (paths.empty()) fail("no data: expected a .rec file, an image folder or a list file");

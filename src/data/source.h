@@ -26,6 +26,9 @@ class DataSource {
   virtual RawSample read(int64_t index) const = 0;
   /// The label alone, cheaply: from memory, or by one small read of a record's header. -1: none.
   virtual int64_t label(int64_t index) const = 0;
+  /// The first sample of [begin, end) whose label is not below `classes`; -1: all are. Quicker than `label` for many.
+  /// Samples whose label cannot be read are passed over: whoever reads them meets the error.
+  virtual int64_t first_label_beyond(int64_t classes, int64_t begin, int64_t end, Log* log) const;
   /// Number of classes: 1 + the largest label, or what the source's own header says. 0: no labels.
   virtual int64_t classes() const = 0;
   /// Names of the classes where the source knows them (folder names), else empty.

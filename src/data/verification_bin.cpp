@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "data/image_files.h"
 #include "data/pickle.h"
 
 namespace plsc {
@@ -36,9 +35,10 @@ class Converter {
   }
 
  private:
-  std::vector<PickleRef> elements(PickleRef ref, const char* what) const {
+  const std::vector<PickleRef>& elements(PickleRef ref, const char* what) const {
     const PickleNode& node = pickle_.node(ref);
     const bool objects = node.kind == PickleKind::array && node.bytes.empty();
+    if (objects && !node.items.empty()) return pickle_.node(node.items[0]).items;
     if (node.kind == PickleKind::list || node.kind == PickleKind::tuple || objects) return node.items;
     fail("{}: {} are no list", path_, what);
   }
@@ -90,40 +90,18 @@ class Converter {
   size_t budget_;
 };
 
-/// The few opcodes that writing takes.
-class PickleWriter {
- public:
-  explicit PickleWriter(const std::string& path) : file_(File::create(path)) {}
-
-  void op(std::string_view bytes) {
-    buffer_.append(bytes);
-    if (buffer_.size() > size_t{1} << 20) flush();
-  }
-  void bytes(std::span<const uint8_t> data) {
-    if (data.size() > UINT32_MAX) fail("{}: an image of {} bytes is too large", file_.path(), data.size());
-    const auto length = static_cast<uint32_t>(data.size());
-    op("B");
-    op({reinterpret_cast<const char*>(&length), 4});
-    op({reinterpret_cast<const char*>(data.data()), data.size()});
-  }
-  void close() {
-    flush();
-    file_.close();
-  }
-
- private:
-  void flush() {
-    file_.write(std::as_bytes(std::span(buffer_)));
-    buffer_.clear();
-  }
-  File file_;
-  std::string buffer_;
-};
+void write_bytes(AtomicFile& file, std::span<const uint8_t> data) {
+  if (data.size() > UINT32_MAX) fail("{}: an image of {} bytes is too large", file.path(), data.size());
+  const auto length = static_cast<uint32_t>(data.size());
+  file.write("B");
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(std::as_bytes(data));
+}
 
 }  // namespace
 
 VerificationBin load_verification_bin(const std::string& path) {
-  return parse_verification_bin(read_file_bytes(path), path);
+  return parse_verification_bin(read_bytes(path), path);
 }
 
 VerificationBin parse_verification_bin(std::span<const uint8_t> data, const std::string& name) {
@@ -134,13 +112,13 @@ VerificationBin parse_verification_bin(std::span<const uint8_t> data, const std:
 
 void save_verification_bin(const std::string& path, const VerificationBin& bin) {
   PLSC_CHECK(bin.images.size() == 2 * bin.same.size());
-  PickleWriter out(path);
-  out.op("\x80\x03](");  // protocol 3, an empty list, a mark
-  for (const auto& image : bin.images) out.bytes(image);
-  out.op("e](");  // append to the list; the second list
-  for (const uint8_t same : bin.same) out.op(same != 0 ? "\x88" : "\x89");
-  out.op("e\x86.");  // append, a tuple of both, the end
-  out.close();
+  AtomicFile out(path);
+  out.write("\x80\x03](");  // protocol 3, an empty list, a mark
+  for (const auto& image : bin.images) write_bytes(out, image);
+  out.write("e](");  // append to the list; the second list
+  for (const uint8_t same : bin.same) out.write(same != 0 ? "\x88" : "\x89");
+  out.write("e\x86.");  // append, a tuple of both, the end
+  out.publish();
 }
 
 }  // namespace plsc

@@ -1,10 +1,6 @@
 // The .npy header, and rows behind it.
 #include "eval/npy.h"
 
-#include <unistd.h>
-
-#include <cstdio>
-
 #include "base/error.h"
 
 namespace plsc {
@@ -29,33 +25,23 @@ std::string npy_header(const Shape& shape) {
 
 }  // namespace
 
-NpyWriter::NpyWriter(const std::string& path, Shape shape)
-    : path_(path), temporary_(fmt::format("{}.tmp.{}", path, ::getpid())), shape_(shape) {
+NpyWriter::NpyWriter(const std::string& path, Shape shape) : file_(path), shape_(shape) {
   PLSC_CHECK(shape.size() >= 1);
-  file_ = std::make_unique<File>(File::create(temporary_));
-  const std::string header = npy_header(shape);
-  file_->write(std::as_bytes(std::span<const char>(header)));
-}
-
-NpyWriter::~NpyWriter() {
-  if (file_ != nullptr) std::remove(temporary_.c_str());
+  file_.write(npy_header(shape));
 }
 
 void NpyWriter::append(const Tensor& rows) {
-  PLSC_CHECK(file_ != nullptr && rows.on_host() && rows.dtype() == Dtype::f32, "rows to {}", path_);
+  PLSC_CHECK(rows.on_host() && rows.dtype() == Dtype::f32, "rows to {}", file_.path());
   PLSC_CHECK(rows.shape().size() == shape_.size() && rows_ + rows.dim(0) <= shape_[0], "{} at row {} of {}",
              rows.shape().text(), rows_, shape_.text());
   for (int i = 1; i < shape_.size(); ++i) PLSC_CHECK(rows.dim(i) == shape_[i]);
-  file_->write({static_cast<const std::byte*>(rows.raw()), rows.bytes()});
+  file_.write({static_cast<const std::byte*>(rows.raw()), rows.bytes()});
   rows_ += rows.dim(0);
 }
 
 void NpyWriter::finish() {
-  PLSC_CHECK(rows_ == shape_[0], "{}: {} of {} rows written", path_, rows_, shape_[0]);
-  file_->sync();
-  file_->close();
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot write {}: the rename failed", path_);
-  file_.reset();
+  PLSC_CHECK(rows_ == shape_[0], "{}: {} of {} rows written", file_.path(), rows_, shape_[0]);
+  file_.publish();
 }
 
 }  // namespace plsc

@@ -1,6 +1,5 @@
 // Writes a NumPy .npy file (format 1.0, little-endian float32, C order) row by row, so that it need not fit in memory.
 #pragma once
-#include <memory>
 #include <string>
 
 #include "base/files.h"
@@ -12,9 +11,6 @@ class NpyWriter {
  public:
   /// A file for an array of `shape`; it appears at `path` only when it is finished.
   NpyWriter(const std::string& path, Shape shape);
-  ~NpyWriter();
-  NpyWriter(const NpyWriter&) = delete;
-  NpyWriter& operator=(const NpyWriter&) = delete;
 
   /// The next rows, (n, ...) fp32 on the host.
   void append(const Tensor& rows);
@@ -22,9 +18,8 @@ class NpyWriter {
   void finish();
 
  private:
-  std::string path_, temporary_;
+  AtomicFile file_;
   Shape shape_;
-  std::unique_ptr<File> file_;
   int64_t rows_ = 0;
 };
 

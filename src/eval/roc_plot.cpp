@@ -1,6 +1,4 @@
 // ROC curves as a picture: false accept rate on a logarithmic axis, true accept rate on a linear one.
-#include <png.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/encode.h"
 #include "eval/evaluator.h"
 
 namespace plsc {
@@ -130,22 +129,9 @@ void draw_legend(cv::Mat& image, const std::vector<const EvalResult*>& curves) {
 }
 
 void write_png(const std::string& path, const cv::Mat& rgb) {
-  png_image header{};
-  header.version = PNG_IMAGE_VERSION;
-  header.width = static_cast<png_uint_32>(rgb.cols);
-  header.height = static_cast<png_uint_32>(rgb.rows);
-  header.format = PNG_FORMAT_RGB;
-  png_alloc_size_t size = 0;
-  const auto stride = static_cast<png_int_32>(rgb.step[0]);
-  if (png_image_write_to_memory(&header, nullptr, &size, 0, rgb.data, stride, nullptr) == 0) {
-    fail("cannot encode {}: {}", path, header.message);
-  }
-  std::string bytes(size, '\0');
-  if (png_image_write_to_memory(&header, bytes.data(), &size, 0, rgb.data, stride, nullptr) == 0) {
-    fail("cannot encode {}: {}", path, header.message);
-  }
-  bytes.resize(size);
-  write_text_atomically(path, bytes);
+  PLSC_CHECK(rgb.isContinuous() && rgb.type() == CV_8UC3);
+  const auto bytes = encode_png({rgb.rows, rgb.cols, 3, {rgb.data, rgb.data + rgb.total() * rgb.elemSize()}});
+  write_text_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 }  // namespace

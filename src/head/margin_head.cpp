@@ -210,7 +210,15 @@ Tensor ShardedMarginHead::sums_over_ranks(Context& context, RowSource& rows, con
     Tensor own_shift = context.device().tensor({batch});
     context.device().copy(sums.shift, own_shift);
     context.comm.all_reduce(maxima, ReduceOp::max, "largest logits");
-    ops.rescale_sums(sums.sum, own_shift, sums.shift);
+    if (context.sums_in_double) {
+      // Exponentials against a rank's own maximum round otherwise than those against the largest: once more.
+      HeadSums again = sums;
+      again.fixed_shift = true;
+      again.max_cosine = context.device().tensor({batch});
+      ops.forward_pass(rows, pass, again);
+    } else {
+      ops.rescale_sums(sums.sum, own_shift, sums.shift);
+    }
     context.comm.all_reduce(reduced, ReduceOp::sum, "sums of the logits");
   }
   return reduced;

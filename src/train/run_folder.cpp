@@ -34,18 +34,6 @@ std::string move_aside(const fs::path& path) {
 
 }  // namespace
 
-void on_rank_0(Context& context, const std::function<void()>& work) {
-  std::string error;
-  if (context.rank() == 0) {
-    try {
-      work();
-    } catch (const std::exception& e) {
-      error = e.what();
-    }
-  }
-  agree_or_fail(context.host, error);
-}
-
 RunFolder::RunFolder(Context& context, const Config& config) : path_(config.output) {
   on_rank_0(context, [&] {
     std::error_code code;

@@ -24,14 +24,11 @@ class RunFolder {
   /// Moves what an earlier run left (checkpoints, metrics) aside, as *.1, *.2, ..., for a run that starts at step 0.
   void set_aside_earlier_run(Context& context);
 
-  const std::string& path() const { return path_; }
-
  private:
   std::string path_;
   std::unique_ptr<FileLock> lock_;  // rank 0
 };
 
-/// Runs `work` on rank 0 alone; if it throws, every rank throws the same Error.
-void on_rank_0(Context& context, const std::function<void()>& work);
+inline void on_rank_0(Context& context, const std::function<void()>& work) { on_rank_0(context.host, work); }
 
 }  // namespace plsc

@@ -38,6 +38,13 @@ class Errors(E2eCase):
         args = ["mpirun", "-np", "3", "--oversubscribe", TRAIN, "-c", self.config("foreign"), "-o", "head.scales=1"]
         out = run(args, fails=True, env=dict(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")).stdout
         self.assertEqual(out.count("head.scales"), 1, out)
+        self.assertEqual(out.count("error:"), 1, out)
+
+    def test_once_under_srun_without_mpi(self):
+        args = [TRAIN, "-c", self.config("srun"), "-o", "head.scales=1"]
+        for rank in range(2):
+            env = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank)}
+            self.assertEqual(run(args, fails=True, env=env).stdout.count("head.scales"), 1 - rank)
 
     def test_wrong_type(self):
         self.refused("type", "train.batch_size", "many", overrides=["train.batch_size=many"])
@@ -55,6 +62,18 @@ class Errors(E2eCase):
 
     def test_label_out_of_range(self):
         self.refused("range", "39", "classes", ranks=2, overrides=["head.classes=39"])
+        rec = self.folder("labels/train.rec")
+        run([DATA, "pack", "--input", os.path.join(self.data, "train"), "--output", rec, "--no-shuffle"])
+        for ranks in (1, 2, 3):
+            out = self.refused("range-rec", "train.rec", "sample '313'", "label 39", "head.classes is 39", ranks=ranks,
+                               overrides=["head.classes=39", f"data.train={rec}"])
+            self.assertEqual(out.count("label 39"), 1, out)
+        # A property that says fewer: the record is named when it is read.
+        run([DATA, "pack", "--input", os.path.join(self.data, "train"), "--output", rec])
+        with open(self.folder("labels/train.property"), "w") as f:
+            f.write("39,24,24\n")
+        self.refused("range-property", "train.rec, offset", "label 39 is out of range", ".property", ranks=2,
+                     overrides=[f"data.train={rec}", "train.steps=11"])
 
     def test_fewer_samples_than_a_batch(self):
         self.refused("few", "320", "1000", overrides=["train.batch_size=1000"])

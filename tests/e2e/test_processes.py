@@ -84,6 +84,23 @@ class Processes(E2eCase):
         self.train("term", 2, overrides=[f"train.steps={done + 3}", "eval.sets=[]"])
         self.assertEqual(len(self.losses("term")), done + 3)
 
+    def test_interrupt_before_the_first_step_ends_at_once(self):
+        pipe = self.folder("slow.txt")  # a list that never comes: a scan that takes hours
+        os.mkfifo(pipe)
+        for ranks, number in ((1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)):
+            name = f"early{ranks}{number}"
+            args = [TRAIN, "-c", self.config(name), "-o", f"ranks={ranks}", "-o", f"data.train={pipe}"]
+            self.log = open(self.folder(name + ".out"), "w+")
+            self.addCleanup(self.log.close)
+            process = subprocess.Popen(args, stdout=self.log, stderr=subprocess.STDOUT, env={**os.environ, "PLSC_E2E": name})
+            self.addCleanup(self.kill_all, name, process)
+            self.wait_for(lambda: os.path.exists(self.folder(f"{name}/train.log")), "the opening of the data", process)
+            time.sleep(0.5)
+            process.send_signal(number)
+            self.assertEqual(process.wait(timeout=20), 128 + number if ranks > 1 else -number)
+            self.wait_for(lambda: not ranks_of(name.encode()), "the end of the ranks")
+            self.assertEqual(self.output().count("nothing to save"), ranks - 1, self.output())
+
     def newest(self, name):
         """The step of the newest checkpoint; 0: none."""
         folder = self.folder(name + "/checkpoints")

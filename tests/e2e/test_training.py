@@ -58,6 +58,65 @@ class Training(E2eCase):
         with open(self.folder("emb1.top.tsv")) as f:
             self.assertGreaterEqual(len(f.read().splitlines()), 80)
 
+    def embed(self, name, photos, *more, checkpoint=None, **options):
+        out = self.folder(name + ".npy")
+        done = run([TRAIN, "embed", "--checkpoint", checkpoint or self.checkpoint("photos", 2), "--input", photos,
+                    "--output", out, *more], **options)
+        return done.stdout, out
+
+    def test_embeds_photos_of_other_sizes(self):
+        self.train("photos", overrides=["train.steps=2", "eval.sets=[]"])
+        other = self.folder("other")
+        run([DATA, "synth", "--output", other, "--classes", "3", "--images-per-class", "2", "--held-out", "0", "--size",
+             "40", "--channels", "3"])
+        text, out = self.embed("crop", os.path.join(other, "train"))
+        self.assertIn("to 24 x 24, data.resize: fit_crop", text)
+        self.assertEqual(read_npy(out)[0], (6, 32))
+        _, stretched = self.embed("stretch", os.path.join(other, "train"), "-o", "data.resize=stretch", "--ranks", "2")
+        self.assertEqual(read_npy(stretched), read_npy(out))  # squares: nothing is cropped
+        text, _ = self.embed("exact", os.path.join(other, "train"), "-o", "data.resize=exact", fails=True)
+        self.assertIn("40 x 40", text)
+        self.assertEqual(text.count("error:"), 1, text)
+        self.embed("fp32", os.path.join(other, "train"), "-o", "train.precision=fp32", "-o", "ranks=2")
+        text, _ = self.embed("wrong", os.path.join(other, "train"), "-o", "data.resiz=exact", fails=True)
+        self.assertIn("did you mean", text)
+
+    def test_a_failed_embed_keeps_the_earlier_files(self):
+        self.train("photos", overrides=["train.steps=2", "eval.sets=[]"])
+        train = os.path.join(self.data, "train")
+        self.embed("kept", train, "--top", "2")
+        before = self.contents("kept")
+        self.assertEqual(sorted(before), ["kept.npy", "kept.top.tsv", "kept.txt"])
+        broken = self.folder("broken-photos")
+        os.makedirs(os.path.join(broken, "a"))
+        with open(os.path.join(broken, "a", "x.png"), "w") as f:
+            f.write("no image")
+        text, _ = self.embed("kept", broken, "--top", "2", fails=True)
+        self.assertIn("x.png", text)
+        self.assertEqual(self.contents("kept"), before)
+
+    def contents(self, start):
+        """{name: bytes} of the files whose names begin so."""
+        found = {}
+        for name in os.listdir(self.root):
+            if name.startswith(start + "."):
+                with open(self.folder(name), "rb") as f:
+                    found[name] = f.read()
+        return found
+
+    def test_weights_alone(self):
+        self.train("photos", overrides=["train.steps=2", "eval.sets=[]"])
+        weights = os.path.join(self.checkpoint("photos", 2), "backbone.safetensors")
+        text, _ = self.embed("alone", os.path.join(self.data, "verify"), checkpoint=weights, fails=True)
+        self.assertIn("weights alone", text)
+        self.assertIn("step_N", text)
+        config = self.config("alone")
+        done = run([TRAIN, "eval", "-c", config, "--checkpoint", weights])
+        self.assertIn("accuracy", done.stdout)
+        done = run([TRAIN, "eval", "-c", config, "--checkpoint", weights, "-o",
+                    f"eval.sets=[{{name: own, data: {self.data}/train, kind: classification}}]"], fails=True)
+        self.assertIn("weights alone", done.stdout)
+
     def check_inspect(self):
         done = run([TRAIN, "inspect", "--checkpoint", self.checkpoint("main", STEPS)])
         self.assertIn("every block's checksum is right", done.stdout)

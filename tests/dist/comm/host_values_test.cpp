@@ -49,4 +49,23 @@ TEST_CASE("one rank's error becomes everybody's") {
     }
   }
   CHECK_NOTHROW(agree_or_fail(host, ""));
+  try {
+    agree_or_fail(host, "no such file");
+    FAIL("nothing was thrown");
+  } catch (const AgreedError& error) {
+    CHECK(std::string(error.what()) == "no such file");  // of every rank, so of no rank's in particular
+  }
+}
+
+TEST_CASE("work of rank 0 is done there alone, and its error is everybody's") {
+  Collective& host = test::world().host_collective();
+  int done = 0;
+  on_rank_0(host, [&] { ++done; });
+  CHECK(done == (host.rank() == 0 ? 1 : 0));
+  try {
+    on_rank_0(host, [] { throw Error("disk full"); });
+    FAIL("nothing was thrown");
+  } catch (const AgreedError& error) {
+    CHECK(std::string(error.what()) == (host.size() == 1 ? "disk full" : "rank 0: disk full"));
+  }
 }

@@ -20,4 +20,8 @@ void image_cases(Backend& backend, Dtype dtype);
 /// The same call twice gives the same bits.
 void repeat_cases(Backend& backend, Dtype dtype);
 
+/// Gradients in double are exact sums: near the true ones, and the same bits however a batch is split. Returns them, so
+/// that they can be compared over numbers of threads.
+std::vector<std::vector<double>> exact_sum_cases(Backend& backend);
+
 }  // namespace plsc::test

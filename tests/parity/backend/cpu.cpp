@@ -29,6 +29,14 @@ void with_types(const Cases& cases) {
 TEST_CASE("cpu: convolution") { with_types(conv_cases); }
 TEST_CASE("cpu: linear layer") { on_threads(linear_cases); }
 TEST_CASE("cpu: pooling") { with_types(pool_cases); }
+TEST_CASE("cpu: gradients in double are the same on any number of threads") {
+  std::vector<std::vector<double>> first;
+  on_threads([&](Backend& backend) {
+    const auto got = exact_sum_cases(backend);
+    if (first.empty()) first = got;
+    CHECK(got == first);
+  });
+}
 TEST_CASE("cpu: ops repeat bit for bit") { with_types(repeat_cases); }
 
 // These are the project's own kernels: bf16 needs no instruction.

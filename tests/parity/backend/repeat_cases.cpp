@@ -33,8 +33,8 @@ void repeat_cases(Backend& backend, Dtype dtype) {
     b.forward.activation = Activation::prelu;
     b.forward.slope = upload(device, {0.25}, {1});
     b.dy = dx;
-    b.sums = device.tensor({2, 32});
-    b.dslope = device.tensor({1});
+    b.sums = device.tensor({2, 32}, Dtype::f64);
+    b.dslope = device.tensor({1}, Dtype::f64);
     backend.nn->batch_norm_backward_sums(b);
     for (const Tensor& t : {y, dx, dw, stats, dlw, db, b.sums, b.dslope}) results.push_back(download(device, t));
     return results;

@@ -126,6 +126,34 @@ TEST_CASE("an atomic write that fails keeps the old text and leaves nothing besi
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
 }
 
+TEST_CASE("an atomic file appears when it is whole, and not at all where it is given up") {
+  const TempFolder folder;
+  const std::string path = folder / "file";
+  spit(path, "old");
+  {
+    AtomicFile file(path);
+    file.write("given up");
+  }
+  CHECK(slurp(path) == "old");
+  const std::string piece(700'000, 'x'), large(3'000'000, 'y');
+  {
+    AtomicFile file(path);
+    for (const std::string& text : {piece, piece, std::string("z"), large, piece}) file.write(text);
+    CHECK(slurp(path) == "old");
+    file.publish();
+  }
+  CHECK(slurp(path) == piece + piece + "z" + large + piece);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+}
+
+TEST_CASE("an atomic file takes no device's or folder's place") {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder / "here");
+  CHECK(contains_all(error_text([&] { AtomicFile(folder / "here"); }), {"here", "it is a folder"}));
+  CHECK(contains_all(error_text([] { AtomicFile("/dev/null"); }), {"/dev/null", "it is a device"}));
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+}
+
 TEST_CASE("a relative path without a folder is written where the process stands") {
   const TempFolder folder;
   const auto before = std::filesystem::current_path();

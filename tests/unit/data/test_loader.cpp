@@ -218,7 +218,9 @@ TEST_CASE("of several damaged samples the first in the batch is named, whatever 
     auto o = options(50, 1);
     o.data.workers = 8;
     const auto loader = make_loader(source, o, log);
-    CHECK(error_of([&] { loader->next(); }) == fmt::format("number {} is damaged", first));
+    const std::string error = error_of([&] { loader->next(); });
+    CHECK(error.substr(0, error.find('\n')) == fmt::format("number {} is damaged", first));
+    CHECK(contains(error, "hint: data.on_error: skip"));
   }
 }
 
@@ -246,6 +248,26 @@ TEST_CASE("skip: replaced by a function of seed, epoch and slot, the same on any
   const auto loader = make_loader(source, o, log);
   for (int i = 0; i < 12; ++i) loader->next();
   CHECK(loader->skipped() >= replaced);  // a replacement may be damaged itself
+}
+
+TEST_CASE("skipped samples are told of one by one, then ever more rarely, and counted") {
+  std::set<int64_t> damaged;
+  for (int64_t i = 0; i < 400; i += 2) damaged.insert(i);
+  const NumberSource source(400, damaged);
+  auto o = options(20, 20);
+  o.data.on_error = "skip";
+  const TempFolder folder;
+  Log log(1);
+  log.open_file(folder / "train.log");
+  const auto loader = make_loader(source, o, log);
+  for (int i = 0; i < 20; ++i) loader->next();
+  CHECK(loader->skipped() > 320);  // each second one, and each second replacement
+  CHECK(loader->skipped() < 640);
+  const std::string text = read_text(folder / "train.log");
+  size_t told = 0;
+  for (size_t at = 0; (at = text.find("skipped a sample", at)) != std::string::npos; ++at) ++told;
+  CHECK(told == 24);  // 1 to 20, 40, 80, 160, 320
+  CHECK(contains(text, "number 320 of this rank"));
 }
 
 TEST_CASE("skip gives up where nothing can be read") {

@@ -117,6 +117,35 @@ TEST_CASE("all the pairs there are, and one more") {
   CHECK(error_of([&] { choose_pairs(many, 84, 1); }) != "");
 }
 
+TEST_CASE("every pair is chosen once where all are wanted") {
+  std::vector<int64_t> labels;
+  for (const int64_t size : {1, 5, 1, 2, 9, 1}) labels.insert(labels.end(), static_cast<size_t>(size), 7 * size % 5);
+  int64_t alike = 0;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) alike += labels[i] == labels[j] ? 1 : 0;
+  }
+  const auto n = static_cast<int64_t>(labels.size()), fewer = std::min(alike, n * (n - 1) / 2 - alike);
+  std::set<std::pair<int64_t, int64_t>> seen;
+  for (const auto& p : choose_pairs(labels, 2 * fewer, 2)) {
+    CHECK(p.same == (labels[static_cast<size_t>(p.a)] == labels[static_cast<size_t>(p.b)]));
+    CHECK(seen.insert({std::min(p.a, p.b), std::max(p.a, p.b)}).second);
+  }
+  CHECK(static_cast<int64_t>(seen.size()) == 2 * fewer);
+}
+
+TEST_CASE("one large class and one image: 5e9 pairs are not listed") {
+  std::vector<int64_t> labels(100'000, 0);
+  labels.push_back(1);
+  const auto pairs = choose_pairs(labels, 2000, 1);  // chance hits the one image once in 50,000 draws
+  REQUIRE(pairs.size() == 2000);
+  std::set<int64_t> others;
+  for (const auto& p : pairs) {
+    if (!p.same) others.insert(std::min(p.a, p.b));
+  }
+  CHECK(others.size() == 1000);
+  CHECK(*others.rbegin() - *others.begin() > 90'000);  // from the whole class
+}
+
 TEST_CASE("LFW itself, where it is at hand") {
   const std::string tar = shared_data("lfw112.tar");
   if (tar.empty()) {

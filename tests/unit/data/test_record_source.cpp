@@ -26,7 +26,7 @@ class Builder {
     idx_ += fmt::format("{}\t{}\n", key, writer_.append(header, labels, bytes));
   }
   void finish(bool with_idx) {
-    writer_.close();
+    writer_.publish();
     if (with_idx) std::ofstream(sibling_path(path_, ".idx"), std::ios::binary) << idx_;
   }
 
@@ -159,7 +159,7 @@ TEST_CASE("an .idx that does not fit its .rec is refused") {
   b.finish(true);
   const auto open = [&] { open_record_source(folder / "train.rec", nullptr); };
   const std::string idx = read_text(folder / "train.idx");
-  const auto whole = read_file_bytes(folder / "train.rec");
+  const auto whole = read_bytes(folder / "train.rec");
   CHECK(error_of(open) == "");
   SECTION("the .rec is cut off") {
     folder.write("train.rec", std::vector<uint8_t>(whole.begin(), whole.end() - 20));
@@ -199,7 +199,7 @@ TEST_CASE("cut off at every byte, a .rec without .idx is an error; so is an empt
   b.image(2, 0);
   b.no_image(3, {1, 3});
   b.finish(false);
-  const auto whole = read_file_bytes(folder / "whole.rec");
+  const auto whole = read_bytes(folder / "whole.rec");
   std::set<size_t> ends;  // where a record ends, the rest is a smaller whole file
   const RecordFile file(folder / "whole.rec");
   for (int64_t at = 0; at < file.size(); at = file.peek({at}).next) ends.insert(static_cast<size_t>(at));
@@ -226,7 +226,7 @@ TEST_CASE("a damaged record in the middle is named, the others are read") {
   const RecordFile file(folder / "train.rec");
   int64_t at = file.peek({0}).next;
   at = file.peek({at}).next;
-  auto bytes = read_file_bytes(folder / "train.rec");
+  auto bytes = read_bytes(folder / "train.rec");
   std::fill_n(bytes.begin() + at, 4, uint8_t{0});
   folder.write("train.rec", bytes);
   folder.write("property", std::string("2,6,5\n"));
@@ -259,7 +259,10 @@ TEST_CASE("what pack writes is read back: labels, names, bytes") {
   const PackResult result = pack_records(*images, options, nullptr);
   CHECK(result.images == 12);
   if (GENERATE(true, false)) std::filesystem::remove(folder / "out/train.idx");
-  if (GENERATE(true, false)) std::filesystem::remove(folder / "out/property");
+  if (GENERATE(true, false)) {
+    std::filesystem::remove(folder / "out/property");
+    std::filesystem::remove(folder / "out/train.property");
+  }
   const auto source = open_record_source(options.output, nullptr);
   REQUIRE(source->size() == 12);
   CHECK(source->classes() == 4);
@@ -282,4 +285,110 @@ TEST_CASE("what pack writes is read back: labels, names, bytes") {
   }
   const RecordPeek image = options.shuffle ? first : file.peek({first.next});
   CHECK(image.header.id2 == static_cast<uint64_t>(image.first_label) + 1);
+}
+
+TEST_CASE("headers are found among records of every size, in any order") {
+  const TempFolder folder;
+  const bool with_idx = GENERATE(true, false);
+  Builder b(folder / "train.rec");
+  constexpr int kRecords = 3000;
+  for (int k = 0; k < kRecords; ++k) {
+    // Small ones in runs, single large ones between them, and some whose image holds the magic number.
+    std::vector<uint8_t> image = small_png(k % 7);
+    image.resize(image.size() + (k % 500 == 499 ? 300000 : k % 40));
+    if (k % 11 == 0) image.insert(image.begin() + 8, {0x0a, 0x23, 0xd7, 0xce});
+    b.add(k, {0, static_cast<float>(k % 100), static_cast<uint64_t>(k), 0}, {}, image);
+  }
+  b.finish(with_idx);
+  const auto source = open_record_source(folder / "train.rec", nullptr);
+  REQUIRE(source->size() == kRecords);
+  CHECK(source->classes() == 100);
+  CHECK(source->first_label_beyond(100, 0, kRecords, nullptr) == -1);
+  CHECK(source->first_label_beyond(99, 0, kRecords, nullptr) == 99);
+  CHECK(source->first_label_beyond(99, 100, 199, nullptr) == -1);
+  CHECK(source->first_label_beyond(50, 1234, kRecords, nullptr) == 1250);
+  CHECK(source->first_label_beyond(50, 7, 7, nullptr) == -1);
+
+  const RecordFile file(folder / "train.rec");
+  const RecordIndex index = RecordIndex::open(file, nullptr);
+  RecordWindow window;
+  for (int64_t i = index.size(); i-- > 0;) {
+    REQUIRE(file.peek(index.place(i), window).header.label == file.peek(index.place(i)).header.label);
+  }
+}
+
+TEST_CASE("a label that cannot be read is left to whoever reads the record") {
+  const TempFolder folder;
+  Builder b(folder / "train.rec");
+  b.image(0, 2);
+  b.image(1, 0.5f);
+  b.image(2, 5);
+  b.finish(true);
+  const auto source = open_record_source(folder / "train.rec", nullptr);
+  CHECK(source->classes() == 6);
+  CHECK(source->first_label_beyond(3, 0, 3, nullptr) == 2);
+  CHECK(contains(error_of([&] { source->read(1); }), "the label is 0.5"));
+
+  Builder none(folder / "none.rec");
+  none.image(0, -1);
+  none.finish(true);
+  CHECK(contains(error_of([&] { open_record_source(folder / "none.rec", nullptr); }), "none.rec, offset 0, key 0"));
+}
+
+TEST_CASE("of several files the first label beyond is found in its own") {
+  const TempFolder folder;
+  for (const std::string name : {"a", "b"}) {
+    Builder b(folder / (name + ".rec"));
+    for (int i = 0; i < 10; ++i) b.image(i, static_cast<float>(name == "a" ? i % 3 : i));
+    b.finish(true);
+  }
+  const auto source = open_source(std::vector<std::string>{folder / "a.rec", folder / "b.rec"});
+  CHECK(source->first_label_beyond(10, 0, 20, nullptr) == -1);
+  CHECK(source->first_label_beyond(8, 0, 20, nullptr) == 18);
+  CHECK(source->first_label_beyond(2, 0, 20, nullptr) == 2);
+  CHECK(source->first_label_beyond(2, 9, 20, nullptr) == 12);
+  CHECK(source->first_label_beyond(8, 0, 18, nullptr) == -1);
+}
+
+TEST_CASE("packing beside another .rec leaves that one's number of classes alone") {
+  const TempFolder folder;
+  for (int c = 0; c < 4; ++c) {
+    folder.write(fmt::format("many/{}/a.png", c), small_png(c));
+    if (c < 2) folder.write(fmt::format("few/{}/a.png", c), small_png(c, 4, 3));
+  }
+  const auto pack = [&](const std::string& images, const std::string& name) {
+    pack_records(*open_source(std::vector<std::string>{folder / images}), {folder / ("out/" + name)}, nullptr);
+  };
+  const auto property = [&] { return read_text(folder / "out/property"); };
+  const auto classes = [&](const std::string& name) {
+    return open_record_source(folder / ("out/" + name), nullptr)->classes();
+  };
+  pack("many", "train.rec");
+  CHECK(property() == "4,6,5\n");
+  // As written by InsightFace: the folder's `property` alone.
+  if (GENERATE(true, false)) std::filesystem::remove(folder / "out/train.property");
+  pack("few", "val.rec");
+  CHECK(property() == "4,6,5\n");
+  CHECK(classes("train.rec") == 4);
+  CHECK(classes("val.rec") == 2);
+
+  // The other way round: `property` is train.rec's where val.rec has its own.
+  pack("few", "train.rec");
+  CHECK(property() == "2,4,3\n");
+  CHECK(classes("val.rec") == 2);
+  std::filesystem::remove(folder / "out/val.property");
+  pack("many", "train.rec");
+  CHECK(property() == "2,4,3\n");
+  CHECK(classes("train.rec") == 4);
+}
+
+TEST_CASE("packing tells of damage before it begins, and needs only the size of one whole image") {
+  const TempFolder folder;
+  auto cut = small_png(1);
+  cut.resize(40);
+  folder.write("images/a/0.png", cut);
+  folder.write("images/a/1.png", small_png(2));
+  const auto images = open_source(std::vector<std::string>{folder / "images"});
+  pack_records(*images, {folder / "out/train.rec"}, nullptr);
+  CHECK(read_text(folder / "out/train.property") == "1,6,5\n");
 }

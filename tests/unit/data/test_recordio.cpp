@@ -25,12 +25,12 @@ TEST_CASE("a record is written as the format says, byte for byte") {
   const std::vector<uint8_t> image{1, 2, 3, 4, 5};
   CHECK(writer.append({0, 2.5f, 7, 9}, {}, image) == 0);
   CHECK(writer.append_payload({}) == 40);
-  writer.close();
+  writer.publish();
   std::vector<uint8_t> expected = words({0xced7230a, 29, 0, 0x40200000 /* 2.5 */, 7, 0, 9, 0});
   for (const int b : {1, 2, 3, 4, 5, 0, 0, 0}) expected.push_back(static_cast<uint8_t>(b));
   const auto empty = words({0xced7230a, 0});
   expected.insert(expected.end(), empty.begin(), empty.end());
-  CHECK(read_file_bytes(folder / "a.rec") == expected);
+  CHECK(read_bytes(folder / "a.rec") == expected);
 }
 
 TEST_CASE("payloads that hold the magic number are cut there and joined again") {
@@ -49,7 +49,7 @@ TEST_CASE("payloads that hold the magic number are cut there and joined again") 
   RecordWriter writer(folder / "m.rec");
   std::vector<int64_t> offsets;
   for (const auto& p : payloads) offsets.push_back(writer.append_payload(p));
-  writer.close();
+  writer.publish();
 
   const RecordFile file(folder / "m.rec");
   for (size_t i = 0; i < payloads.size(); ++i) {
@@ -58,7 +58,7 @@ TEST_CASE("payloads that hold the magic number are cut there and joined again") 
     CHECK(file.read({offsets[i]}, extent) == payloads[i]);
   }
   // One magic number: a first part without content, a last part with none: flags 1 and 3.
-  const auto bytes = read_file_bytes(folder / "m.rec");
+  const auto bytes = read_bytes(folder / "m.rec");
   const auto first = words({m, 1u << 29, m, 3u << 29});
   CHECK(std::equal(first.begin(), first.end(), bytes.begin()));
 }
@@ -71,7 +71,7 @@ TEST_CASE("headers that hold the magic number themselves are read") {
   float odd_label = 0;
   std::memcpy(&odd_label, &kRecordMagic, 4);
   writer.append({1, 0, 5, 0}, std::vector<float>{odd_label}, image);
-  writer.close();
+  writer.publish();
   const RecordFile file(folder / "h.rec");
   const RecordPeek peek = file.peek({0});
   CHECK(peek.header.id == kRecordMagic);
@@ -86,7 +86,7 @@ TEST_CASE("several labels: the first counts") {
   const TempFolder folder;
   RecordWriter writer(folder / "l.rec");
   writer.append({3, 99, 1, 0}, std::vector<float>{4, 5, 6}, std::vector<uint8_t>{1});
-  writer.close();
+  writer.publish();
   const RecordFile file(folder / "l.rec");
   CHECK(file.peek({0}).first_label == 4);
   const auto payload = file.read({0});
@@ -116,8 +116,8 @@ TEST_CASE("a file cut off at any byte is an error that names it, never a crash")
     image.push_back(1);
     offsets.push_back(writer.append({2, 0, i, 0}, std::vector<float>{1, 2}, image));
   }
-  writer.close();
-  const auto whole = read_file_bytes(folder / "w.rec");
+  writer.publish();
+  const auto whole = read_bytes(folder / "w.rec");
   for (size_t cut = 0; cut < whole.size(); ++cut) {
     const std::string path =
         folder.write("cut.rec", std::vector<uint8_t>(whole.begin(), whole.begin() + static_cast<long>(cut)));
@@ -140,8 +140,8 @@ TEST_CASE("every single damaged byte of a record is an error or a read, never a 
   RecordWriter writer(folder / "w.rec");
   writer.append({2, 0, 1, 0}, std::vector<float>{1, 2}, words({1, kRecordMagic, 7}));
   writer.append({0, 1, 2, 0}, {}, words({1}));
-  writer.close();
-  const auto whole = read_file_bytes(folder / "w.rec");
+  writer.publish();
+  const auto whole = read_bytes(folder / "w.rec");
   for (size_t i = 0; i < whole.size(); ++i) {
     for (const int flip : {0x01, 0x80, 0xff}) {
       auto bytes = whole;
@@ -161,8 +161,8 @@ TEST_CASE("after damage the next whole record is found") {
   RecordWriter writer(folder / "w.rec");
   std::vector<int64_t> offsets;
   for (uint32_t i = 0; i < 4; ++i) offsets.push_back(writer.append({0, 1, i, 0}, {}, words({i, i, i})));
-  writer.close();
-  auto bytes = read_file_bytes(folder / "w.rec");
+  writer.publish();
+  auto bytes = read_bytes(folder / "w.rec");
   std::fill_n(bytes.begin() + offsets[1], 12, uint8_t{0});
   const RecordFile file(folder.write("bad.rec", bytes));
   CHECK(error_of([&] { file.peek({offsets[1], 1}); }) != "");

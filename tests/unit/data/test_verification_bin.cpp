@@ -1,4 +1,6 @@
 // Verification .bin files: real pickles of Python and numpy, Python 2's opcodes by hand, damage, and hostile ones.
+#include <sys/resource.h>
+
 #include <cstdlib>
 
 #include "data/verification_bin.h"
@@ -201,4 +203,36 @@ TEST_CASE("pickles of something else say what is missing") {
                             "e\x86."),
                  "2 images and 2 values"));
   CHECK(contains(load_error(""), "cut off"));
+}
+
+TEST_CASE("many arrays that share one list take no memory for it") {
+  // Two thousand arrays of objects, each made of the same list of a million: 8 GB as copies, of a file of 1 MB.
+  std::string p = "\x80\x02](";
+  p += std::string(1'000'000, 'N');
+  p.replace(3, 1, std::string("q\0(", 3));
+  p += "e0cnumpy\ndtype\nU\x01O\x85Rq\x01"
+       "0";
+  p += "cnumpy.core.multiarray\n_reconstruct\nq\x02"
+       "0cnumpy\nndarray\n\x85q\x03"
+       "0";
+  for (int i = 0; i < 2000; ++i) p += std::string("h\x02h\x03R(K\x01)h\x01\x89h\0tb0", 17);
+  p += "N.";
+  rusage before{}, after{};
+  ::getrusage(RUSAGE_SELF, &before);
+  CHECK(contains(load_error(p), "no pair"));
+  ::getrusage(RUSAGE_SELF, &after);
+  CHECK(after.ru_maxrss - before.ru_maxrss < 200 * 1024);  // KiB
+}
+
+TEST_CASE("calls and states with more values than any takes are refused") {
+  const std::string many = "(cnumpy\nndarray\n" + std::string(100, 'N') + "t";
+  CHECK(contains(load_error("\x80\x02"
+                            "cnumpy.core.multiarray\n_reconstruct\n" +
+                            many + "R."),
+                 "of 10"));
+  CHECK(contains(load_error("\x80\x02"
+                            "cnumpy\ndtype\nU\x01O\x85R(" +
+                            std::string(100, 'N') + "tb."),
+                 "of 10"));
+  CHECK(contains(load_error("\x80\x04N" + std::string(100, '\x94') + "."), "stored"));
 }

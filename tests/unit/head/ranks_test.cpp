@@ -14,6 +14,7 @@ namespace {
 struct Plan {
   HeadConfig config;
   int64_t classes = 50, columns = 12, batch = 10, steps = 3, micro_batches = 1;
+  bool exact = false;  // sums in double
 };
 
 /// What a run leaves behind, put together over the ranks.
@@ -58,7 +59,7 @@ void run_step(Context& context, MarginHead& head, const Plan& plan, const Thread
   head.end_step(context);
 }
 
-Outcome run_plan(const Plan& plan, int ranks) {
+Outcome run_plan(const Plan& plan, int ranks, int threads = 1) {
   Outcome out;
   const int64_t runs = plan.steps * plan.micro_batches;
   out.d_embedding.resize(static_cast<size_t>(runs * plan.batch * plan.columns));
@@ -66,7 +67,8 @@ Outcome run_plan(const Plan& plan, int ranks) {
   out.momentum.resize(out.centers.size());
   out.active = std::vector<std::atomic<int64_t>>(static_cast<size_t>(runs));
   run_ranks(ranks, [&](ThreadRank& rank) {
-    CpuContext cpu(rank);
+    CpuContext cpu(rank, threads);
+    cpu.context.sums_in_double = plan.exact;
     auto head = drawn_head(cpu.context, plan.config, plan.classes, plan.columns);
     for (int64_t t = 0; t < plan.steps; ++t) run_step(cpu.context, *head, plan, rank, t, out);
     // An extra query on every rank, of different sizes.
@@ -146,6 +148,28 @@ TEST_CASE("any number of ranks: accumulated micro-batches") {
     plan.config.sampling = {method, 0.3};
     plan.micro_batches = 3;
     check_invariance(plan);
+  }
+}
+
+TEST_CASE("exact sums: the same bits on any number of ranks and threads") {
+  for (const char* method : {"full", "uniform"}) {
+    for (const double scale : {64.0, 100.0}) {
+      Plan plan;
+      plan.exact = true;
+      plan.config.sampling = {method, 0.3};
+      plan.config.scale = scale;
+      plan.classes = 700;  // several tiles
+      plan.batch = 13;
+      const Outcome one = run_plan(plan, 1);
+      for (const auto& [ranks, threads] : {std::pair{1, 3}, {2, 1}, {3, 2}, {4, 1}}) {
+        const Outcome other = run_plan(plan, ranks, threads);
+        INFO(ranks << " ranks of " << threads << " threads, " << method << ", scale " << scale);
+        CHECK(relative_error(other.losses, one.losses) < 1e-12);
+        CHECK(other.d_embedding == one.d_embedding);
+        CHECK(other.centers == one.centers);
+        CHECK(other.momentum == one.momentum);
+      }
+    }
   }
 }
 

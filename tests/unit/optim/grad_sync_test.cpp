@@ -22,17 +22,24 @@ struct World {
       owned.push_back(std::move(p));
     }
     for (Param& p : owned) params.push_back(&p);
-    statistics = device.zeros({7});
-    statistics.data<float>()[0] = 2.5f;
+    statistics = device.zeros({7}, Dtype::f64);
+    statistics.data<double>()[0] = 2.5;
     summed.push_back(&statistics);
   }
   void fill(int rank) {
     for (size_t i = 0; i < owned.size(); ++i) {
       if (!owned[i].trainable()) continue;
-      const auto g = owned[i].grad.span<float>();
-      for (size_t e = 0; e < g.size(); ++e) g[e] = value(rank, i, e);
+      Tensor& g = owned[i].grad;
+      for (int64_t e = 0; e < g.elements(); ++e) {
+        const float v = value(rank, i, static_cast<size_t>(e));
+        if (g.dtype() == Dtype::f64) g.data<double>()[e] = v;
+        if (g.dtype() == Dtype::f32) g.data<float>()[e] = v;
+      }
     }
-    for (int64_t e = 0; e < 7; ++e) statistics.data<float>()[e] = value(rank, 99, static_cast<size_t>(e));
+    for (int64_t e = 0; e < 7; ++e) statistics.data<double>()[e] = value(rank, 99, static_cast<size_t>(e));
+  }
+  static double element(const Tensor& t, int64_t e) {
+    return t.dtype() == Dtype::f64 ? t.data<double>()[e] : double{t.data<float>()[e]};
   }
   static float value(int rank, size_t param, size_t element) {
     return static_cast<float>((rank + 1) * 1000 + static_cast<int>(param)) + static_cast<float>(element % 13);
@@ -46,10 +53,10 @@ struct World {
     for (size_t i = 0; i < owned.size(); ++i) {
       if (!owned[i].trainable()) continue;
       for (int64_t e = 0; e < owned[i].grad.elements(); ++e)
-        if (owned[i].grad.data<float>()[e] != total(i, static_cast<size_t>(e))) return false;
+        if (element(owned[i].grad, e) != total(i, static_cast<size_t>(e))) return false;
     }
     for (int64_t e = 0; e < 7; ++e)
-      if (statistics.data<float>()[e] != total(99, static_cast<size_t>(e))) return false;
+      if (statistics.data<double>()[e] != total(99, static_cast<size_t>(e))) return false;
     return true;
   }
 
@@ -66,9 +73,11 @@ TEST_CASE("gradients and statistics are summed over the ranks, step after step")
     for (const int64_t bucket_bytes : {int64_t{1}, int64_t{4096}, GradSync::kBucketBytes}) {
       run_ranks(ranks, [&](ThreadRank& self) {
         CpuContext rank(self);
+        rank.context.sums_in_double = bucket_bytes == 4096;
         World world(*rank.backend.device);
         GradSync sync(rank.context, world.params, world.summed, bucket_bytes);
-        if (!(world.statistics.data<float>()[0] == 2.5f)) throw Error("statistics were not kept");
+        if (!(world.statistics.data<double>()[0] == 2.5)) throw Error("statistics were not kept");
+        if ((world.owned[0].grad.dtype() == Dtype::f64) != rank.context.sums_in_double) throw Error("wrong type");
         if (world.owned[2].grad.defined() || world.owned[3].grad.defined()) throw Error("a gradient too many");
         for (int step = 0; step < 3; ++step) {
           world.fill(self.rank);
@@ -99,16 +108,16 @@ TEST_CASE("notified buckets start early and give the same sums; micro-batches ar
   });
 }
 
-TEST_CASE("gradients lie in one buffer, the last parameter's first") {
+TEST_CASE("gradients lie in one buffer, the last parameter's first; statistics in one of their own") {
   CpuContext rank;
   World world(*rank.backend.device);
   GradSync sync(rank.context, world.params, world.summed);
-  CHECK(sync.buckets() == 1);
+  CHECK(sync.buckets() == 2);
   const float* first = world.owned[5].grad.data<float>();
   CHECK(world.owned[4].grad.data<float>() == first + 16);
   CHECK(world.owned[1].grad.data<float>() == first + 16 + 3008);
-  CHECK(world.statistics.data<float>() == first + 16 + 3008 + 1008 + 16);
   CHECK(reinterpret_cast<uintptr_t>(first) % 64 == 0);
+  CHECK(reinterpret_cast<uintptr_t>(world.statistics.data<double>()) % 64 == 0);
 }
 
 TEST_CASE("more announcements than micro-batches are a bug") {

@@ -1,0 +1,17 @@
+// How much memory this process could still take.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace plsc {
+
+/// Bytes that the limits of the process's control group and its parents leave; none where nothing is limited. What the
+/// kernel would give back first, cached pages of files not in use, counts as free. The arguments are those of
+/// control_groups.
+std::optional<int64_t> group_memory(const std::string& membership, const std::string& root);
+
+/// The node's available memory, or the control group's where that is less.
+int64_t available_memory();
+
+}  // namespace plsc

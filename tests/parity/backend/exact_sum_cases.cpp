@@ -1,0 +1,104 @@
+// Gradients in double: a batch at once and in pieces, and on other numbers of threads, must give the same bits.
+#include "cases.h"
+#include "values.h"
+
+namespace plsc::test {
+namespace {
+
+using Cuts = std::vector<int64_t>;
+const std::vector<Cuts> kCuts = {{6}, {4, 2}, {1, 5}, {2, 2, 2}, {1, 1, 1, 1, 1, 1}};
+
+/// body(first row, rows, whether to add) for each piece of a batch of 6.
+template <class Body>
+void for_pieces(const Cuts& cuts, const Body& body) {
+  int64_t first = 0;
+  for (const int64_t rows : cuts) {
+    body(first, rows, first > 0);
+    first += rows;
+  }
+}
+
+Values conv_gradient(Backend& backend, ConvSpec spec) {
+  Device& device = *backend.device;
+  spec.batch = 6;
+  const Shape x_shape{6, spec.height, spec.width, spec.in_channels},
+      y_shape{6, spec.out_height(), spec.out_width(), spec.out_channels},
+      w_shape{spec.out_channels, spec.in_channels, spec.kernel, spec.kernel};
+  const Tensor x = upload(device, random_values(x_shape, 1, spec.dtype), x_shape, spec.dtype);
+  const Tensor dy = upload(device, random_values(y_shape, 2, spec.dtype), y_shape, spec.dtype);
+  Tensor plain = device.tensor(w_shape);
+  backend.nn->make_conv(spec)->backward_weight(x, dy, plain, false);
+  Values first;
+  for (const Cuts& cuts : kCuts) {
+    Tensor sum = garbage(device, w_shape, Dtype::f64);
+    for_pieces(cuts, [&](int64_t at, int64_t rows, bool add) {
+      ConvSpec piece = spec;
+      piece.batch = rows;
+      backend.nn->make_conv(piece)->backward_weight(x.rows(at, rows), dy.rows(at, rows), sum, add);
+    });
+    const Values got = download(device, sum);
+    if (first.empty()) first = got;
+    CHECK(got == first);
+  }
+  // The plain sum is checked against loops elsewhere; each has fp32 roundings of a few hundred terms.
+  require_close(first, download(device, plain), kFp32, kFp32);
+  return first;
+}
+
+std::vector<Values> linear_results(Backend& backend) {
+  Device& device = *backend.device;
+  LinearSpec spec{6, 2, 2, 40, 24, true};
+  spec.fixed_order = true;
+  const Shape x_shape{6, 2, 2, 40}, w_shape{24, 160};
+  const Tensor x = upload(device, random_values(x_shape, 1, Dtype::f32), x_shape);
+  const Tensor w = upload(device, random_values(w_shape, 2, Dtype::f32), w_shape);
+  const Tensor bias = upload(device, random_values({24}, 3, Dtype::f32), {24});
+  const Tensor dy = upload(device, random_values({6, 24}, 4, Dtype::f32), {6, 24});
+  std::vector<Values> first;
+  for (const Cuts& cuts : kCuts) {
+    Tensor y = garbage(device, {6, 24}), dx = garbage(device, x_shape);
+    Tensor dw = garbage(device, w_shape, Dtype::f64), db = garbage(device, {24}, Dtype::f64);
+    for_pieces(cuts, [&](int64_t at, int64_t rows, bool add) {
+      LinearSpec piece = spec;
+      piece.batch = rows;
+      const auto op = backend.nn->make_linear(piece);
+      Tensor y_rows = y.rows(at, rows), dx_rows = dx.rows(at, rows);
+      op->forward(x.rows(at, rows), w, bias, y_rows);
+      op->backward_data(dy.rows(at, rows), w, dx_rows);
+      op->backward_weight(x.rows(at, rows), dy.rows(at, rows), dw, db, add);
+    });
+    const std::vector<Values> got{download(device, y), download(device, dx), download(device, dw),
+                                  download(device, db)};
+    if (first.empty()) first = got;
+    CHECK(got == first);
+  }
+  spec.fixed_order = false;
+  const auto plain = backend.nn->make_linear(spec);
+  Tensor y = device.tensor({6, 24}), dx = device.tensor(x_shape), dw = device.tensor(w_shape), db = device.tensor({24});
+  plain->forward(x, w, bias, y);
+  plain->backward_data(dy, w, dx);
+  plain->backward_weight(x, dy, dw, db, false);
+  const Tensor* expected[] = {&y, &dx, &dw, &db};
+  for (size_t i = 0; i < first.size(); ++i) require_close(first[i], download(device, *expected[i]), kFp32, kFp32);
+  return first;
+}
+
+}  // namespace
+
+std::vector<std::vector<double>> exact_sum_cases(Backend& backend) {
+  std::vector<std::vector<double>> results = linear_results(backend);
+  const ConvSpec specs[] = {
+      {.height = 9, .width = 7, .in_channels = 1, .out_channels = 20},
+      {.height = 8, .width = 8, .in_channels = 3, .out_channels = 16, .stride = 2},
+      {.height = 7, .width = 7, .in_channels = 24, .out_channels = 40, .stride = 2},
+      {.height = 6, .width = 6, .in_channels = 16, .out_channels = 32, .kernel = 1, .stride = 2, .pad = 0},
+      {.height = 2, .width = 2, .in_channels = 64, .out_channels = 64},
+  };
+  for (const ConvSpec& spec : specs) {
+    INFO(spec.in_channels << " to " << spec.out_channels << " channels, stride " << spec.stride);
+    results.push_back(conv_gradient(backend, spec));
+  }
+  return results;
+}
+
+}  // namespace plsc::test
