@@ -1,7 +1,6 @@
 #include "kernels/cpu/elementwise.h"
 
 #include "kernels/math/dropout.h"
-#include "kernels/math/exact_sum.h"
 
 namespace plsc::kernels {
 
@@ -33,15 +32,6 @@ PLSC_INLINE void sgd_all(const math::SgdRule& rule, const T* grad, float* value,
 PLSC_CLONES void add(const float* x, float* y, int64_t n) { add_all(x, y, n); }
 PLSC_CLONES void add(const double* x, double* y, int64_t n) { add_all(x, y, n); }
 PLSC_CLONES void add(const double* x, float* y, int64_t n) { add_all(x, y, n); }
-
-PLSC_CLONES void add_exactly(const float* x, double* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta<math::Quantum::gradient>(static_cast<double>(x[i]));
-}
-
-PLSC_CLONES void add_exactly(float a, const float* x, double* y, int64_t n) {
-  const auto factor = static_cast<double>(a);
-  for (int64_t i = 0; i < n; ++i) y[i] += math::to_quanta<math::Quantum::gradient>(factor * static_cast<double>(x[i]));
-}
 
 PLSC_CLONES void cast(const float* from, Bf16* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = math::float_to_bf16(from[i]);

@@ -11,9 +11,6 @@ namespace plsc::kernels {
 void add(const float* x, float* y, int64_t n);
 void add(const double* x, double* y, int64_t n);
 void add(const double* x, float* y, int64_t n);
-/// y += x and y += a x by terms that are multiples of a quantum (math/exact_sum.h): the order does not matter.
-void add_exactly(const float* x, double* y, int64_t n);
-void add_exactly(float a, const float* x, double* y, int64_t n);
 
 void cast(const float* from, Bf16* to, int64_t n);
 void cast(const Bf16* from, float* to, int64_t n);

@@ -21,7 +21,8 @@ struct TileLogits {
 /// largest[i] = max(largest[i], logits of sample i).
 void head_tile_max_logit(const TileShape& shape, const TileLogits& logits, const float* dots, float* largest);
 
-/// sum[i] += exp(logit - shift[i]), in double; max_cosine[i] = max(max_cosine[i], cos as it is before clamping and filter).
+/// sum[i] += exp(logit - shift[i]), in double; max_cosine[i] = max(max_cosine[i], cos as it is before clamping and
+/// filter).
 void head_tile_sum(const TileShape& shape, const TileLogits& logits, const float* dots, const float* shift, double* sum,
                    float* max_cosine);
 

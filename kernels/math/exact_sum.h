@@ -1,6 +1,7 @@
 // Sums that do not depend on their order: every term is rounded to a multiple of one quantum first, and sums of such
 // multiples are exact in double while they stay below 2^53 quanta. (Pre-rounding: Demmel and Nguyen, "Fast reproducible
-// floating-point summation", 2013, with a bin fixed beforehand.)
+// floating-point summation", 2013, with a bin fixed beforehand.) What includes this must not be compiled with
+// re-association, which would cancel the two additions.
 #pragma once
 
 #include "kernels/math/host_device.h"

@@ -58,11 +58,18 @@ std::string choose_checkpoint(Context& context, const std::string& resume, const
   return broadcast_text(context.host, newest);
 }
 
-void warn_of_differences(Context& context, const RunMeta& stored, const RunMeta& now) {
-  if (stored.ranks != now.ranks || stored.device != now.device || stored.versions != now.versions) {
-    context.log.warn(
-        "resuming, but not bit for bit: the checkpoint was written by {} rank(s), {}, {}; this run has {}, {}, {}",
-        stored.ranks, stored.device, stored.versions, now.ranks, now.device, now.versions);
+/// What the bits of a step depend on; with exact sums and common statistics neither on ranks nor on threads.
+std::string bits_depend_on(const RunMeta& meta, bool exact) {
+  const std::string versions = ", " + meta.versions;
+  if (!exact) return fmt::format("{} rank(s), {}", meta.ranks, meta.device) + versions;
+  return meta.device.substr(meta.device.rfind(", ") + 2) + versions;  // the instruction set
+}
+
+void warn_of_differences(Context& context, const Config& config, const RunMeta& stored, const RunMeta& now) {
+  const bool exact = context.sums_in_double && config.model.sync_batch_norm;
+  const std::string then = bits_depend_on(stored, exact), today = bits_depend_on(now, exact);
+  if (then != today) {
+    context.log.warn("resuming, but not bit for bit: the checkpoint was written by {}; this run has {}", then, today);
   }
   if (stored.seed != now.seed) {
     context.log.warn("seed {} now, {} in the checkpoint: the order of the data changes", now.seed, stored.seed);
@@ -101,7 +108,7 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
   restore_state(context, *reader, fresh.backbone, fresh.head);
   require_same_classes(*reader, fresh.class_names);
-  warn_of_differences(context, stored, meta);
+  warn_of_differences(context, config, stored, meta);
   // What an abandoned past left behind must not be what `--resume auto` finds next.
   if (line.resume != "auto") on_rank_0(context, [&] { set_aside_later(config.output, reader->step()); });
   context.log.info("resuming from {}: step {} of {}", folder, reader->step(), meta.total_steps);
@@ -119,6 +126,10 @@ void announce(Context& context, const Config& config, const DataSource& source, 
   log.info("batch      {} a step over all ranks, {} to {} a rank{}", meta.global_batch,
            meta.global_batch / context.ranks(), (meta.global_batch + context.ranks() - 1) / context.ranks(),
            config.train.accumulate > 1 ? fmt::format(", in {} micro-batches", config.train.accumulate) : "");
+  if (context.sums_in_double) {
+    log.info("sums       exact: the same bits on any number of {}",
+             config.model.sync_batch_norm ? "ranks and threads" : "threads");
+  }
   log.info("run        {} steps, {} an epoch, into {}", meta.total_steps, meta.steps_per_epoch, config.output);
 }
 

@@ -1,7 +1,7 @@
 #include "backend/cpu/conv_weight_sums.h"
 
 #include "backend/cpu/parts.h"
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/exact_sum.h"
 
 namespace plsc {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "backend/cpu/head_passes.h"
 #include "base/threads.h"
-#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/exact_sum.h"
 #include "kernels/cpu/head_rows.h"
 #include "kernels/math/bf16.h"
 

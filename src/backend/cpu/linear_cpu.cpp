@@ -7,6 +7,7 @@
 #include "backend/cpu/ops_cpu.h"
 #include "backend/cpu/parts.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/exact_sum.h"
 
 namespace plsc {
 namespace {

@@ -8,6 +8,14 @@ namespace {
 using Cuts = std::vector<int64_t>;
 const std::vector<Cuts> kCuts = {{6}, {4, 2}, {1, 5}, {2, 2, 2}, {1, 1, 1, 1, 1, 1}};
 
+/// Of many sizes, so that plain sums in double would depend on their order.
+Values uneven_values(const Shape& shape, uint64_t seed, Dtype dtype) {
+  Values v = random_values(shape, seed, Dtype::f32);
+  for (size_t i = 0; i < v.size(); ++i)
+    v[i] = double{rounded(v[i] * std::pow(0.37, static_cast<double>(i % 11)), dtype)};
+  return v;
+}
+
 /// body(first row, rows, whether to add) for each piece of a batch of 6.
 template <class Body>
 void for_pieces(const Cuts& cuts, const Body& body) {
@@ -24,8 +32,8 @@ Values conv_gradient(Backend& backend, ConvSpec spec) {
   const Shape x_shape{6, spec.height, spec.width, spec.in_channels},
       y_shape{6, spec.out_height(), spec.out_width(), spec.out_channels},
       w_shape{spec.out_channels, spec.in_channels, spec.kernel, spec.kernel};
-  const Tensor x = upload(device, random_values(x_shape, 1, spec.dtype), x_shape, spec.dtype);
-  const Tensor dy = upload(device, random_values(y_shape, 2, spec.dtype), y_shape, spec.dtype);
+  const Tensor x = upload(device, uneven_values(x_shape, 1, spec.dtype), x_shape, spec.dtype);
+  const Tensor dy = upload(device, uneven_values(y_shape, 2, spec.dtype), y_shape, spec.dtype);
   Tensor plain = device.tensor(w_shape);
   backend.nn->make_conv(spec)->backward_weight(x, dy, plain, false);
   Values first;
@@ -50,10 +58,10 @@ std::vector<Values> linear_results(Backend& backend) {
   LinearSpec spec{6, 2, 2, 40, 24, true};
   spec.fixed_order = true;
   const Shape x_shape{6, 2, 2, 40}, w_shape{24, 160};
-  const Tensor x = upload(device, random_values(x_shape, 1, Dtype::f32), x_shape);
+  const Tensor x = upload(device, uneven_values(x_shape, 1, Dtype::f32), x_shape);
   const Tensor w = upload(device, random_values(w_shape, 2, Dtype::f32), w_shape);
   const Tensor bias = upload(device, random_values({24}, 3, Dtype::f32), {24});
-  const Tensor dy = upload(device, random_values({6, 24}, 4, Dtype::f32), {6, 24});
+  const Tensor dy = upload(device, uneven_values({6, 24}, 4, Dtype::f32), {6, 24});
   std::vector<Values> first;
   for (const Cuts& cuts : kCuts) {
     Tensor y = garbage(device, {6, 24}), dx = garbage(device, x_shape);
@@ -83,10 +91,44 @@ std::vector<Values> linear_results(Backend& backend) {
   return first;
 }
 
+/// Statistics and backward sums of the whole batch and of its pieces, which are added up.
+std::vector<Values> norm_sums(Backend& backend) {
+  Device& device = *backend.device;
+  const Shape shape{6, 5, 3, 20};
+  const Tensor x = upload(device, uneven_values(shape, 5, Dtype::f32), shape);
+  const Tensor dy = upload(device, uneven_values(shape, 6, Dtype::f32), shape);
+  std::vector<Values> first;
+  for (const Cuts& cuts : kCuts) {
+    Tensor statistics = device.zeros({2, 20}, Dtype::f64), sums = device.zeros({2, 20}, Dtype::f64),
+           slope = device.zeros({20}, Dtype::f64);
+    for_pieces(cuts, [&](int64_t at, int64_t rows, bool) {
+      Tensor part = device.tensor({2, 20}, Dtype::f64);
+      backend.nn->batch_norm_stats(x.rows(at, rows), part);
+      backend.nn->add(part, statistics);
+      BatchNormBackward b;
+      b.forward.x = x.rows(at, rows);
+      b.forward.mean_rstd = upload(device, Values(40, 1.0), {2, 20});  // rstd 1: the sums are not scaled
+      b.forward.activation = Activation::prelu;
+      b.forward.slope = upload(device, Values(20, 0.3), {20});
+      b.dy = dy.rows(at, rows);
+      b.sums = device.tensor({2, 20}, Dtype::f64);
+      b.dslope = device.tensor({20}, Dtype::f64);
+      backend.nn->batch_norm_backward_sums(b);
+      backend.nn->add(b.sums, sums);
+      backend.nn->add(b.dslope, slope);
+    });
+    const std::vector<Values> got{download(device, statistics), download(device, sums), download(device, slope)};
+    if (first.empty()) first = got;
+    CHECK(got == first);
+  }
+  return first;
+}
+
 }  // namespace
 
 std::vector<std::vector<double>> exact_sum_cases(Backend& backend) {
   std::vector<std::vector<double>> results = linear_results(backend);
+  for (const Values& v : norm_sums(backend)) results.push_back(v);
   const ConvSpec specs[] = {
       {.height = 9, .width = 7, .in_channels = 1, .out_channels = 20},
       {.height = 8, .width = 8, .in_channels = 3, .out_channels = 16, .stride = 2},
