@@ -8,14 +8,15 @@
 
 namespace plsc::math {
 
-/// Quanta of 2^-44 for gradients, sums of which are exact up to 2^9, and of 2^-32 for activations and their squares, up
-/// to 2^21: below the rounding of fp32 values of 1e-6 and 1e-3. A larger sum is only as repeatable as any in double.
+/// Quanta of 2^-50 for gradients, sums of which are exact up to 8 (a single pixel's gradient may be 1e-10, a parameter's
+/// is seldom above 1), and of 2^-32 for activations and their squares, up to 2 million. A larger sum is only as repeatable
+/// as any in double.
 enum class Quantum { gradient, activation };
 
 /// `term` to the nearest multiple of the quantum: with this much added, its last bit is worth one.
 template <Quantum kQuantum>
 PLSC_HD_INLINE double to_quanta(double term) {
-  constexpr double kShift = kQuantum == Quantum::gradient ? 384.0 : 1572864.0;
+  constexpr double kShift = kQuantum == Quantum::gradient ? 6.0 : 1572864.0;
   return (term + kShift) - kShift;
 }
 
