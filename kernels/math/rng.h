@@ -20,6 +20,7 @@ enum class Draw : uint32_t {
   synthetic = 8,     // (image, pixel block)
   glyph = 9,         // (class or image, stroke)
   pairs = 10,        // (pair, which)
+  first_loss = 11,   // (sample, class)
 };
 
 struct Random4 {

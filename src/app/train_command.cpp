@@ -1,4 +1,6 @@
 // plsc-train -c FILE: builds the parts and runs the trainer.
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <filesystem>
 
@@ -71,8 +73,9 @@ void warn_of_differences(Context& context, const Config& config, const RunMeta& 
   if (then != today) {
     context.log.warn("resuming, but not bit for bit: the checkpoint was written by {}; this run has {}", then, today);
   }
-  if (stored.seed != now.seed) {
-    context.log.warn("seed {} now, {} in the checkpoint: the order of the data changes", now.seed, stored.seed);
+  const Config before = parse_config(stored.config, "the checkpoint's configuration").config;
+  if (const auto changed = training_differences(before, config); !changed.empty()) {
+    context.log.warn("changed since the checkpoint: {}", fmt::join(changed, ", "));
   }
   if (stored.samples != now.samples || stored.global_batch != now.global_batch) {
     context.log.warn(
@@ -110,7 +113,13 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   require_same_classes(*reader, fresh.class_names);
   warn_of_differences(context, config, stored, meta);
   // What an abandoned past left behind must not be what `--resume auto` finds next.
-  if (line.resume != "auto") on_rank_0(context, [&] { set_aside_later(config.output, reader->step()); });
+  if (line.resume != "auto") {
+    on_rank_0(context, [&] {
+      for (const std::string& name : set_aside_later(config.output, reader->step())) {
+        context.log.warn("{} is of a later step: it is now in checkpoints/set_aside", name);
+      }
+    });
+  }
   context.log.info("resuming from {}: step {} of {}", folder, reader->step(), meta.total_steps);
   return reader->step();
 }
@@ -119,7 +128,7 @@ void announce(Context& context, const Config& config, const DataSource& source, 
               const MarginHead& head, const RunMeta& meta) {
   Log& log = context.log;
   log.info("{}", meta.versions);
-  log.info("device     {} x {}", context.ranks(), context.device().description());
+  log.info("device     {} x {}, {}", context.ranks(), context.device().description(), config.train.precision);
   log.info("data       {}", source.description());
   log.info("network    {}", backbone.description());
   log.info("head       {}", head.description());
@@ -157,13 +166,18 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   Log& log = context.log;
   RunFolder folder(context, config);
 
-  const auto source = open_source(config.data, config.seed, &log);
+  const auto source = [&] {
+    try {
+      return open_source(config.data, config.seed, &log);
+    } catch (const Error& e) {
+      throw Error(std::string("data.train: ") + e.what());
+    }
+  }();
   const int64_t classes = decide_classes(context, config, *source);
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
   meta.device = context.device().description();
   meta.versions = versions_text(context.device(), world.mpi_version());
-  folder.write_versions(context, meta.versions, world.hosts());
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
@@ -177,6 +191,8 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   }
   const int64_t first_step =
       start_or_resume(context, line, config, {*backbone, *head, source->class_names(), folder}, meta);
+  folder.write_config(context, config);  // what is there stays as it was until the run is accepted
+  folder.write_versions(context, meta.versions, world.hosts());
   folder.write_class_names(context, source->class_names());
   announce(context, config, *source, *backbone, *head, meta);
   if (first_step >= meta.total_steps) {

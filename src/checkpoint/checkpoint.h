@@ -61,7 +61,7 @@ void require_checkpoint_space(Context& context, const std::string& output, const
 class CheckpointReader {
  public:
   /// Reads the manifest and checks the files' sizes; Error says what is missing. `folder` may also be one
-  /// .safetensors file (weights alone, no manifest).
+  /// .safetensors file (weights alone, no manifest), or the file `latest` beside the checkpoints.
   static std::unique_ptr<CheckpointReader> open(const std::string& folder);
   virtual ~CheckpointReader() = default;
 

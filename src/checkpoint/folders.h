@@ -11,6 +11,7 @@
 namespace plsc {
 
 constexpr const char* kManifestName = "manifest.json";
+constexpr const char* kLatestName = "latest";  // a text file: the name of the newest checkpoint
 
 std::optional<int64_t> step_of(const std::string& name);  // the reverse of step_name; nothing for other names
 std::string temporary_name(int64_t step);                 // .tmp.step_00001200

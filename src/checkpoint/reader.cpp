@@ -230,6 +230,12 @@ class Reader final : public CheckpointReader {
 std::unique_ptr<CheckpointReader> CheckpointReader::open(const std::string& folder) {
   std::error_code error;
   const auto status = fs::status(folder, error);
+  if (fs::is_regular_file(status) && fs::path(folder).filename() == kLatestName) {
+    std::string name = read_text(folder);
+    name.erase(name.find_last_not_of(" \n") + 1);
+    if (!step_of(name)) fail("{}: found '{}', expected the name of a checkpoint beside it, step_N", folder, name);
+    return open((fs::path(folder).parent_path() / name).string());
+  }
   if (fs::is_directory(status)) return std::make_unique<Reader>(folder, folder, manifest_of_folder(folder));
   if (!fs::exists(status)) fail("no checkpoint {}: no such file or folder", folder);
   return std::make_unique<Reader>(folder, fs::path(folder).parent_path().string(), manifest_of_file(folder));

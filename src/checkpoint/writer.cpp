@@ -225,7 +225,7 @@ std::string save_checkpoint(Context& context, const std::string& output, const C
   write_and_publish(context, root, content);
   if (context.rank() == 0) {  // the checkpoint is safe: what fails from here on is no reason to stop
     const std::string late = error_of([&] {
-      write_text_atomically((fs::path(root) / "latest").string(), step_name(content.step) + "\n");
+      write_text_atomically((fs::path(root) / kLatestName).string(), step_name(content.step) + "\n");
       prune(output, content.step, keep, context.log);
     });
     if (!late.empty()) context.log.warn("after writing {}: {}", step_name(content.step), late);

@@ -205,6 +205,9 @@ std::string to_annotated_yaml(const LoadedConfig& loaded);
 /// The reference of every key (Markdown tables, one a section): type, default, meaning, what the peers call it.
 /// configs/README.md holds it, and a test holds configs/README.md to it.
 std::string config_reference();
+/// "head.scale 64 -> 16" for each key that shapes the weights and is another in `now`: not where things lie, what is
+/// logged, saved or evaluated, or how many threads work on it.
+std::vector<std::string> training_differences(const Config& then, const Config& now);
 
 /// The table of named backbones: fills kind, stem, widths, blocks from `name`. Throws Error naming the nearest one.
 BackboneConfig named_backbone(const std::string& name);

@@ -96,6 +96,11 @@ void apply_override(const std::vector<Field>& fields, Node& root, const std::str
     const bool last = end == path.size();
     if (field != nullptr && !last && !field->takes_mapping)
       fail("{}: unknown key '{}'; {} is one value: {}", kCommandLine, path, field->key, field->expected);
+    if (at->kind != Node::Kind::mapping && at->kind != Node::Kind::nothing && !inside_value) {
+      std::string all;
+      for (const std::string& child : children(fields, prefix)) all += (all.empty() ? "" : ", ") + child;
+      fail_value(*at, prefix.substr(0, prefix.size() - 1), fmt::format("a mapping {{{}}}", all));
+    }
     if (at->kind != Node::Kind::mapping) {
       // A name, such as margin: arcface, gives way to parts of one's own.
       *at = Node{};

@@ -55,6 +55,22 @@ std::string to_annotated_yaml(const LoadedConfig& loaded) {
   return print(loaded.config, origins);
 }
 
+std::vector<std::string> training_differences(const Config& then, const Config& now) {
+  const auto shapes_weights = [](const std::string& key) {
+    for (const char* other : {"data.train", "data.workers", "data.cache", "data.on_error", "train.threads"})
+      if (key.rfind(other, 0) == 0) return false;
+    for (const char* part : {"seed", "data.", "model.", "head.", "optimizer.", "schedule.", "train."})
+      if (key.rfind(part, 0) == 0) return true;
+    return false;
+  };
+  std::vector<std::string> found;
+  for (const Field& field : config_fields()) {
+    const std::string a = field.print(then), b = field.print(now);
+    if (a != b && shapes_weights(field.key)) found.push_back(fmt::format("{} {} -> {}", field.key, a, b));
+  }
+  return found;
+}
+
 std::string config_reference() {
   const Config defaults;
   std::string out, section = "?";

@@ -55,6 +55,15 @@ void check_rising(const std::vector<T>& values, const std::string& where) {
       fail("{}: found {} behind {}, expected rising values", where, values[i], values[i - 1]);
 }
 
+void check_head(const HeadConfig& head, const Origins& o) {
+  // In a file the ratio may stand ready; on a command line it is meant.
+  const auto ratio = o.given.find("head.sampling.ratio");
+  if (ratio != o.given.end() && ratio->second == "-o" && head.sampling.method == "full" &&
+      head.sampling.ratio != SamplingConfig{}.ratio)
+    fail("{}: found {} with head.sampling.method full, expected uniform: -o head.sampling.method=uniform",
+         o.at("head.sampling.ratio"), head.sampling.ratio);
+}
+
 void check_schedule(const ScheduleConfig& s, const Origins& o) {
   if (s.warmup_steps > 0 && s.warmup_epochs.value_or(0) > 0)
     fail("{}: given beside {}, expected one of the two", o.at("schedule.warmup_epochs"), o.at("schedule.warmup_steps"));
@@ -134,6 +143,7 @@ void complete_and_validate(Config& config, const Origins& origins) {
   complete(config);
   check_data(config.data, origins);
   check_init(config, origins);
+  check_head(config.head, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
   check_best(config, origins);

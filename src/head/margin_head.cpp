@@ -10,6 +10,7 @@
 
 #include "head/batch.h"
 #include "head/class_sampler.h"
+#include "head/first_loss.h"
 #include "head/nearest.h"
 #include "head/row_store.h"
 
@@ -258,10 +259,9 @@ void ShardedMarginHead::end_step(Context& context) {
 }
 
 double ShardedMarginHead::expected_first_loss() const {
-  const bool sampled = config_.sampling.method == "uniform";
-  const double active = std::max(1.0, static_cast<double>(shard_.total) * (sampled ? config_.sampling.ratio : 1.0));
-  const double margin_cost = -config_.scale * math::margin(margin_, 0.0).f;
-  return margin_cost + std::log(active) + config_.scale * config_.scale / (2.0 * static_cast<double>(embedding_size()));
+  const double part = config_.sampling.method == "uniform" ? config_.sampling.ratio : 1.0;
+  const double active = std::max(1.0, static_cast<double>(shard_.total) * part);
+  return plsc::expected_first_loss({margin_, config_.scale, std::llround(active), embedding_size()});
 }
 
 std::string ShardedMarginHead::description() const {

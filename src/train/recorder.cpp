@@ -81,13 +81,18 @@ void Recorder::write_line(const StepRecord& last) {
 
 void Recorder::show(const StepRecord& record) {
   if (!options_.writes) return;
+  const double window = window_.seconds() - idle_;
+  // Until the first line has a rate, that of the steps so far.
+  const double rate = images_per_second_ > 0 ? images_per_second_
+                      : window > 0           ? static_cast<double>(samples_) / window
+                                             : 0;
   const auto done = static_cast<double>(record.step - options_.first_step);
   const double left = static_cast<double>(options_.total_steps - record.step);
   const double eta = (run_.seconds() - total_idle_ - idle_) / done * left;
   log_.progress(fmt::format("step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA {}",
                             record.step, options_.total_steps, record.epoch, loss_ / static_cast<double>(steps_),
                             samples_ > 0 ? 100.0 * static_cast<double>(correct_) / static_cast<double>(samples_) : 0,
-                            record.lr, images_per_second_, human_duration(eta)),
+                            record.lr, rate, human_duration(eta)),
                 record.step == options_.total_steps);
 }
 

@@ -40,7 +40,6 @@ RunFolder::RunFolder(Context& context, const Config& config) : path_(config.outp
     fs::create_directories(path_, code);
     if (code) fail_hint("choose another `output`", "cannot make the run directory {}: {}", path_, code.message());
     lock_ = std::make_unique<FileLock>(path_ + "/.lock");
-    write_text_atomically(path_ + "/config.yaml", to_yaml(config));
   });
   std::string error;
   try {
@@ -49,6 +48,10 @@ RunFolder::RunFolder(Context& context, const Config& config) : path_(config.outp
     error = e.what();  // another host that does not see the folder
   }
   agree_or_fail(context.host, error);
+}
+
+void RunFolder::write_config(Context& context, const Config& config) {
+  on_rank_0(context, [&] { write_text_atomically(path_ + "/config.yaml", to_yaml(config)); });
 }
 
 void RunFolder::write_class_names(Context& context, const std::vector<std::string>& names) {

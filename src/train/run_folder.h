@@ -13,10 +13,12 @@ namespace plsc {
 
 class RunFolder {
  public:
-  /// Makes `config.output`, locks it against a second run, opens train.log on every rank, and writes config.yaml.
+  /// Makes `config.output`, locks it against a second run, and opens train.log on every rank.
   /// Error on every rank when the folder is in use or cannot be written.
   RunFolder(Context& context, const Config& config);
 
+  /// config.yaml, the effective configuration: once the run is accepted, so that a refused one leaves the last.
+  void write_config(Context& context, const Config& config);
   /// The class-name map (classes.txt: "id<TAB>name"), for sources that know names; an earlier run's goes.
   void write_class_names(Context& context, const std::vector<std::string>& names);
   /// run.json: versions, hosts, ranks; one entry is appended for each start.

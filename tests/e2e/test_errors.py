@@ -117,11 +117,25 @@ class Errors(E2eCase):
         self.train("skip1", 1, overrides=steps + ["data.on_error=skip"])
         self.assert_close(self.losses("skip"), self.losses("skip1"), 1e-12)
 
+    def test_override_inside_a_value(self):
+        self.refused("inside", "head.sampling", "uniform", "method",
+                     overrides=["head.sampling=uniform", "head.sampling.ratio=0.2"])
+        self.refused("inside", "head.sampling.method=uniform", overrides=["head.sampling.ratio=0.2"])
+
+    def run_files(self, name):
+        texts = []
+        for file in ("config.yaml", "run.json", "classes.txt"):
+            with open(self.folder(f"{name}/{file}")) as f:
+                texts.append(f.read())
+        return texts
+
     def test_checkpoint_of_another_model(self):
         self.train("model", overrides=["train.steps=2"])
+        before = self.run_files("model")
         self.refused("model", "another model", ranks=2, overrides=[
             "train.steps=4", "model.backbone={kind: iresnet, stem: 8, widths: [8, 24], blocks: [1, 1]}"])
         self.refused("model", "class", overrides=["train.steps=4", "head.classes=50"])
+        self.assertEqual(self.run_files("model"), before)  # a refused start changes nothing
 
     def test_no_restart_from_nothing_beside_damaged_checkpoints(self):
         self.train("beside", overrides=["train.steps=2"])

@@ -45,6 +45,11 @@ class Resume(E2eCase):
                 first = losses
             self.assert_close(first, losses, 1e-12)  # exact sums (test_ranks.py)
 
+    def test_says_what_has_changed(self):
+        self.train("changed", overrides=["train.steps=2"])
+        done = self.train("changed", overrides=["train.steps=3", "head.scale=17"])
+        self.assertIn("head.scale 16 -> 17", done.stdout)
+
     def test_takes_the_newest_whole_checkpoint(self):
         self.train("broken", overrides=["checkpoint.every_steps=10", "checkpoint.keep=10", "train.steps=30"])
         os.remove(os.path.join(self.checkpoint("broken", 30), "manifest.json"))

@@ -9,6 +9,11 @@ STEPS = 300
 
 
 class Training(E2eCase):
+    def test_latest_is_a_checkpoint(self):
+        self.train("latest", overrides=["train.steps=2"])
+        done = run([TRAIN, "inspect", "--checkpoint", self.folder("latest/checkpoints/latest")])
+        self.assertIn("step            2 of 2", done.stdout)
+
     def test_learns_and_leaves_everything_behind(self):
         done = self.train("main", ranks=2, overrides=[f"train.steps={STEPS}", "train.batch_size=60"])
         losses = self.losses("main")

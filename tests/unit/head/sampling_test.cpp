@@ -136,8 +136,16 @@ TEST_CASE("the first loss of an untrained head is the one it expects") {
     CHECK(result.loss_sum / kBatch == Approx(head->expected_first_loss()).margin(0.6));
   }
   HeadConfig defaults;
-  CHECK(drawn_head(cpu.context, defaults, 1000, 512)->expected_first_loss() ==
-        Approx(64 * std::sin(0.5) + std::log(1000.0) + 4));
+  CHECK(drawn_head(cpu.context, defaults, 50000, 512)->expected_first_loss() ==
+        Approx(64 * std::sin(0.5) + std::log(50000.0) + 4));
+  // Few classes and a large scale: the largest cosine alone counts, and the closed form says 99.
+  auto few = drawn_head(cpu.context, defaults, 60, 32);
+  const auto labels = random_labels(1024, 60, 1);
+  few->begin_step(cpu.context, labels, 1, {.step = 0, .global_batch = 1024}, {});
+  const HeadResult result = few->run(cpu.context, to_tensor(random_values(1024 * 32, 2), {1024, 32}), labels);
+  // The 60 centres are the same for all 1024 samples: the spread of their cosines is good to a tenth.
+  CHECK(few->expected_first_loss() == Approx(result.loss_sum / 1024).epsilon(0.05));
+  CHECK(few->expected_first_loss() < 65);
   CHECK(contains_all(drawn_head(cpu.context, defaults, 1000, 512)->description(),
                      {"arcface", "m2 0.5", "s 64", "1000 classes x 512", "full softmax"}));
 }

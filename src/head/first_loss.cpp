@@ -1,0 +1,46 @@
+#include "head/first_loss.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/math/normal.h"
+
+namespace plsc {
+namespace {
+
+constexpr int64_t kManyClasses = 20'000;   // from here on the closed form is good to a part in a thousand
+constexpr double kDraws = 2e6;             // normal numbers in all
+constexpr int64_t kMostClasses = 500'000;  // of a drawn sample
+
+/// Draw number `i` of the cosines' distribution.
+double cosine(uint64_t sample, uint64_t i, double deviation) {
+  const auto bits = math::random4(0, math::Draw::first_loss, sample, i / 4);
+  return std::clamp(deviation * math::normal4(bits).x[i % 4], -1.0, 1.0);
+}
+
+double drawn_loss(const FirstLossArgs& a, double deviation, uint64_t sample) {
+  const double z = a.scale * math::margin(a.margin, cosine(sample, 0, deviation)).f;
+  double sum = 0;  // relative to the largest possible logit
+  for (int64_t j = 1; j < a.classes; ++j) {
+    sum += std::exp(a.scale * (cosine(sample, static_cast<uint64_t>(j), deviation) - 1));
+  }
+  if (sum == 0) return 0;
+  return math::softplus(a.scale + std::log(sum) - z);
+}
+
+}  // namespace
+
+double expected_first_loss(const FirstLossArgs& args) {
+  const auto classes = static_cast<double>(std::max<int64_t>(args.classes, 1));
+  const double deviation = 1 / std::sqrt(static_cast<double>(args.columns)), spread = args.scale * deviation;
+  const bool many = args.classes >= kManyClasses && spread < 0.7 * std::sqrt(2 * std::log(classes));
+  if (many || args.classes > kMostClasses) {
+    return -args.scale * math::margin(args.margin, 0.0).f + std::log(classes) + spread * spread / 2;
+  }
+  const auto samples = static_cast<uint64_t>(std::clamp(kDraws / classes, 4.0, 2000.0));
+  double sum = 0;
+  for (uint64_t s = 0; s < samples; ++s) sum += drawn_loss(args, deviation, s);
+  return sum / static_cast<double>(samples);
+}
+
+}  // namespace plsc
