@@ -8,9 +8,9 @@
 
 namespace plsc::math {
 
-/// Quanta of 2^-50 for gradients, sums of which are exact up to 8 (a single pixel's gradient may be 1e-10, a parameter's
-/// is seldom above 1), and of 2^-32 for activations and their squares, up to 2 million. A larger sum is only as repeatable
-/// as any in double.
+/// Quanta of 2^-50 for gradients, sums of which are exact up to 8 (a single pixel's gradient may be 1e-10, a
+/// parameter's is seldom above 1), and of 2^-32 for activations and their squares, up to 2 million. A larger sum is
+/// only as repeatable as any in double.
 enum class Quantum { gradient, activation };
 
 /// `term` to the nearest multiple of the quantum: with this much added, its last bit is worth one.
