@@ -45,10 +45,6 @@ PLSC_CLONES void cast(const double* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(from[i]);
 }
 
-PLSC_CLONES void cast(const float* from, double* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(from[i]);
-}
-
 PLSC_CLONES double sum_of_squares(const float* x, int64_t n) { return squares(x, n); }
 PLSC_CLONES double sum_of_squares(const double* x, int64_t n) { return squares(x, n); }
 

@@ -15,7 +15,6 @@ void add(const double* x, float* y, int64_t n);
 void cast(const float* from, Bf16* to, int64_t n);
 void cast(const Bf16* from, float* to, int64_t n);
 void cast(const double* from, float* to, int64_t n);
-void cast(const float* from, double* to, int64_t n);
 
 /// Sum of x[i]^2 in double; of fp32 values, to which doubles are rounded.
 double sum_of_squares(const float* x, int64_t n);

@@ -73,9 +73,13 @@ void warn_of_differences(Context& context, const Config& config, const RunMeta& 
   if (then != today) {
     context.log.warn("resuming, but not bit for bit: the checkpoint was written by {}; this run has {}", then, today);
   }
-  const Config before = parse_config(stored.config, "the checkpoint's configuration").config;
-  if (const auto changed = training_differences(before, config); !changed.empty()) {
-    context.log.warn("changed since the checkpoint: {}", fmt::join(changed, ", "));
+  try {
+    const Config before = parse_config(stored.config, "the checkpoint's configuration").config;
+    if (const auto changed = training_differences(before, config); !changed.empty()) {
+      context.log.warn("changed since the checkpoint: {}", fmt::join(changed, ", "));
+    }
+  } catch (const Error& e) {  // of another version: no reason not to resume
+    context.log.warn("cannot say what has changed since the checkpoint: {}", e.what());
   }
   if (stored.samples != now.samples || stored.global_batch != now.global_batch) {
     context.log.warn(

@@ -127,7 +127,7 @@ class NnOps {
   };
   virtual void dropout(const Dropout& args) = 0;
 
-  /// Converts between fp32 and 16 bit or fp64 (round to nearest even).
+  /// Converts between fp32 and 16 bit, and from fp64 to fp32 (round to nearest even).
   virtual void cast(const Tensor& from, Tensor& to) = 0;
   /// y += x; both fp32, or x fp64 and y either.
   virtual void add(const Tensor& x, Tensor& y) = 0;

@@ -14,7 +14,7 @@ void check_labels(const GlobalLabels& batch, const std::vector<int64_t>& counts,
     for (int64_t i = 0; i < counts[r]; ++i) {
       const int64_t label = batch.labels[r * static_cast<size_t>(batch.part) + static_cast<size_t>(i)];
       if (label >= 0 && label < classes) continue;
-      throw SharedError(fmt::format("rank {}: sample {} of this rank's batch has label {}, but labels must be in "
+      throw AgreedError(fmt::format("rank {}: sample {} of this rank's batch has label {}, but labels must be in "
                                     "[0, {}): classes = {}",
                                     r, i, label, classes, classes),
                         rank == 0 ? Voice::speak : Voice::wait,

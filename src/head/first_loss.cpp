@@ -12,17 +12,20 @@ constexpr int64_t kManyClasses = 20'000;   // from here on the closed form is go
 constexpr double kDraws = 2e6;             // normal numbers in all
 constexpr int64_t kMostClasses = 500'000;  // of a drawn sample
 
-/// Draw number `i` of the cosines' distribution.
-double cosine(uint64_t sample, uint64_t i, double deviation) {
-  const auto bits = math::random4(0, math::Draw::first_loss, sample, i / 4);
-  return std::clamp(deviation * math::normal4(bits).x[i % 4], -1.0, 1.0);
-}
-
+/// The loss of one sample whose first cosine is the target's.
 double drawn_loss(const FirstLossArgs& a, double deviation, uint64_t sample) {
-  const double z = a.scale * math::margin(a.margin, cosine(sample, 0, deviation)).f;
-  double sum = 0;  // relative to the largest possible logit
-  for (int64_t j = 1; j < a.classes; ++j) {
-    sum += std::exp(a.scale * (cosine(sample, static_cast<uint64_t>(j), deviation) - 1));
+  double z = 0, sum = 0;  // of the exponentials relative to the largest possible logit
+  for (int64_t block = 0; block < a.classes; block += 4) {
+    const auto bits = math::random4(0, math::Draw::first_loss, sample, static_cast<uint64_t>(block / 4));
+    const math::Normal4 normal = math::normal4(bits);
+    for (int64_t j = block; j < std::min(block + 4, a.classes); ++j) {
+      const double cosine = std::clamp(deviation * normal.x[j - block], -1.0, 1.0);
+      if (j == 0) {
+        z = a.scale * math::margin(a.margin, cosine).f;
+      } else {
+        sum += std::exp(a.scale * (cosine - 1));
+      }
+    }
   }
   if (sum == 0) return 0;
   return math::softplus(a.scale + std::log(sum) - z);

@@ -174,7 +174,9 @@ void Trainer::note_if_best(const EvalResult& result, int64_t step) {
 
 CheckpointContent Trainer::state(int64_t step) {
   meta_.epoch = step / meta_.steps_per_epoch;
-  return collect_state(parts_.backbone, parts_.head, step, meta_, parts_.class_names);
+  // The names are rank 0's to write, and there may be millions.
+  static const std::vector<std::string> kNone;
+  return collect_state(parts_.backbone, parts_.head, step, meta_, context_.rank() == 0 ? parts_.class_names : kNone);
 }
 
 void Trainer::save(int64_t step) {

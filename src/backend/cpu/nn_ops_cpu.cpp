@@ -52,7 +52,6 @@ class CpuNnOps final : public NnOps {
     if (is(Dtype::f32, Dtype::bf16)) return run(from.data<float>(), bits(to));
     if (is(Dtype::bf16, Dtype::f32)) return run(bits(from), to.data<float>());
     if (is(Dtype::f64, Dtype::f32)) return run(from.data<double>(), to.data<float>());
-    if (is(Dtype::f32, Dtype::f64)) return run(from.data<float>(), to.data<double>());
     PLSC_CHECK(false, "cast from {} to {}", dtype_name(from.dtype()), dtype_name(to.dtype()));
   }
 
