@@ -26,8 +26,9 @@ VENDORS = [
     (r"^xxhash\.h$", [r"src/checkpoint/"]),
     (r"^spdlog/", [r"src/base/"]),
     (r"^omp\.h$", [r"src/base/", r"src/backend/cpu/"]),
-    (r"^(cuda|cudnn|cublas|curand|cub/|thrust/)", [r"src/backend/cuda/", r"kernels/cuda/"]),
-    (r"^nccl", [r"src/comm/nccl[^/]*$"]),
+    (r"^(cuda|cudnn|cublas|curand|cub/|thrust/)", [r"src/backend/cuda/", r"kernels/cuda/", r"src/comm/nccl[^/]*$",
+                                                          r"tests/support/cuda/", r"tests/cuda/"]),
+    (r"^nccl", [r"src/comm/nccl[^/]*$", r"tests/support/cuda/", r"tests/cuda/"]),
 ]
 WORDS = [
     (re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b"), "unfinished work is left in the text"),
