@@ -47,7 +47,8 @@ std::vector<int> usable_gpus(const Config& config, const CudaProbe& probe) {
               probe.problem);
   }
   if (insists && probe.gpus.empty()) {
-    fail_hint("use device: cpu", "{}: no GPU was found: {}", what, probe.problem);
+    fail_hint(config.comm.backend == "nccl" ? "use device: cpu with comm.backend: auto" : "use device: cpu",
+              "{}: no GPU was found: {}", what, probe.problem);
   }
   if (probe.gpus.empty()) return {};
   std::vector<int> usable(config.gpus.begin(), config.gpus.end());
