@@ -5,6 +5,11 @@
 namespace plsc {
 namespace {
 
+/// As with every collective, whatever carries it: a sum over many ranks is not for 16 bits.
+void check_sums(const Tensor& t) {
+  PLSC_CHECK(can_reduce(t.dtype()), "a reduction of {}: convert to f32 first", dtype_name(t.dtype()));
+}
+
 /// A collective on copies in host memory, whose result goes back to the device as soon as a poll finds it complete.
 class StagedRequest final : public Request {
  public:
@@ -43,6 +48,7 @@ class StagedCollective final : public Collective {
 
   Pending start_all_reduce(Tensor& t, ReduceOp op) override {
     if (t.on_host()) return host_.start_all_reduce(t, op);
+    check_sums(t);
     const Tensor copy = to_host(t);
     return start(copy, copy, t, [&](StagedRequest& r) { return host_.start_all_reduce(r.received(), op); });
   }
@@ -53,6 +59,7 @@ class StagedCollective final : public Collective {
   }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     if (to.on_host()) return host_.start_reduce_scatter(from, to);
+    check_sums(from);
     return start(to_host(from), like(to), to,
                  [&](StagedRequest& r) { return host_.start_reduce_scatter(r.sent(), r.received()); });
   }
@@ -119,9 +126,6 @@ class DeviceSingleCollective final : public Collective {
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
 
  private:
-  static void check_sums(const Tensor& t) {
-    PLSC_CHECK(can_reduce(t.dtype()), "a reduction of {}: convert to f32 first", dtype_name(t.dtype()));
-  }
   Pending copy(const Tensor& from, Tensor& to) {
     PLSC_CHECK(from.dtype() == to.dtype() && from.elements() == to.elements(), "{} {} to {} {}",
                dtype_name(from.dtype()), from.shape().text(), dtype_name(to.dtype()), to.shape().text());
