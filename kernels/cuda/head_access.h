@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device.h"
 #include "kernels/math/bf16.h"
 
 namespace plsc::kernels::cuda {
@@ -12,6 +12,7 @@ template <int N>
 __device__ inline void load(const float* from, float (&to)[N]) {
   static_assert(N == 1 || N == 4);
   if constexpr (N == 4) {
+    expect_aligned(from, 16);
     const float4 four = *reinterpret_cast<const float4*>(from);
     to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
   } else {
@@ -22,6 +23,7 @@ template <int N>
 __device__ inline void load(const uint16_t* from, float (&to)[N]) {
   static_assert(N == 1 || N == 4);
   if constexpr (N == 4) {
+    expect_aligned(from, 8);
     const ushort4 four = *reinterpret_cast<const ushort4*>(from);
     to[0] = math::bf16_to_float(four.x), to[1] = math::bf16_to_float(four.y);
     to[2] = math::bf16_to_float(four.z), to[3] = math::bf16_to_float(four.w);
@@ -33,6 +35,7 @@ __device__ inline void load(const uint16_t* from, float (&to)[N]) {
 template <int N>
 __device__ inline void store(float* to, const float (&from)[N]) {
   if constexpr (N == 4) {
+    expect_aligned(to, 16);
     *reinterpret_cast<float4*>(to) = float4{from[0], from[1], from[2], from[3]};
   } else {
     *to = from[0];
@@ -41,6 +44,7 @@ __device__ inline void store(float* to, const float (&from)[N]) {
 template <int N>
 __device__ inline void store_bits(uint16_t* to, const uint16_t (&from)[N]) {
   if constexpr (N == 4) {
+    expect_aligned(to, 8);
     *reinterpret_cast<ushort4*>(to) = ushort4{from[0], from[1], from[2], from[3]};
   } else {
     *to = from[0];
@@ -64,7 +68,6 @@ bool in_fours(int64_t columns, const P*... rows) {
 /// A warp's place in a grid whose warps take rows in turn.
 __device__ inline int64_t first_row() { return global_thread() / kWarp; }
 __device__ inline int64_t row_step() { return grid_threads() / kWarp; }
-__device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % kWarp; }
 
 /// Blocks of kThreads whose warps take a row each.
 constexpr int64_t row_blocks(int64_t rows) { return blocks_for(rows, kThreads / kWarp); }

@@ -48,6 +48,7 @@ struct Targets {
 };
 __device__ Targets targets_of(const TileShape& shape, const TileLogits& logits, int64_t sample) {
   Targets t;
+  PLSC_UNROLL
   for (int k = 0; k < kSamples; ++k) {
     const int64_t position = sample + k < shape.samples ? logits.position[sample + k] : -1;
     t.row[k] = position >= logits.begin ? position - logits.begin : -1;
@@ -89,12 +90,14 @@ struct Cosines {
 };
 __device__ Cosines cosines_of(const TileShape& shape, const TileLogits& logits, const Place& at) {
   Cosines c;
+  PLSC_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const int64_t row = at.row + r * at.step;
     const bool real = row < shape.rows && at.sample < shape.stride;
     const float inverse = real ? logits.inverse_norms[row] : 0.0F;
     float four[kSamples] = {};
     if (real) load(logits.dots + row * shape.stride + at.sample, four);
+    PLSC_UNROLL
     for (int k = 0; k < kSamples; ++k) c.of[r][k] = four[k] * inverse;
   }
   return c;
@@ -107,7 +110,9 @@ __device__ Sum sum_of(const TileShape& shape, const TileLogits& logits, const Pl
   Sum s;
   float sum = 0;
   if constexpr (kFixed) s.shift = fixed_shift;
+  PLSC_UNROLL
   for (int pass = kFixed ? 1 : 0; pass < 2; ++pass) {
+    PLSC_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int64_t row = at.row + r * at.step;
       if (row >= shape.rows || row == target) continue;
@@ -134,6 +139,7 @@ __global__ void sum_kernel(TileShape shape, TileLogits logits, const float* fixe
   const Place at = place_of(cover);
   const Targets targets = targets_of(shape, logits, at.sample);
   const Cosines cosines = cosines_of(shape, logits, at);
+  PLSC_UNROLL
   for (int k = 0; k < kSamples; ++k) {
     const bool shifted = kFixed && at.sample + k < shape.samples;
     const Sum s =
