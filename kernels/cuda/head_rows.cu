@@ -74,7 +74,7 @@ __global__ void prepare_kernel(HeadRows rows, PreparedRows to) {
       if (operand != nullptr) store(operand + i * rows.columns + d, e.w);
     }
     squares = warp_sum(squares);
-    if (real && lane_id() == 0) to.inverse_norms[i] = math::inverse_norm(sqrtf(squares));
+    if (real && to.inverse_norms != nullptr && lane_id() == 0) to.inverse_norms[i] = math::inverse_norm(sqrtf(squares));
   }
 }
 

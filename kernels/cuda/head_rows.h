@@ -36,7 +36,7 @@ struct PreparedRows {
   void* operand = nullptr;         // (padded, D) written; null: the rows are used where they lie
   HeadType type = HeadType::f32;   // of `operand`
   int64_t padded = 0;              // at least count: zero rows follow
-  float* inverse_norms = nullptr;  // (count) written: math::inverse_norm(|row|), of the row in fp32
+  float* inverse_norms = nullptr;  // (count) written: math::inverse_norm(|row|), of the row in fp32; null: not wanted
 };
 void prepare_rows(const HeadRows& rows, const PreparedRows& to, cudaStream_t stream);
 
