@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kAll = 0xFFFFFFFFu;
 // A second or so: no block of a test comes near.
-constexpr int64_t kMostSwitches = int64_t{1} << 26;
+constexpr int64_t kMostSwitches = int64_t{1} << 25;
 
 // The one whose fibres run: their first text takes no argument.
 thread_local BlockRunner* at_work = nullptr;
