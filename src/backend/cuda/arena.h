@@ -55,8 +55,8 @@ class Arena {
   MemoryUse exchange_use(MemoryUse use);
   DeviceMemory memory() const;
 
-  /// A pool of its own for work that will be run again and again in the same memory: until end_pool, blocks come from it
-  /// alone, and blocks that others had before and release meanwhile are kept for it. Nobody else is handed any of
+  /// A pool of its own for work that will be run again and again in the same memory: until end_pool, blocks come from
+  /// it alone, and blocks that others had before and release meanwhile are kept for it. Nobody else is handed any of
   /// that before drop_pool, which makes it common memory. One pool at a time is open. Returns the pool's number.
   int64_t begin_pool();
   void end_pool();

@@ -42,8 +42,8 @@ std::byte* PinnedRing::take(size_t bytes) {
   return data_ + next_;
 }
 
-/// Moves next_ to where `bytes` bytes are free in one piece. With pieces on their way, [front, next_) is taken; next_ at
-/// the front means that all is.
+/// Moves next_ to where `bytes` bytes are free in one piece. With pieces on their way, [front, next_) is taken; next_
+/// at the front means that all is.
 bool PinnedRing::find_room(size_t bytes) {
   if (pieces_.empty()) {
     next_ = 0;

@@ -38,8 +38,8 @@ class PinnedRing {
   const Waiter& waiter_;
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
-  size_t next_ = 0;           // where the next piece begins, if there is room
-  std::deque<Piece> pieces_;  // on their way, oldest first
+  size_t next_ = 0;            // where the next piece begins, if there is room
+  std::deque<Piece> pieces_;   // on their way, oldest first
   std::vector<Event> events_;  // not in use
 };
 
