@@ -2,30 +2,9 @@
 // channels, with their parameters in registers, and walks down the rows. Threads of a block lie side by side over the
 // channels, and where those are few, over several rows: neighbours always read neighbouring elements.
 #pragma once
-#include "kernels/cuda/device.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/pack.h"
 
 namespace plsc::kernels::cuda {
-
-/// kVector elements of one row, which move by 16-byte accesses, or a single element. `p` is aligned to 16 bytes where
-/// kVector is above 1.
-template <class T, int kVector>
-struct Pack {
-  static constexpr int kPart = kVector < kPerVec<T> ? kVector : kPerVec<T>;
-  static_assert(kVector % kPart == 0);
-  Vec<T, kPart> parts[kVector / kPart];
-
-  __device__ __forceinline__ void load(const T* p) {
-    PLSC_UNROLL
-    for (int i = 0; i < kVector / kPart; ++i) parts[i] = load_vec<T, kPart>(p + i * kPart);
-  }
-  __device__ __forceinline__ void store(T* p) const {
-    PLSC_UNROLL
-    for (int i = 0; i < kVector / kPart; ++i) store_vec(p + i * kPart, parts[i]);
-  }
-  __device__ __forceinline__ float get(int i) const { return to_float(parts[i / kPart][i % kPart]); }
-  __device__ __forceinline__ void set(int i, float value) { parts[i / kPart][i % kPart] = from_float<T>(value); }
-};
 
 /// How a matrix is cut into blocks: blockIdx.y is a strip of `width` vectors of channels, and in a strip the block's
 /// lines of threads take turns over the rows.
