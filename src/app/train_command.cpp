@@ -103,6 +103,7 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   const std::string folder = choose_checkpoint(context, line.resume, config.output);
   if (folder.empty()) {
     fresh.folder.set_aside_earlier_run(context);
+    if (context.loss_scaling) set_loss_scale(context.backend, {math::kFirstLossScale, 0});
     if (!config.init.from.empty()) {
       init_weights(context, config.init, fresh.backbone, fresh.head);
     } else {
@@ -115,6 +116,10 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
   restore_state(context, *reader, fresh.backbone, fresh.head);
   require_same_classes(*reader, fresh.class_names);
+  if (context.loss_scaling) {
+    const bool scaled = stored.loss_scale.scale != 1;  // fp16 before, too
+    set_loss_scale(context.backend, scaled ? stored.loss_scale : math::LossScale{math::kFirstLossScale, 0});
+  }
   warn_of_differences(context, config, stored, meta);
   // What an abandoned past left behind must not be what `--resume auto` finds next.
   if (line.resume != "auto") {

@@ -93,6 +93,7 @@ Pass ResidualNetwork::make_pass(Context& context, const Tensor& x, Mode mode, co
 }
 
 Tensor ResidualNetwork::forward(Context& context, const Tensor& x, Mode mode, const StepInfo& step) {
+  const MemoryScope scope(context.device(), MemoryUse::activations);
   PLSC_CHECK(x.shape().size() == 4 && x.dim(1) == options_.height && x.dim(2) == options_.width &&
                  x.dim(3) == options_.channels,
              "images {} for a network of ({}, {}, {})", x.shape().text(), options_.height, options_.width,
@@ -112,6 +113,7 @@ Tensor ResidualNetwork::forward(Context& context, const Tensor& x, Mode mode, co
 }
 
 Tensor ResidualNetwork::backward(Context& context, const Tensor& dy) {
+  const MemoryScope scope(context.device(), MemoryUse::activations);
   Tensor d = dy;
   for (size_t i = parts_.size(); i-- > first_trainable_;) {
     auto& blocks = parts_[i].blocks;
