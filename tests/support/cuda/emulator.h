@@ -58,8 +58,10 @@ struct Launch {
   size_t shared = 0;
 };
 
-/// Queues one call of `thread` for each thread of the launch.
-void enqueue(const Launch& launch, cudaStream_t stream, std::function<void()> thread);
+/// Queues `work` on the stream, to be told of as `launch`.
+void queue(const Launch& launch, cudaStream_t stream, std::function<void()> work);
+/// Calls `thread` once for each thread of the launch, now. Kernels run one at a time in the process.
+void run(const Launch& launch, const std::function<void()>& thread);
 
 /// What all lanes of a warp, or all threads of a block, must do together.
 enum class Meeting { block_barrier, warp_barrier, shuffle, shuffle_xor, shuffle_down, ballot };
@@ -74,8 +76,11 @@ void meet_block(Place place);
 const uint64_t* meet_warp(Meeting meeting, Place place, unsigned mask, uint64_t value, size_t bytes);
 
 void* dynamic_shared();
-void check_alignment(const void* p, size_t bytes);
-/// A kernel's argument: null, or in (or at the end of) device memory.
+[[noreturn]] void misaligned(const void* p, size_t bytes);
+inline void check_alignment(const void* p, size_t bytes) {
+  if ((reinterpret_cast<uintptr_t>(p) & (bytes - 1)) != 0) misaligned(p, bytes);
+}
+/// A pointer among a kernel's arguments, counted from 1: null, or into device memory or at its end.
 void check_pointer(const Launch& launch, int position, const void* p);
 
 template <class T>
@@ -85,12 +90,10 @@ void check_argument(const Launch& launch, int position, const T& value) {
 
 template <class... P>
 void enqueue(void (*kernel)(P...), const Launch& launch, cudaStream_t stream, std::type_identity_t<P>... args) {
-  enqueue(launch, stream, [kernel, launch, args...] {
-    if (threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0) {
-      int position = 0;
-      (check_argument(launch, position++, args), ...);
-    }
-    kernel(args...);
+  queue(launch, stream, [kernel, launch, args...] {
+    [[maybe_unused]] int position = 0;
+    (check_argument(launch, ++position, args), ...);
+    run(launch, [&] { kernel(args...); });
   });
 }
 
