@@ -20,7 +20,7 @@ struct ForwardInput {
 
 template <class T, class Y, int kVector>
 __device__ __forceinline__ ForwardInput<T, kVector> read_input(const NormForward<T, Y>& a, int64_t at) {
-  ForwardInput<T, kVector> in;
+  ForwardInput<T, kVector> in{};
   in.x.load(a.x + at);
   if (a.residual != nullptr) in.residual.load(a.residual + at);
   return in;

@@ -14,7 +14,7 @@ struct BackwardInput {
 
 template <class T, class Y, int kVector>
 __device__ __forceinline__ BackwardInput<T, Y, kVector> read_input(const NormGradient<T, Y>& a, int64_t at) {
-  BackwardInput<T, Y, kVector> in;
+  BackwardInput<T, Y, kVector> in{};
   in.x.load(a.x + at);
   in.dy.load(a.dy + at);
   if (a.residual != nullptr) in.residual.load(a.residual + at);
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   for_rows<kVector == 8 ? 1 : 2>(
       strips, lane, [&](int64_t at) { return read_input<T, Y, kVector>(a, at); },
       [&](const Input& in, int64_t at) {
-        Pack<T, kVector> dx, dresidual, add;
+        Pack<T, kVector> dx, dresidual, add{};
         if (out.add != nullptr) add.load(out.add + at);
         PLSC_UNROLL
         for (int i = 0; i < kVector; ++i) {

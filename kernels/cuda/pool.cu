@@ -54,22 +54,24 @@ __global__ void max_kernel(PoolShape s, const T* x, T* y, uint8_t* place) {
   for_pixels<kVector>(s, s.out_height, s.out_width, [&](const Pixel& p) {
     const Range rows = elements_under(p.h, s.height, s.kernel_h, s),
                 columns = elements_under(p.w, s.width, s.kernel_w, s);
-    const int top = static_cast<int>(p.h * s.stride - s.pad), left = static_cast<int>(p.w * s.stride - s.pad);
+    const auto place_of = [&](int h, int w) {
+      return static_cast<uint8_t>((h + s.pad - p.h * s.stride) * s.kernel_w + (w + s.pad - p.w * s.stride));
+    };
     Pack<T, kVector> best;
     Vec<uint8_t, kVector> where;
+    best.load(x + in_x(s, p, rows.begin, columns.begin));
+    PLSC_UNROLL
+    for (int i = 0; i < kVector; ++i) where[i] = place_of(rows.begin, columns.begin);
     for (int h = rows.begin; h < rows.end; ++h) {
       for (int w = columns.begin; w < columns.end; ++w) {
-        const auto at = static_cast<uint8_t>((h - top) * s.kernel_w + (w - left));
-        const bool first = h == rows.begin && w == columns.begin;
         Pack<T, kVector> here;
         here.load(x + in_x(s, p, h, w));
         PLSC_UNROLL
         for (int i = 0; i < kVector; ++i) {
           const float value = here.get(i);
-          const bool is_nan = value != value;
-          if (!first && !is_nan && !(value > best.get(i))) continue;
-          best.set(i, value);
-          where[i] = at;
+          if (value <= best.get(i) || best.get(i) != best.get(i)) continue;  // a NaN is larger than all, and stays
+          best[i] = here[i];
+          where[i] = place_of(h, w);
         }
       }
     }
