@@ -15,7 +15,7 @@ struct StepInputs {
   int64_t first_sample = 0;  // this rank's, within the step's global batch
   double clip_norm = 0;      // 0: off
   double dynamic_scale = 0;  // not 0: an overflow skips the step and lowers the loss scale (fp16)
-  SgdRule rule;              // of the replicated parameters, without gradient_scale
+  SgdRule rule{};            // of the replicated parameters, without gradient_scale
   uint8_t unused[4] = {};    // the struct ends at a multiple of 8 bytes
 };
 
