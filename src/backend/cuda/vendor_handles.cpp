@@ -22,7 +22,7 @@ cudnnHandle_t new_dnn() {
 
 /// A sixteenth of the device at most. By its size and not by what is free now: the choice of algorithms, and with it
 /// the bits of a run, must not depend on who else uses the device.
-CudaOptions bounded(CudaOptions options) {
+CudaRuntimeOptions bounded(CudaRuntimeOptions options) {
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   options.conv_workspace = std::min(options.conv_workspace, total / 16);
@@ -31,7 +31,7 @@ CudaOptions bounded(CudaOptions options) {
 
 }  // namespace
 
-CudaRuntime::CudaRuntime(Device& on, cudaStream_t compute, const CudaOptions& wanted)
+CudaRuntime::CudaRuntime(Device& on, cudaStream_t compute, const CudaRuntimeOptions& wanted)
     : device(on),
       stream(compute),
       options(bounded(wanted)),

@@ -22,7 +22,7 @@ struct VendorDelete {
 template <class T, auto destroy>
 using VendorPtr = std::unique_ptr<T, VendorDelete<destroy>>;
 
-struct CudaOptions {
+struct CudaRuntimeOptions {
   /// fp32 products may round their factors to TF32's 10 bits (compute capability 8.0 and later).
   bool tf32 = false;
   /// Only algorithms that give the same bits each time, chosen by rule and not by the clock.
@@ -35,14 +35,14 @@ struct CudaOptions {
 /// device and the stream outlive it.
 struct CudaRuntime {
   /// Throws Error where a library cannot be started. The device of `device` is current.
-  CudaRuntime(Device& device, cudaStream_t stream, const CudaOptions& options);
+  CudaRuntime(Device& device, cudaStream_t stream, const CudaRuntimeOptions& options);
   ~CudaRuntime();
   CudaRuntime(const CudaRuntime&) = delete;
   CudaRuntime& operator=(const CudaRuntime&) = delete;
 
   Device& device;
   const cudaStream_t stream;
-  const CudaOptions options;  // conv_workspace is no more than a part of the device's memory here
+  const CudaRuntimeOptions options;  // conv_workspace is no more than a part of the device's memory here
   const VendorPtr<cublasLtContext, cublasLtDestroy> blas;
   const VendorPtr<cudnnContext, cudnnDestroy> dnn;
   const std::unique_ptr<GemmCache> gemms;
