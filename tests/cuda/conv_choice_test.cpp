@@ -71,7 +71,8 @@ TEST_CASE("convolution: fp32 is fp32 unless tf32 is asked for") {
   const auto a = results(strict, small_spec(), 1), b = results(rounded, small_spec(), 1);
   for (size_t i = 0; i < 3; ++i) {
     CHECK(a[i] != b[i]);
-    require_close(b[i], a[i], 0, 1e-3);  // TF32 keeps 11 bits of each factor: 2^-12 of a product, many of which cancel
+    // TF32 keeps 11 bits of a factor: a product is off by up to 2^-10, a sum by about that part of its usual size.
+    require_close(b[i], a[i], 0, 4.0 / 1024);
   }
 }
 
