@@ -7,7 +7,8 @@ standin_test(conv DEPS plsc_backend SOURCES
   ${conv_parity}
   ${CMAKE_CURRENT_SOURCE_DIR}/conv_choice_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/conv_layout_test.cpp
-  ${CMAKE_CURRENT_SOURCE_DIR}/conv_misuse_test.cpp)
+  ${CMAKE_CURRENT_SOURCE_DIR}/conv_misuse_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/conv_recording_test.cpp)
 standin_test(gemm DEPS plsc_backend SOURCES
   ${CMAKE_CURRENT_SOURCE_DIR}/gemm_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/gemm_cache_test.cpp

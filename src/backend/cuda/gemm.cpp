@@ -125,6 +125,7 @@ void GemmCache::run(const GemmSpec& spec, const GemmOperands& operands) {
   if (spec.k == 0) return scale_alone(spec, operands);
   const Gemm& gemm = plan({spec, {alignment_of(operands.a), alignment_of(operands.b), alignment_of(operands.c)}});
   if (gemm.workspace_bytes() > 0 && !workspace_.defined()) {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
     workspace_ = runtime_.device.tensor({static_cast<int64_t>(kWorkspace)}, Dtype::u8);
   }
   gemm.run(runtime_, operands, workspace_.raw(), stream_);
