@@ -7,6 +7,7 @@
 #include "kernels/cpu/clones.h"
 #include "kernels/math/normal.h"
 #include "kernels/math/normalize.h"
+#include "kernels/math/stochastic_rounding.h"
 
 namespace plsc::kernels {
 namespace {
@@ -65,6 +66,15 @@ PLSC_CLONES void row_update(const RowGradient& gradient, const math::SgdRule& ru
   const math::SgdRule local = rule;
   for (int64_t d = 0; d < gradient.columns; ++d)
     math::sgd_update(local, math::row_gradient(u[d], in_row, w[d]), w[d], v[d]);
+}
+
+void row_round(const RoundedRow& row, const float* w, Bf16* to) {
+  for (int64_t d = 0; d < row.columns; d += 8) {
+    const math::Random4 bits = math::rounding_bits(row.seed, row.update, row.class_id, row.columns, d / 8);
+    for (int64_t k = d; k < std::min(row.columns, d + 8); ++k) {
+      to[k] = math::float_to_bf16_stochastic(w[k], math::rounding_bits_of(bits, k));
+    }
+  }
 }
 
 void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys) {

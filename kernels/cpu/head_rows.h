@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/cpu/element.h"
 #include "kernels/math/catch_up.h"
 #include "kernels/math/rng.h"
 #include "kernels/math/sgd.h"
@@ -27,6 +28,13 @@ struct RowGradient {
 void row_write_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_add_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v);
+
+/// Which row, of which update, is rounded to bf16 by chance (kernels/math/stochastic_rounding.h).
+struct RoundedRow {
+  uint64_t seed = 0;
+  int64_t update = 0, class_id = 0, columns = 0;
+};
+void row_round(const RoundedRow& row, const float* w, Bf16* to);
 
 /// keys[c] = 32 random bits of class first + c in this step.
 void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys);

@@ -21,6 +21,7 @@ enum class Draw : uint32_t {
   glyph = 9,         // (class or image, stroke)
   pairs = 10,        // (pair, which)
   first_loss = 11,   // (sample, class)
+  rounding = 12,     // (update, class * groups + group of eight columns)
 };
 
 struct Random4 {

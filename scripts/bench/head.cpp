@@ -82,7 +82,8 @@ StepTimes time_steps(const HeadBench& o) {
   times.expected = head->expected_first_loss();
   for (int64_t s = 0; s <= o.steps; ++s) {
     const Tensor embeddings = random_values(o, o.batch, s);
-    std::vector<int64_t> labels;
+    std::vector<std::vector<int64_t>> step_labels(1);
+    std::vector<int64_t>& labels = step_labels[0];
     for (int64_t i = 0; i < o.batch; ++i) {
       labels.push_back(static_cast<int64_t>(
           math::random64(3, math::Draw::synthetic, static_cast<uint64_t>(s), static_cast<uint64_t>(i)) %
@@ -90,13 +91,14 @@ StepTimes time_steps(const HeadBench& o) {
     }
     const Stopwatch watch;
     const double cpu = cpu_seconds();
-    head->begin_step(context, labels, 1, {.step = s, .global_batch = o.batch},
-                     {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F});
-    const HeadResult result = head->run(context, embeddings, labels);
+    begin_step(backend, {.step = s});
+    head->prepare_step(context, {step_labels, {.step = s, .global_batch = o.batch}});
+    head->begin_step(context, {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F});
+    const HeadResult result = head->run(context, embeddings);
     head->end_step(context);
     const double seconds = watch.seconds();
     times.active = result.active;
-    if (s == 0) times.first_loss = result.loss_sum / static_cast<double>(o.batch);
+    if (s == 0) times.first_loss = result.sums.values<double>()[0] / static_cast<double>(o.batch);
     if (s > 0) times.best.note(seconds, cpu_seconds() - cpu);  // the first step makes memory and primitives
     std::printf("  step %ld: %.3f s\n", static_cast<long>(s), seconds);
   }

@@ -168,6 +168,15 @@ class TimedNnOps final : public NnOps {
   void batch_norm_apply(const BatchNormApply& a) override {
     time("batch norm apply", a.x, {&a.x, &a.residual, &a.y}, [&] { ops_->batch_norm_apply(a); });
   }
+  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
+    ops_->batch_norm_merge(gathered, eps, mean_rstd);
+  }
+  void batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) override {
+    ops_->batch_norm_constants(mean, variance, eps, mean_rstd);
+  }
+  void batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) override {
+    ops_->batch_norm_fold(sums, momentum, running_mean, running_var);
+  }
   void batch_norm_backward_sums(const BatchNormBackward& b) override {
     time("batch norm backward sums", b.dy, {&b.forward.x, &b.dy, &b.forward.y},
          [&] { ops_->batch_norm_backward_sums(b); });
@@ -200,14 +209,18 @@ class TimedNnOps final : public NnOps {
 class TimedOptimOps final : public OptimOps {
  public:
   TimedOptimOps(std::unique_ptr<OptimOps> ops, OpTimes& times) : ops_(std::move(ops)), times_(times) {}
-  void sgd(Param& p, const math::SgdRule& step) override {
-    times_.timed("sgd", "", 5.0 * static_cast<double>(p.value.bytes()), "GB/s   ", [&] { ops_->sgd(p, step); });
+  void sgd(std::span<Param* const> params, bool decays) override {
+    double bytes = 0;
+    for (const Param* p : params) bytes += 5.0 * static_cast<double>(p->value.bytes());
+    times_.timed("sgd", "", bytes, "GB/s   ", [&] { ops_->sgd(params, decays); });
   }
-  double sum_of_squares(std::span<const Tensor> gradients) override {
+  void judge_gradients(std::span<const Tensor> gradients) override {
     double bytes = 0;
     for (const Tensor& t : gradients) bytes += static_cast<double>(t.bytes());
-    return times_.timed("gradient norm", "", bytes, "GB/s   ", [&] { return ops_->sum_of_squares(gradients); });
+    times_.timed("gradient norm", "", bytes, "GB/s   ", [&] { ops_->judge_gradients(gradients); });
   }
+  void check_finite(const Tensor& gradient) override { ops_->check_finite(gradient); }
+  void finish_step() override { ops_->finish_step(); }
 
  private:
   std::unique_ptr<OptimOps> ops_;

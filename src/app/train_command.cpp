@@ -103,6 +103,7 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   const std::string folder = choose_checkpoint(context, line.resume, config.output);
   if (folder.empty()) {
     fresh.folder.set_aside_earlier_run(context);
+    if (context.loss_scaling) set_loss_scale(context.backend, {math::kFirstLossScale, 0});
     if (!config.init.from.empty()) {
       init_weights(context, config.init, fresh.backbone, fresh.head);
     } else {
@@ -115,6 +116,10 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
   restore_state(context, *reader, fresh.backbone, fresh.head);
   require_same_classes(*reader, fresh.class_names);
+  if (context.loss_scaling) {
+    const bool scaled = stored.loss_scale.scale != 1;  // fp16 before, too
+    set_loss_scale(context.backend, scaled ? stored.loss_scale : math::LossScale{math::kFirstLossScale, 0});
+  }
   warn_of_differences(context, config, stored, meta);
   // What an abandoned past left behind must not be what `--resume auto` finds next.
   if (line.resume != "auto") {
@@ -128,11 +133,16 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   return reader->step();
 }
 
-void announce(Context& context, const Config& config, const DataSource& source, const Backbone& backbone,
+void announce(Session& session, const Config& config, const DataSource& source, const Backbone& backbone,
               const MarginHead& head, const RunMeta& meta) {
+  const Context& context = session.context;
   Log& log = context.log;
   log.info("{}", meta.versions);
-  log.info("device     {} x {}, {}", context.ranks(), context.device().description(), config.train.precision);
+  log.info("device     {} x {}, {}{}", context.ranks(), context.device().description(),
+           session.machine.arithmetic.precision,
+           session.machine.transport == Transport::nccl     ? ", joined by NCCL"
+           : session.machine.transport == Transport::staged ? ", joined through host memory by MPI"
+                                                            : "");
   log.info("data       {}", source.description());
   log.info("network    {}", backbone.description());
   log.info("head       {}", head.description());
@@ -181,7 +191,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
   meta.device = context.device().description();
-  meta.versions = versions_text(context.device(), world.mpi_version());
+  meta.versions = versions_text(session, world);
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
@@ -198,7 +208,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   folder.write_config(context, config);  // what is there stays as it was until the run is accepted
   folder.write_versions(context, meta.versions, world.hosts());
   folder.write_class_names(context, source->class_names());
-  announce(context, config, *source, *backbone, *head, meta);
+  announce(session, config, *source, *backbone, *head, meta);
   if (first_step >= meta.total_steps) {
     log.info("training is already complete: step {} of {} is in {}/checkpoints", first_step, meta.total_steps,
              config.output);

@@ -1,25 +1,67 @@
 // The compute seam as a whole. CPU and CUDA run the same head, trainer and checkpoint code; only these differ.
 #pragma once
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "backend/device.h"
 #include "backend/head_ops.h"
 #include "backend/image_ops.h"
 #include "backend/nn_ops.h"
 #include "backend/optim_ops.h"
+#include "kernels/math/step_state.h"
 
 namespace plsc {
 
 struct Backend {
   // The device comes first: it outlives the ops, which hold memory of it.
   std::unique_ptr<Device> device;
+  /// A math::StepState in device memory, fp64 elements of 8 bytes each. The ops know where it is.
+  Tensor step_state;
   std::unique_ptr<NnOps> nn;
   std::unique_ptr<HeadOps> head;
   std::unique_ptr<OptimOps> optim;
   std::unique_ptr<ImageOps> image;
 };
 
+/// A fresh state in the device's memory: for those who put a backend together.
+Tensor make_step_state(Device& device);
+/// Begins a step: its inputs, and no overflow yet. Between micro-batches it may be called again with another
+/// first_sample, by `next_micro_batch`, which leaves the rest alone.
+void begin_step(Backend& backend, const math::StepInputs& inputs);
+void next_micro_batch(Backend& backend, const math::StepInputs& inputs);
+/// The state as it is at this place of the device's order; waits for nothing.
+std::unique_ptr<HostRead> start_state_read(Backend& backend);
+math::StepState to_step_state(const Tensor& host);
+/// {overflow, failed} (2) fp64, sharing the state's memory: for a maximum over the ranks.
+Tensor step_flags(Backend& backend);
+/// For a start and a resume; in fp32 and bf16 it is 1 for ever.
+void set_loss_scale(Backend& backend, const math::LossScale& scale);
+
 /// oneDNN and our own kernels, on `threads` threads of this process.
 Backend make_cpu_backend(int threads);
+
+struct CudaOptions {
+  int device = 0;  // its number among those that this process sees
+  bool tf32 = false;
+  bool deterministic = false;  // algorithms that give the same bits every time
+  int64_t memory_limit = 0;    // bytes; 0: what the device has
+};
+/// cuDNN, cuBLASLt and our own kernels on one GPU. Error naming what this build or machine lacks.
+Backend make_cuda_backend(const CudaOptions& options);
+
+/// What CUDA finds on this machine.
+struct CudaProbe {
+  struct Gpu {
+    std::string name;    // "NVIDIA H200"
+    std::string id;      // differs from GPU to GPU, on all machines
+    int capability = 0;  // 90 for 9.0
+    int64_t memory = 0;  // bytes
+  };
+  bool built = false;     // this program was built with CUDA
+  std::vector<Gpu> gpus;  // those that this process sees
+  std::string problem;    // one line, where there is none
+};
+CudaProbe probe_cuda();
 
 }  // namespace plsc

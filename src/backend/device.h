@@ -1,5 +1,7 @@
 // The compute seam, part 1: a device's memory and copies. The CPU is the device whose memory is the host's.
 #pragma once
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "tensor/tensor.h"
@@ -14,6 +16,28 @@ struct DeviceMemory {
   size_t peak = 0;      // the most that was ever in use
   size_t reserved = 0;  // in use, and kept to be used again
 };
+
+/// What memory is taken for: an error that there is no more of it says where it went.
+enum class MemoryUse { other, parameters, optimizer, centers, activations, head, workspace };
+
+/// A copy to host memory that is under way.
+class HostRead {
+ public:
+  virtual ~HostRead() = default;
+  /// The values as they were when the read was started. Waits for them where they are not there yet.
+  virtual const Tensor& get() = 0;
+};
+
+/// Work that a device was given once and can be given again as a whole, in the same memory.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+/// How the host waits for a device: calls `done` until it says true. Throws where something is wrong meanwhile (another
+/// rank is gone, a collective failed).
+using HostWait = std::function<void(const std::function<bool()>& done)>;
 
 /// One device of one rank. It does what it is given (ops, copies, fills) in that order, and may still be at it when
 /// the call returns. What callers rely on, and every device keeps:
@@ -42,8 +66,25 @@ class Device : public Allocator {
   /// Copies between any two of host and device memory; shapes must hold as many elements of the same type.
   virtual void copy(const Tensor& from, Tensor& to) = 0;
   virtual void fill_zero(Tensor& t) = 0;
+  /// Starts a copy to host memory that takes its place in the order, without waiting for it.
+  virtual std::unique_ptr<HostRead> start_read(const Tensor& from);
   /// Waits until everything given so far is done.
   virtual void synchronize() = 0;
+
+  /// What memory taken from now on is for; returns what it was for before. See MemoryScope.
+  virtual MemoryUse exchange_use(MemoryUse) { return MemoryUse::other; }
+
+  /// Whether work can be recorded. What ops are given between begin and end is recorded instead of done; memory that is
+  /// taken meanwhile stays the recording's as long as it lives. Nothing may be waited for or read in between.
+  virtual bool can_record() const { return false; }
+  virtual void begin_recording() { PLSC_CHECK(false, "this device records nothing"); }
+  virtual std::unique_ptr<Recording> end_recording() { PLSC_CHECK(false, "this device records nothing"); }
+
+  /// How this device's waits are done; without it they poll for ever.
+  virtual void set_host_wait(HostWait) {}
+  /// What a vendor's library calls this device's order: a cudaStream_t; null on a CPU. For the composition root, which
+  /// hands it to a library that has to keep that order.
+  virtual void* native_stream() const { return nullptr; }
 
   Tensor tensor(Shape shape, Dtype dtype = Dtype::f32) { return Tensor(*this, shape, dtype); }
   Tensor zeros(Shape shape, Dtype dtype = Dtype::f32) {
@@ -51,6 +92,19 @@ class Device : public Allocator {
     fill_zero(t);
     return t;
   }
+};
+
+/// Memory that is taken while this lives is for `use`.
+class MemoryScope {
+ public:
+  MemoryScope(Device& device, MemoryUse use) : device_(device), before_(device.exchange_use(use)) {}
+  ~MemoryScope() { device_.exchange_use(before_); }
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+
+ private:
+  Device& device_;
+  MemoryUse before_;
 };
 
 }  // namespace plsc

@@ -3,6 +3,7 @@
 // passes is src/head/margin_head.cpp. B: samples of all ranks, D: columns of an embedding, x: unit embeddings.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "backend/optim_ops.h"
@@ -18,7 +19,7 @@ struct HeadPass {
   Tensor position;  // (B) i64: the target's place among the active rows here, -1 where it is on another rank (or none)
   float scale = 64;
   std::optional<float> filter;  // negatives of a cosine above it count as cosine 0, without gradient
-  Dtype compute = Dtype::f32;   // of the matrix products' inputs: f32 or bf16
+  Dtype compute = Dtype::f32;   // of the matrix products' inputs: f32 or bf16 (fp16's range is too narrow for them)
 };
 
 /// What the forward pass sums over this rank's negatives.
@@ -41,10 +42,7 @@ struct HeadLossArgs {
   double gradient_scale = 1;  // 1 / samples of the step
   Tensor log_sum;             // (B) written: ln of the sum over all classes of exp(logit); +inf for padding
   Tensor target_gradient;     // (B) written: d loss / d target cosine, gradient_scale included; 0 for padding
-};
-struct HeadLoss {
-  double sum = 0;       // of the samples' losses
-  int64_t correct = 0;  // target cosine above max_cosine
+  Tensor result;  // (2) fp64 written: the sum of the samples' losses, and how many targets are above max_cosine
 };
 
 struct HeadGradient {
@@ -66,6 +64,14 @@ struct SampleRows {
   Tensor positives;                      // (P) i64 on the host: rows of this rank (class - first_class), ascending
 };
 
+/// The active rows of this rank, on their way.
+class SampledRows {
+ public:
+  virtual ~SampledRows() = default;
+  /// (n) i64 in device memory, ascending. Waits until n is known, where it is not yet.
+  virtual Tensor get() = 0;
+};
+
 /// The largest cosines of each sample, best first, ties by row; cosine -inf and row -1 beyond the active rows.
 struct TopRows {
   Tensor cosines;  // (b, k) fp32 written
@@ -78,22 +84,29 @@ class HeadOps {
 
   /// y = x / max(|x|, 1e-12) by row; norm (rows) = |x|. As torch.nn.functional.normalize.
   virtual void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) = 0;
+  /// dx times the loss scale of the step's state: this is where gradients leave the head for the network.
   virtual void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) = 0;
 
-  /// rows (n, D) = normal numbers of standard deviation `std`; element (i, d) depends on (seed, first_class + i, d).
+  /// rows (n, D) fp32 or bf16 = normal numbers of standard deviation `std`; element (i, d) depends on (seed,
+  /// first_class + i, d).
   virtual void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) = 0;
-  /// The active rows of this rank, (n) i64 in device memory, ascending.
-  virtual Tensor sample_rows(const SampleRows& args) = 0;
+  /// Begins to find the active rows; they may be asked for a step later.
+  virtual std::unique_ptr<SampledRows> start_sample(const SampleRows& args) = 0;
+  /// position (B) i64 = the place of rows[i] in `active` (n, ascending), -1 where rows[i] is -1 or is not there.
+  /// All i64 in device memory.
+  virtual void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) = 0;
 
   /// cosine (B) fp64 = x . w / |w| of each sample's target in fp32 whatever `compute` is, 0 where position is -1.
   virtual void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) = 0;
   virtual void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) = 0;
   /// sum *= exp(from - to), elementwise; an empty sum stays 0.
   virtual void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) = 0;
-  virtual HeadLoss loss(const HeadLossArgs& args) = 0;
+  /// A sum of losses that is not finite is marked in the step's state (math::mark_not_finite).
+  virtual void loss(const HeadLossArgs& args) = 0;
+  /// With an update: rows stay as they are where the state blocks updates (math::updates_blocked).
   virtual void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) = 0;
 
-  /// One optimizer step on the active rows from a kept gradient (active, D).
+  /// One optimizer step on the active rows from a kept gradient (active, D), unless the state blocks it.
   virtual void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& update) = 0;
   /// Brings lagging rows up to date where they lie.
   virtual void catch_up_rows(RowSource& rows) = 0;

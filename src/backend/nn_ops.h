@@ -78,6 +78,8 @@ struct BatchNormApply {
   Activation activation = Activation::none;
   Tensor slope;  // PReLU: (C) or (1) fp32
   Tensor y;      // output, like x (or fp32 where x is 16 bit)
+  /// Output (2, C) fp64, or undefined where not wanted: batch_norm_stats of y, in the same pass where the backend can.
+  Tensor sums;
 };
 
 /// The backward pass of BatchNormApply in two ops, because the sums may cross ranks in between.
@@ -106,24 +108,24 @@ class NnOps {
   virtual void batch_norm_stats(const Tensor& x, Tensor& sums) = 0;
   /// gathered (W, 2C + 1) fp64: each rank's sums and its row count. mean_rstd (2, C) fp32 of all of them,
   /// rstd = 1 / sqrt(variance + eps).
-  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd);
+  virtual void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) = 0;
   /// The same of constants: a mean and a variance (C).
-  virtual void batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd);
+  virtual void batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) = 0;
   /// Folds what all micro-batches and ranks of a step saw, sums (2C + 1) fp64 as above, into running_mean and
-  /// running_var (C): r += momentum (value - r), the variance unbiased as PyTorch's is.
-  virtual void batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var);
+  /// running_var (C): r += momentum (value - r), the variance unbiased as PyTorch's is. Unless the state blocks
+  /// updates.
+  virtual void batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) = 0;
   virtual void batch_norm_apply(const BatchNormApply& args) = 0;
   virtual void batch_norm_backward_sums(const BatchNormBackward& args) = 0;
   virtual void batch_norm_backward_apply(const BatchNormBackward& args) = 0;
 
   /// Keeps an element where the counter RNG of (seed, step, global sample, position) says so, and scales by 1/(1-p).
-  /// Row i of x is sample first_sample + i of the global batch. The backward pass is the same call on dy.
+  /// Row i of x is sample first_sample + i of the global batch; step and first_sample are those of the step's state.
+  /// The backward pass is the same call on dy.
   struct Dropout {
     Tensor x, y;
     float p = 0;
     uint64_t seed = 0;
-    int64_t step = 0;
-    int64_t first_sample = 0;
   };
   virtual void dropout(const Dropout& args) = 0;
 

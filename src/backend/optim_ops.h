@@ -10,10 +10,16 @@ namespace plsc {
 class OptimOps {
  public:
   virtual ~OptimOps() = default;
-  /// Updates value and momentum (fp32) from grad (fp32, or fp64, which is rounded first).
-  virtual void sgd(Param& param, const math::SgdRule& rule) = 0;
-  /// Sum of squares over all gradients (fp32 or fp64), in double, in a fixed order.
-  virtual double sum_of_squares(std::span<const Tensor> gradients) = 0;
+  /// Writes the sum of squares over all gradients (fp32 or fp64; in double, in a fixed order) into the step's state and
+  /// judges it (math::judge_gradient): the factor of the updates, or a mark that it is not finite.
+  virtual void judge_gradients(std::span<const Tensor> gradients) = 0;
+  /// Marks an element that is not finite in the step's state.
+  virtual void check_finite(const Tensor& gradient) = 0;
+  /// Updates value and momentum (fp32) of each from grad (fp32, or fp64, which is rounded first) by the state's rule;
+  /// without weight decay where `decays` is false. Where updates are blocked, nothing is changed.
+  virtual void sgd(std::span<Param* const> params, bool decays) = 0;
+  /// After the last update of a step: the state's next loss scale.
+  virtual void finish_step() = 0;
 };
 
 }  // namespace plsc

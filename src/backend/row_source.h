@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/math/catch_up.h"
+#include "tensor/dtype.h"
 
 namespace plsc {
 
@@ -20,11 +21,21 @@ struct RowLag {
   int64_t first = 0, next = 0;
 };
 
+/// How updated weights become bf16: rounded by chance, by draws of (seed, update, class, column).
+struct RowRounding {
+  uint64_t seed = 0;
+  int64_t update = 0;       // its number
+  int64_t first_class = 0;  // of stored row 0 of the tile
+};
+
 /// Active rows [begin, begin + count): active row i of the tile is stored row index[i] of weight and momentum
-/// (fp32, `columns` wide), or stored row i where index is null. Pointers are memory of the device.
+/// (fp32, `columns` wide), or stored row i where index is null. Weights are fp32, or bf16 with `rounding`.
+/// Pointers are memory of the device.
 struct RowTile {
   int64_t begin = 0, count = 0;
-  float* weight = nullptr;
+  void* weight = nullptr;
+  Dtype weight_type = Dtype::f32;
+  RowRounding rounding;
   float* momentum = nullptr;
   const int64_t* index = nullptr;
   RowLag lag;  // last_update follows the same indexing

@@ -5,20 +5,9 @@
 
 namespace plsc {
 
-int64_t ActiveClasses::place(int64_t row) const {
-  if (!rows.defined()) return row;
-  const auto found = std::ranges::lower_bound(host_rows, row);
-  PLSC_CHECK(found != host_rows.end() && *found == row, "row {} is the target of a sample but not active", row);
-  return found - host_rows.begin();
-}
-
-ActiveClasses sample_classes(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
-                             const std::vector<int64_t>& labels) {
-  ActiveClasses active;
-  if (config.method == "full") {
-    active.local = shard.size();
-    return active;
-  }
+Sampling start_sampling(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
+                        const std::vector<int64_t>& labels) {
+  if (config.method == "full") return {};
   std::vector<int64_t> positives;
   for (int64_t label : labels) {
     if (label >= 0) positives.push_back(label);
@@ -39,12 +28,13 @@ ActiveClasses sample_classes(Context& context, const SamplingConfig& config, con
   }
   sample.positives = Tensor::from(local, {static_cast<int64_t>(local.size())});
 
-  active.rows = context.backend.head->sample_rows(sample);
-  Tensor host(host_allocator(), active.rows.shape(), Dtype::i64);
-  context.device().copy(active.rows, host);
-  active.host_rows = host.values<int64_t>();
-  active.local = active.rows.dim(0);
-  return active;
+  return {context.backend.head->start_sample(sample)};
+}
+
+ActiveClasses active_classes(const Sampling& sampling, const ClassShard& shard) {
+  if (sampling.rows == nullptr) return {{}, shard.size()};
+  const Tensor rows = sampling.rows->get();
+  return {rows, rows.dim(0)};
 }
 
 }  // namespace plsc

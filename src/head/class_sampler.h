@@ -1,6 +1,7 @@
 // Which classes take part in a step. A pure function of (seed, step, labels of the step): every rank finds its own
 // part without asking the others.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "config/config.h"
@@ -9,16 +10,17 @@
 namespace plsc {
 
 struct ActiveClasses {
-  Tensor rows;                     // (n) i64, device memory, ascending rows of the shard; undefined: all
-  std::vector<int64_t> host_rows;  // the same for look-ups
-  int64_t local = 0;               // how many
-
-  /// The place of a class's row among the active ones.
-  int64_t place(int64_t row) const;
+  Tensor rows;        // (n) i64, device memory, ascending rows of the shard; undefined: all
+  int64_t local = 0;  // how many
 };
 
-/// `labels`: of all ranks, -1 for none.
-ActiveClasses sample_classes(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
-                             const std::vector<int64_t>& labels);
+/// Classes that are being found, from start_sampling to active_classes.
+struct Sampling {
+  std::unique_ptr<SampledRows> rows;  // null: all take part
+};
+/// `labels`: of all ranks and micro-batches, -1 for none.
+Sampling start_sampling(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
+                        const std::vector<int64_t>& labels);
+ActiveClasses active_classes(const Sampling& sampling, const ClassShard& shard);
 
 }  // namespace plsc

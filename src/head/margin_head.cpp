@@ -50,9 +50,10 @@ class ShardedMarginHead final : public MarginHead {
   std::string description() const override;
 
   void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
-  void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches, const StepInfo& step,
-                  const math::SgdRule& update) override;
-  HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) override;
+  void prepare_step(Context& context, const HeadStep& step) override;
+  void begin_step(Context& context, const math::SgdRule& update) override;
+  HeadResult run(Context& context, const Tensor& embeddings) override;
+  void check_gradient(Context& context) override;
   void end_step(Context& context) override;
 
   double expected_first_loss() const override;
@@ -71,21 +72,31 @@ class ShardedMarginHead final : public MarginHead {
   }
 
  private:
-  /// What stands between begin_step and end_step.
+  /// A micro-batch as all ranks see it, with what the device needs to know of it.
+  struct MicroBatch {
+    GlobalLabels global;
+    int64_t own = 0;         // samples of this rank
+    Tensor labels, targets;  // (places) i64: the labels, and those of this shard as rows of it, -1 for others
+  };
+  /// A step from prepare_step to end_step.
   struct Step {
     StepInfo info;
+    std::vector<MicroBatch> batches;
+    Sampling sampling;
+    // From begin_step on:
     math::SgdRule update;
-    GlobalLabels labels;  // of all micro-batches
     ActiveClasses active;
-    Tensor dweight;  // (active, D) where the update waits for several micro-batches
-    int64_t micro_batches = 0, done = 0;
+    Tensor dweight;  // (active, D) where the update waits for the step's end
+    size_t done = 0;
   };
 
-  HeadPass make_pass(Context& context, const GlobalLabels& batch, const Tensor& x) const;
+  MicroBatch micro_batch(Context& context, const std::vector<int64_t>& labels) const;
+  HeadPass make_pass(Context& context, const MicroBatch& batch, const Tensor& x) const;
   /// Sums over all ranks: (2, B) of the negatives' exponentials and of the target's cosine.
   Tensor sums_over_ranks(Context& context, RowSource& rows, const HeadPass& pass, HeadSums& sums) const;
-  HeadLoss loss(Context& context, const GlobalLabels& batch, const Tensor& reduced, const HeadSums& sums,
-                HeadGradient& gradient) const;
+  /// (2): see HeadResult::sums.
+  Tensor loss(Context& context, const MicroBatch& batch, const Tensor& reduced, const HeadSums& sums,
+              HeadGradient& gradient) const;
   static std::vector<HeadRows> named(const std::vector<std::pair<std::string, Tensor>>& tensors) {
     std::vector<HeadRows> out;
     for (const auto& [name, rows] : tensors) out.push_back({name, rows});
@@ -97,7 +108,7 @@ class ShardedMarginHead final : public MarginHead {
   math::MarginRule margin_;
   ClassShard shard_;
   RowStore store_;
-  std::optional<Step> step_;
+  std::optional<Step> next_, step_;
 };
 
 ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes,
@@ -106,43 +117,73 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
       config_(config),
       margin_(margin_rule(config)),
       shard_(class_shard(classes, context.ranks(), context.rank())),
-      store_(context, shard_.begin, {shard_.size(), embedding_size},
-             config.sampling.method == "uniform" && config.update == "dense") {}
+      store_(context, {.first_class = shard_.begin,
+                       .rows = shard_.size(),
+                       .columns = embedding_size,
+                       .lagging = config.sampling.method == "uniform" && config.update == "dense"}) {}
 
-void ShardedMarginHead::begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
-                                   const StepInfo& info, const math::SgdRule& update) {
-  PLSC_CHECK(!step_ && micro_batches >= 1 && info.global_batch >= 1);
-  Step step;
-  step.info = info;
-  step.update = update;
-  step.micro_batches = micro_batches;
-  step.labels = gather_labels(context.host, labels, shard_.total);
-  step.active = sample_classes(context, config_.sampling, shard_, info.step, step.labels.labels);
-  if (micro_batches > 1) step.dweight = context.device().tensor({step.active.local, embedding_size()});
-  step_ = std::move(step);
+ShardedMarginHead::MicroBatch ShardedMarginHead::micro_batch(Context& context,
+                                                             const std::vector<int64_t>& labels) const {
+  MicroBatch batch;
+  batch.own = static_cast<int64_t>(labels.size());
+  batch.global = gather_labels(context.host, labels, shard_.total);
+  std::vector<int64_t> targets = batch.global.labels;
+  for (int64_t& t : targets) t = t >= shard_.begin && t < shard_.end ? t - shard_.begin : -1;
+  batch.labels = to_device(context, batch.global.labels);
+  batch.targets = to_device(context, targets);
+  return batch;
 }
 
-HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) {
-  PLSC_CHECK(step_ && step_->done < step_->micro_batches);
-  PLSC_CHECK(embeddings.dim(0) == static_cast<int64_t>(labels.size()) && embeddings.dim(1) == embedding_size());
-  HeadOps& ops = *context.backend.head;
+void ShardedMarginHead::prepare_step(Context& context, const HeadStep& step) {
+  PLSC_CHECK(!next_ && !step.labels.empty() && step.info.global_batch >= 1);
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  Step next;
+  next.info = step.info;
+  std::vector<int64_t> all;
+  for (const auto& labels : step.labels) {
+    next.batches.push_back(micro_batch(context, labels));
+    const auto& global = next.batches.back().global.labels;
+    all.insert(all.end(), global.begin(), global.end());
+  }
+  next.sampling = start_sampling(context, config_.sampling, shard_, next.info.step, all);
+  next_ = std::move(next);
+}
+
+void ShardedMarginHead::begin_step(Context& context, const math::SgdRule& update) {
+  PLSC_CHECK(!step_ && next_);
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  step_ = std::move(next_);
+  next_.reset();
+  step_->update = update;
+  step_->active = active_classes(step_->sampling, shard_);
+  // A step that may be skipped knows so only after its backward pass.
+  const bool keeps = step_->batches.size() > 1 || context.loss_scaling;
+  if (keeps) step_->dweight = context.device().tensor({step_->active.local, embedding_size()});
+}
+
+HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings) {
+  PLSC_CHECK(step_ && step_->done < step_->batches.size());
+  const MemoryScope scope(context.device(), MemoryUse::head);
   Step& step = *step_;
-  const GlobalLabels batch = step.micro_batches == 1 ? step.labels : gather_labels(context.host, labels, shard_.total);
+  const MicroBatch& batch = step.batches[step.done];
+  PLSC_CHECK(embeddings.dim(0) == batch.own && embeddings.dim(1) == embedding_size());
+  HeadOps& ops = *context.backend.head;
 
   // Unit embeddings of all ranks.
   Tensor unit = context.device().tensor(embeddings.shape());
   Tensor norm = context.device().tensor({embeddings.dim(0)});
   ops.row_normalize(embeddings, unit, norm);
-  const HeadPass pass = make_pass(context, batch, gather_rows(context, unit, batch.part, "embeddings"));
+  const HeadPass pass = make_pass(context, batch, gather_rows(context, unit, batch.global.part, "embeddings"));
 
   // Forward.
-  const bool fused = step.micro_batches == 1;
+  const bool fused = !step.dweight.defined();
   RowStore::View rows = store_.view(context, fused ? RowAccess::update : RowAccess::read, step.active.rows);
   HeadSums sums;
   const Tensor reduced = sums_over_ranks(context, rows, pass, sums);
   HeadGradient gradient;
   gradient.gradient_scale = 1.0 / static_cast<double>(step.info.global_batch);
-  const HeadLoss loss_value = loss(context, batch, reduced, sums, gradient);
+  HeadResult result;
+  result.sums = loss(context, batch, reduced, sums, gradient);
 
   // Backward, with the rows' update where this batch is the whole step.
   gradient.dx = context.device().tensor(pass.x.shape(), context.sums_in_double ? Dtype::f64 : Dtype::f32);
@@ -152,10 +193,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   ops.backward_pass(rows, pass, gradient);
   ++step.done;
 
-  HeadResult result;
-  result.loss_sum = loss_value.sum;
-  result.correct = loss_value.correct;
-  result.samples = batch.samples;
+  result.samples = batch.global.samples;
   result.active = step.active.local;
   result.d_embedding = context.device().tensor(embeddings.shape());
   Tensor d_unit = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
@@ -168,18 +206,19 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings, st
   return result;
 }
 
-HeadPass ShardedMarginHead::make_pass(Context& context, const GlobalLabels& batch, const Tensor& x) const {
-  std::vector<int64_t> places(batch.labels.size(), -1);
-  for (size_t i = 0; i < places.size(); ++i) {
-    const int64_t label = batch.labels[i];
-    if (label >= shard_.begin && label < shard_.end) places[i] = step_->active.place(label - shard_.begin);
-  }
+HeadPass ShardedMarginHead::make_pass(Context& context, const MicroBatch& batch, const Tensor& x) const {
   HeadPass pass;
   pass.x = x;
-  pass.position = to_device(context, places);
+  pass.position = batch.targets;
+  if (step_->active.rows.defined()) {
+    pass.position = context.device().tensor(batch.targets.shape(), Dtype::i64);
+    context.backend.head->find_rows(step_->active.rows, batch.targets, pass.position);
+  }
   pass.scale = static_cast<float>(config_.scale);
   if (config_.interclass_filter) pass.filter = static_cast<float>(*config_.interclass_filter);
-  pass.compute = context.activations;
+  // The gradient of the cosines would leave fp16's range; bf16's is that of fp32.
+  const bool narrow = context.activations != Dtype::f32;
+  pass.compute = narrow && context.device().supports(Dtype::bf16) ? Dtype::bf16 : Dtype::f32;
   return pass;
 }
 
@@ -225,31 +264,33 @@ Tensor ShardedMarginHead::sums_over_ranks(Context& context, RowSource& rows, con
   return reduced;
 }
 
-HeadLoss ShardedMarginHead::loss(Context& context, const GlobalLabels& batch, const Tensor& reduced,
-                                 const HeadSums& sums, HeadGradient& gradient) const {
-  const int64_t places = batch.places();
+Tensor ShardedMarginHead::loss(Context& context, const MicroBatch& batch, const Tensor& reduced, const HeadSums& sums,
+                               HeadGradient& gradient) const {
+  const int64_t places = batch.global.places();
   HeadLossArgs args;
   args.sum = reduced.rows(0, 1).reshape({places});
   args.target_cosine = reduced.rows(1, 1).reshape({places});
   args.shift = sums.shift;
   args.max_cosine = sums.max_cosine;
-  args.labels = to_device(context, batch.labels);
+  args.labels = batch.labels;
   args.margin = margin_;
   args.scale = static_cast<float>(config_.scale);
   args.gradient_scale = gradient.gradient_scale;
   gradient.log_sum = args.log_sum = context.device().tensor({places});
   gradient.target_gradient = args.target_gradient = context.device().tensor({places});
-  const HeadLoss loss = context.backend.head->loss(args);
-  // Every rank sees the same reduced sums, so that every rank stops here together.
-  if (!std::isfinite(loss.sum)) {
-    fail_hint("lower schedule.base_lr or lengthen the warm-up, and look at the data of the steps before",
-              "step {}: the loss is not finite ({}); no weight was changed in this step", step_->info.step, loss.sum);
-  }
-  return loss;
+  args.result = context.device().tensor({2}, Dtype::f64);
+  // Every rank sees the same reduced sums, so that a loss that is not finite stops all of them together.
+  context.backend.head->loss(args);
+  return args.result;
+}
+
+void ShardedMarginHead::check_gradient(Context& context) {
+  if (step_ && step_->dweight.defined()) context.backend.optim->check_finite(step_->dweight);
 }
 
 void ShardedMarginHead::end_step(Context& context) {
-  PLSC_CHECK(step_ && step_->done == step_->micro_batches);
+  PLSC_CHECK(step_ && step_->done == step_->batches.size());
+  const MemoryScope scope(context.device(), MemoryUse::head);
   if (step_->dweight.defined()) {
     RowStore::View rows = store_.view(context, RowAccess::update, step_->active.rows);
     context.backend.head->update_rows(rows, step_->dweight, step_->update);

@@ -2,7 +2,7 @@
 // The algorithm is section "The margin head" of src/README.md: logits are never stored.
 #pragma once
 #include <memory>
-#include <span>
+#include <string>
 #include <vector>
 
 #include "config/config.h"
@@ -20,11 +20,18 @@ ClassShard class_shard(int64_t total, int ranks, int rank);
 
 /// What a pass over one (micro-)batch gives; the same on every rank but for d_embedding.
 struct HeadResult {
-  double loss_sum = 0;  // sum over the samples of all ranks of this micro-batch
-  int64_t correct = 0;  // samples whose target cosine, without margin, is above every other active class's
+  /// (2) fp64, device memory: the sum of the losses over the samples of all ranks of this micro-batch; and of how many
+  /// samples the target's cosine, without margin, is above every other active class's.
+  Tensor sums;
   int64_t samples = 0;  // of all ranks
   int64_t active = 0;   // classes of this rank that took part
-  Tensor d_embedding;   // (b, D) fp32: gradient of (sum of losses / StepInfo::global_batch)
+  Tensor d_embedding;   // (b, D) fp32: gradient of (sum of losses / StepInfo::global_batch), times the loss scale
+};
+
+/// What one optimizer step trains on, on this rank.
+struct HeadStep {
+  std::vector<std::vector<int64_t>> labels;  // of each micro-batch's samples
+  StepInfo info;
 };
 
 /// What rows are read from a checkpoint for.
@@ -52,14 +59,18 @@ class MarginHead {
   /// are read from a checkpoint: it needs either this or state_to_fill before its first use.
   virtual void init() = 0;
 
-  /// Starts one optimizer step. `labels`: this rank's labels of all micro-batches of the step, in order (they decide
-  /// the active classes). `micro_batches` > 1 keeps dW until end_step; 1 may fuse the update into the backward pass.
+  /// Makes the next step ready: all ranks exchange their labels, which decide the active classes, and the search for
+  /// these begins. It may be called while the step before is still under way on the device.
   /// Labels outside [0, classes) are an Error on every rank.
-  virtual void begin_step(Context& context, std::span<const int64_t> labels, int64_t micro_batches,
-                          const StepInfo& step, const math::SgdRule& update) = 0;
-  /// One micro-batch: embeddings (b, D) fp32 with their labels; ranks may differ in b by one. All ranks call it.
-  /// A loss that is not finite throws Error naming the step, on every rank, before any row is changed.
-  virtual HeadResult run(Context& context, const Tensor& embeddings, std::span<const int64_t> labels) = 0;
+  virtual void prepare_step(Context& context, const HeadStep& step) = 0;
+  /// Starts the step that was prepared. Several micro-batches keep dW until end_step, and so does loss scaling; one
+  /// may fuse the update into the backward pass.
+  virtual void begin_step(Context& context, const math::SgdRule& update) = 0;
+  /// The step's next micro-batch: embeddings (b, D) fp32 of its samples; ranks may differ in b. All ranks call it.
+  /// A loss that is not finite is marked in the step's state, and no row is changed from then on.
+  virtual HeadResult run(Context& context, const Tensor& embeddings) = 0;
+  /// Marks a kept gradient of the rows that is not finite in the step's state, on this rank.
+  virtual void check_gradient(Context& context) = 0;
   /// Applies what has not been applied yet.
   virtual void end_step(Context& context) = 0;
 

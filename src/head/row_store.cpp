@@ -20,9 +20,11 @@ std::vector<int64_t> host_values(Context& context, const Tensor& t) {
 
 }  // namespace
 
-RowStore::RowStore(Context& context, int64_t first_class, Shape shape, bool lagging)
-    : first_class_(first_class), centers_(context.device().tensor(shape)), lagging_(lagging) {
-  if (lagging_) last_update_ = constant(context, shape[0], 0);
+RowStore::RowStore(Context& context, const Options& options)
+    : first_class_(options.first_class), lagging_(options.lagging) {
+  const MemoryScope scope(context.device(), MemoryUse::centers);
+  centers_ = context.device().tensor({options.rows, options.columns}, options.type);
+  if (lagging_) last_update_ = constant(context, options.rows, 0);
 }
 
 void RowStore::init(Context& context, float std) {
@@ -35,14 +37,17 @@ RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
   RowTile tile;
   tile.begin = begin;
   tile.count = count;
-  tile.weight = weight_;
+  tile.weight = weight_.raw();
+  tile.weight_type = weight_.dtype();
+  tile.rounding = rounding_;
   tile.momentum = momentum_;
   tile.lag = lag_;
   if (index_.defined()) {
     tile.index = index_.data<int64_t>() + begin;
     return tile;
   }
-  tile.weight += begin * columns_;
+  tile.weight = weight_.slice(begin * columns_, {count, columns_}).raw();
+  tile.rounding.first_class += begin;
   if (tile.momentum != nullptr) tile.momentum += begin * columns_;
   if (tile.lag.last_update != nullptr) tile.lag.last_update += begin;
   return tile;
@@ -54,7 +59,8 @@ RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& 
   View v;
   v.rows_ = rows();
   v.columns_ = columns();
-  v.weight_ = centers_.data<float>();
+  v.weight_ = centers_;
+  v.rounding_ = {context.seed, table_.next(), first_class_};
   v.momentum_ = momentum_.defined() ? momentum_.data<float>() : nullptr;
   v.index_ = index;
   v.lag_ = table_.lag(context.device(), lagging_ ? last_update_.data<int64_t>() : nullptr);
@@ -62,7 +68,9 @@ RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& 
 }
 
 void RowStore::make_momentum(Context& context) {
-  if (!momentum_.defined()) momentum_ = context.device().zeros(centers_.shape());
+  if (momentum_.defined()) return;
+  const MemoryScope scope(context.device(), MemoryUse::centers);
+  momentum_ = context.device().zeros(centers_.shape());
 }
 
 void RowStore::finish_update(Context& context, const math::SgdRule& update) {
@@ -70,7 +78,10 @@ void RowStore::finish_update(Context& context, const math::SgdRule& update) {
     table_.count_update();
     return;
   }
-  table_.append(update);
+  // A skipped step left every row as it was. Only these rows wait for the device to say so.
+  const bool skipped =
+      context.loss_scaling && math::updates_blocked(to_step_state(start_state_read(context.backend)->get()));
+  table_.append(skipped ? math::SgdRule{.momentum = 1} : update);
   sweep(context);
 }
 

@@ -13,8 +13,13 @@ namespace plsc {
 
 class RowStore final {
  public:
-  /// Rows without values. `lagging`: rows that a step leaves out are to be caught up later.
-  RowStore(Context& context, int64_t first_class, Shape shape, bool lagging);
+  struct Options {
+    int64_t first_class = 0, rows = 0, columns = 0;
+    Dtype type = Dtype::f32;  // of the centres: fp32, or bf16, which updates round by chance
+    bool lagging = false;     // rows that a step leaves out are to be caught up later
+  };
+  /// Rows without values.
+  RowStore(Context& context, const Options& options);
   /// First values, drawn as HeadOps::init_rows does.
   void init(Context& context, float std);
 
@@ -29,8 +34,9 @@ class RowStore final {
    private:
     friend class RowStore;
     int64_t rows_ = 0, columns_ = 0;
-    float* weight_ = nullptr;
+    Tensor weight_;
     float* momentum_ = nullptr;
+    RowRounding rounding_;
     Tensor index_;
     RowLag lag_;
   };
@@ -63,7 +69,7 @@ class RowStore final {
 
   int64_t first_class_;
   bool has_values_ = false;    // drawn, or being filled from a checkpoint
-  Tensor centers_, momentum_;  // (rows, D) fp32; momentum is undefined while it is zero and nothing lags
+  Tensor centers_, momentum_;  // (rows, D), momentum fp32; it is undefined while it is zero and nothing lags
   Tensor last_update_;         // (rows) i64: the updates that a row has taken; undefined where rows do not lag
   Tensor filled_;              // last_update of a checkpoint being read, where this store has none
   CatchUpTable table_;

@@ -103,6 +103,7 @@ InitScheme init_scheme(Kind kind) {
 
 std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& model, std::array<int64_t, 2> image_size,
                                         int64_t channels) {
+  const MemoryScope scope(context.device(), MemoryUse::parameters);
   check_config(model);
   const BackboneConfig& config = model.backbone;
   const Kind kind = kind_of(config);

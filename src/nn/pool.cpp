@@ -35,7 +35,6 @@ Tensor Pool::backward(Context& context, const Tensor& dy) {
 
 Tensor Dropout::forward(Context& context, const Tensor& x, const Pass& pass) {
   if (p_ <= 0 || !pass.train()) return x;
-  step_ = pass.step;
   return apply(context, x);
 }
 
@@ -47,8 +46,6 @@ Tensor Dropout::apply(Context& context, const Tensor& x) const {
   args.y = context.device().tensor(x.shape(), x.dtype());
   args.p = p_;
   args.seed = context.seed;
-  args.step = step_.step;
-  args.first_sample = step_.first_sample;
   context.nn().dropout(args);
   return args.y;
 }

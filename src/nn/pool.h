@@ -22,7 +22,8 @@ class Pool {
 };
 
 /// Zeroes a feature with probability p in train mode and scales the others by 1 / (1 - p). Which ones depends on
-/// (seed, step, sample of the global batch, position), so not on the rank count.
+/// (seed, step, sample of the global batch, position), so not on the rank count; step and first sample are those of the
+/// backend's step state.
 class Dropout {
  public:
   explicit Dropout(float p) : p_(p) {}
@@ -34,7 +35,6 @@ class Dropout {
   Tensor apply(Context& context, const Tensor& x) const;
 
   float p_;
-  StepInfo step_;  // of the last forward pass in train mode
 };
 
 }  // namespace plsc

@@ -49,6 +49,7 @@ void GradSync::place_gradients(Context& context, const std::vector<Param*>& trai
   std::vector<int64_t> sizes;
   for (const Param* p : trainable) sizes.push_back(p->value.elements());
   const Layout layout = lay_out(sizes, bucket_bytes / static_cast<int64_t>(dtype_size(dtype)));
+  const MemoryScope scope(context.device(), MemoryUse::optimizer);
   const Tensor flat = context.device().zeros({layout.elements}, dtype);
   for (size_t b = 0; b + 1 < layout.bucket_offsets.size(); ++b) {
     const int64_t begin = layout.bucket_offsets[b];

@@ -14,18 +14,18 @@ void zero_grad(std::span<Param* const> params);
 
 class Sgd {
  public:
-  /// `clip_norm` 0: no clipping.
-  Sgd(const OptimizerConfig& config, double clip_norm);
+  explicit Sgd(const OptimizerConfig& config);
 
-  /// One update of every trainable parameter from its reduced gradient; buffers and frozen parameters stay as they are.
-  /// Gradients are scaled by min(1, clip_norm / (norm + 1e-6)). Returns the global L2 norm before clipping.
-  /// A norm that is not finite throws Error naming the step, before anything is changed; as the gradients have been
-  /// reduced, every rank sees the same norm and throws.
-  double step(Context& context, std::span<Param* const> params, double lr, int64_t step) const;
+  /// What a step's state needs to know of this optimizer: its rule with this learning rate.
+  math::SgdRule rule(double lr) const;
+  /// One update of every trainable parameter from its reduced gradient, by the rule in the step's state; buffers and
+  /// frozen parameters stay as they are. Gradients are scaled by min(1, clip_norm / (norm + 1e-6)), and rid of the loss
+  /// scale. A norm that is not finite is marked in the state and nothing is changed; as the gradients have been
+  /// reduced, every rank sees the same norm.
+  void step(Context& context, std::span<Param* const> params) const;
 
  private:
   OptimizerConfig config_;
-  double clip_norm_;
 };
 
 }  // namespace plsc

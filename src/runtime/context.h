@@ -13,9 +13,10 @@ struct Context {
   Collective& comm;  // tensors of the device: gradients, embeddings, logit sums
   Collective& host;  // host values: labels, decisions, file agreements. A communicator of its own
   Log& log;
-  Dtype activations = Dtype::f32;  // fp32 or bf16: train.precision
+  Dtype activations = Dtype::f32;  // fp32, bf16 or fp16: train.precision
   uint64_t seed = 1;
   bool sums_in_double = false;  // of gradients over samples and classes: train.deterministic
+  bool loss_scaling = false;    // gradients of the network are scaled, and a step may be skipped: train.precision fp16
 
   Device& device() const { return *backend.device; }
   NnOps& nn() const { return *backend.nn; }

@@ -40,8 +40,12 @@ Recorder::Recorder(const Options& options, Log& log) : options_(options), log_(l
 void Recorder::note(const StepRecord& record) {
   ++steps_;
   samples_ += record.samples;
-  correct_ += record.correct;
-  loss_ += record.loss;
+  skipped_ += record.skipped ? 1 : 0;
+  if (!record.skipped) {  // the loss of a step that overflowed may be no number
+    judged_ += record.samples;
+    correct_ += record.correct;
+    loss_ += record.loss;
+  }
   wait_ += record.data_wait;
   const bool due = record.step % options_.every_steps == 0 || record.step == options_.total_steps;
   if (due) write_line(record);
@@ -58,7 +62,7 @@ void Recorder::flush(const StepRecord& last) {
 void Recorder::start_window() {
   total_idle_ += idle_;
   idle_ = loss_ = wait_ = 0;
-  steps_ = samples_ = correct_ = 0;
+  steps_ = skipped_ = samples_ = judged_ = correct_ = 0;
   window_.restart();
 }
 
@@ -70,14 +74,25 @@ void Recorder::write_line(const StepRecord& last) {
   line["kind"] = "train";
   line["step"] = last.step;
   line["epoch"] = last.epoch;
-  line["loss"] = loss_ / n;
-  line["top1"] = samples_ > 0 ? static_cast<double>(correct_) / static_cast<double>(samples_) : 0;
+  line["loss"] = steps_ > skipped_ ? Json(mean_loss()) : Json();
+  line["top1"] = top1();
   line["lr"] = last.lr;
   line["grad_norm"] = last.grad_norm;
   line["images_per_s"] = images_per_second_;
   line["data_wait"] = wait_ / n;
+  if (last.loss_scale.scale != 1) {
+    line["loss_scale"] = last.loss_scale.scale;
+    line["skipped"] = skipped_;
+  }
   append(line.dump());
 }
+
+double Recorder::mean_loss() const {
+  const int64_t n = steps_ - skipped_;
+  return n > 0 ? loss_ / static_cast<double>(n) : 0;
+}
+
+double Recorder::top1() const { return judged_ > 0 ? static_cast<double>(correct_) / static_cast<double>(judged_) : 0; }
 
 void Recorder::show(const StepRecord& record) {
   if (!options_.writes) return;
@@ -90,9 +105,8 @@ void Recorder::show(const StepRecord& record) {
   const double left = static_cast<double>(options_.total_steps - record.step);
   const double eta = (run_.seconds() - total_idle_ - idle_) / done * left;
   log_.progress(fmt::format("step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA {}",
-                            record.step, options_.total_steps, record.epoch, loss_ / static_cast<double>(steps_),
-                            samples_ > 0 ? 100.0 * static_cast<double>(correct_) / static_cast<double>(samples_) : 0,
-                            record.lr, rate, human_duration(eta)),
+                            record.step, options_.total_steps, record.epoch, mean_loss(), 100.0 * top1(), record.lr,
+                            rate, human_duration(eta)),
                 record.step == options_.total_steps);
 }
 

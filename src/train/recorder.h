@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "eval/evaluator.h"
+#include "kernels/math/loss_scale.h"
 
 namespace plsc {
 
@@ -19,8 +20,10 @@ struct StepRecord {
   double loss = 0;  // mean over the global batch
   int64_t correct = 0, samples = 0;
   double lr = 0;
-  double grad_norm = 0;  // backbone, before clipping
-  double data_wait = 0;  // seconds this rank waited for its batch
+  double grad_norm = 0;        // backbone, before clipping
+  double data_wait = 0;        // seconds this rank waited for its batch
+  bool skipped = false;        // fp16: an overflow; nothing was updated
+  math::LossScale loss_scale;  // fp16: of the next step
 };
 
 /// "lfw: accuracy 99.82 +- 0.21 %, AUC 0.9990, TAR 98.90 % at FAR 1e-3 (13,233 images, 42 s)"
@@ -51,6 +54,8 @@ class Recorder {
  private:
   void write_line(const StepRecord& last);
   void start_window();
+  double mean_loss() const;
+  double top1() const;
   void show(const StepRecord& record);
   void append(const std::string& line);
 
@@ -61,7 +66,8 @@ class Recorder {
   Stopwatch window_, run_, paused_;
   double idle_ = 0;  // of the window
   double total_idle_ = 0;
-  int64_t steps_ = 0, samples_ = 0, correct_ = 0;
+  int64_t steps_ = 0, skipped_ = 0, samples_ = 0;
+  int64_t judged_ = 0, correct_ = 0;  // samples of steps that were not skipped
   double loss_ = 0, wait_ = 0;
   double images_per_second_ = 0;
 };

@@ -23,7 +23,8 @@ struct RunMeta {
   std::string versions;  // program and libraries
   std::string device;    // with threads and instruction set: resume is bit-exact only where it is the same
   int64_t ranks = 0;
-  std::string head_table;  // MarginHead::state_table
+  math::LossScale loss_scale;  // fp16; else it stays 1
+  std::string head_table;      // MarginHead::state_table
 
   std::string to_json() const;
   static RunMeta from_json(const std::string& text, const std::string& where);

@@ -5,18 +5,10 @@
 
 #include "base/error.h"
 #include "comm/errors.h"
-#include "data/input.h"
 #include "train/run_folder.h"
 
 namespace plsc {
 namespace {
-
-math::SgdRule row_update(const OptimizerConfig& config, double lr) {
-  return {.lr = static_cast<float>(lr),
-          .momentum = static_cast<float>(config.momentum),
-          .weight_decay = static_cast<float>(config.weight_decay),
-          .nesterov = config.nesterov};
-}
 
 std::string best_name(const Config& config) { return config.checkpoint.best_set + " " + config.checkpoint.best_metric; }
 
@@ -38,12 +30,7 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
       config_(config),
       parts_(std::move(parts)),
       meta_(std::move(meta)),
-      params_(parts_.backbone.params()),
-      sgd_(config.optimizer, config.train.clip_norm),
-      sync_(context, parts_.backbone) {
-  // Gradients start their way over the ranks while the rest of the backward pass computes.
-  parts_.backbone.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
-}
+      one_(context, config, parts_.backbone, parts_.head, parts_.note_phase) {}
 
 void Trainer::phase(int64_t step, const char* name) {
   if (parts_.note_phase) parts_.note_phase(step, name);
@@ -57,76 +44,59 @@ TrainEnd Trainer::run(int64_t first_step) {
   best_ = remembered_best(context_, config_, first_step);
   // Now, and not after the first epoch.
   require_checkpoint_space(context_, config_.output, state(first_step));
+  // Where the device works by itself, the host learns of a step while the next one is under way.
+  const size_t ahead = context_.device().is_host() ? 0 : 1;
+  prepare(first_step);
   for (int64_t step = first_step; step < meta_.total_steps; ++step) {
-    const StepRecord record = train_step(step);
-    if (step == 0) check_first_loss(record);
-    recorder_->note(record);
-
+    one_.run(parts_.schedule.lr(step));
     const int64_t done = step + 1;
     const bool last = done == meta_.total_steps;
+    if (!last) prepare(done);
+    take_records(ahead);
+
+    const bool saves = due(done, checkpoint.every_steps, checkpoint.every_epochs, checkpoint.at_end);
+    const bool evaluates = due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end);
+    if (last || saves || evaluates) take_records(0);
     recorder_->pause();
     // The checkpoint comes first: no evaluation that fails can cost it.
-    if (due(done, checkpoint.every_steps, checkpoint.every_epochs, checkpoint.at_end)) {
+    if (saves) {
       if (last) save(done);
       if (!last) try_to_save(done);
     }
-    if (!last && all_agree_to_stop()) return stop(record);
-    if (due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end)) evaluate(done);
+    if (!last && all_agree_to_stop()) return stop();
+    if (evaluates) evaluate(done);
     recorder_->resume();
   }
   report_skipped();
   return TrainEnd::complete;
 }
 
-TrainEnd Trainer::stop(const StepRecord& last) {
-  recorder_->flush(last);
-  save(last.step);
-  context_.log.info("stopped on request after step {}; the same command goes on from there", last.step);
-  return TrainEnd::stopped;
-}
-
-StepRecord Trainer::train_step(int64_t step) {
+void Trainer::prepare(int64_t step) {
   phase(step, "data");
-  const std::vector<Batch> batches = parts_.loader.next();
-  StepRecord record;
-  record.step = step + 1;
-  record.epoch = static_cast<double>(step + 1) / static_cast<double>(meta_.steps_per_epoch);
-  record.data_wait = parts_.loader.take_wait_seconds();
-  record.lr = parts_.schedule.lr(step);
-
-  StepInfo info{step, 0, meta_.global_batch};
-  std::vector<int64_t> labels;
-  for (const Batch& b : batches) labels.insert(labels.end(), b.labels.begin(), b.labels.end());
-  phase(step, "sample classes");
-  parts_.head.begin_step(context_, labels, static_cast<int64_t>(batches.size()), info,
-                         row_update(config_.optimizer, record.lr));
-  zero_grad(params_);
-  sync_.begin(static_cast<int64_t>(batches.size()));
-  for (const Batch& b : batches) {
-    info.first_sample = b.first_sample;
-    micro_batch(b, info, record);
-  }
-  record.loss /= static_cast<double>(meta_.global_batch);
-
-  phase(step, "gradient all-reduce");
-  sync_.run(context_);
-  record.grad_norm = sgd_.step(context_, params_, record.lr, step);
-  parts_.head.end_step(context_);
-  parts_.backbone.finish_step(context_);
-  return record;
+  std::vector<Batch> batches = parts_.loader.next();
+  data_waits_.push_back(parts_.loader.take_wait_seconds());
+  one_.prepare(step, meta_.global_batch, std::move(batches));
 }
 
-void Trainer::micro_batch(const Batch& batch, const StepInfo& info, StepRecord& record) {
-  phase(info.step, "forward");
-  const Tensor embeddings = parts_.backbone.forward(
-      context_, to_network_input(context_, config_.data, batch.bytes, batch.flip), Mode::train, info);
-  phase(info.step, "head");
-  const HeadResult result = parts_.head.run(context_, embeddings, batch.labels);
-  phase(info.step, "backward");
-  parts_.backbone.backward(context_, result.d_embedding);
-  record.loss += result.loss_sum;
-  record.correct += result.correct;
-  record.samples += result.samples;
+void Trainer::take_records(size_t left) {
+  while (one_.under_way() > left) {
+    StepRecord record = one_.take();
+    record.epoch = static_cast<double>(record.step) / static_cast<double>(meta_.steps_per_epoch);
+    record.data_wait = data_waits_.front();
+    data_waits_.pop_front();
+    if (record.step == 1) check_first_loss(record);
+    recorder_->note(record);
+    meta_.loss_scale = record.loss_scale;
+    last_ = record;
+  }
+}
+
+TrainEnd Trainer::stop() {
+  take_records(0);
+  recorder_->flush(last_);
+  save(last_.step);
+  context_.log.info("stopped on request after step {}; the same command goes on from there", last_.step);
+  return TrainEnd::stopped;
 }
 
 void Trainer::check_first_loss(const StepRecord& record) const {

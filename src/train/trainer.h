@@ -1,5 +1,6 @@
 // The training loop: steps, evaluation, checkpoints, stopping.
 #pragma once
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,12 +12,11 @@
 #include "eval/evaluator.h"
 #include "head/margin_head.h"
 #include "nn/module.h"
-#include "optim/grad_sync.h"
 #include "optim/schedule.h"
-#include "optim/sgd.h"
 #include "train/best.h"
 #include "train/recorder.h"
 #include "train/state.h"
+#include "train/training_step.h"
 
 namespace plsc {
 
@@ -39,14 +39,13 @@ enum class TrainEnd { complete, stopped };
 class Trainer {
  public:
   Trainer(Context& context, const Config& config, TrainParts parts, RunMeta meta);
-  ~Trainer() { parts_.backbone.on_gradient = nullptr; }
-
   /// Runs steps [first_step, meta.total_steps). Returns `stopped` after a stop request, with a checkpoint written.
   TrainEnd run(int64_t first_step);
 
  private:
-  StepRecord train_step(int64_t step);
-  void micro_batch(const Batch& batch, const StepInfo& info, StepRecord& record);
+  void prepare(int64_t step);
+  /// Tells of steps that the device has done, until `left` are under way.
+  void take_records(size_t left);
   void check_first_loss(const StepRecord& record) const;
   void evaluate(int64_t step);
   void note_if_best(const EvalResult& result, int64_t step);
@@ -54,7 +53,7 @@ class Trainer {
   void save(int64_t step);
   bool try_to_save(int64_t step);
   void report_skipped();
-  TrainEnd stop(const StepRecord& last);
+  TrainEnd stop();
   bool all_agree_to_stop();
   bool due(int64_t step, int64_t every_steps, double every_epochs, bool at_end) const;
   void phase(int64_t step, const char* name);
@@ -64,9 +63,9 @@ class Trainer {
   TrainParts parts_;
   RunMeta meta_;
   std::unique_ptr<Recorder> recorder_;
-  std::vector<Param*> params_;
-  Sgd sgd_;
-  GradSync sync_;
+  TrainingStep one_;
+  std::deque<double> data_waits_;  // seconds, of the steps that are prepared or under way
+  StepRecord last_;                // that was taken
   int64_t saved_step_ = -1;
   int64_t skipped_ = 0;  // records, as far as they have been reported
   std::optional<Best> best_;

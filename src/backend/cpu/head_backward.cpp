@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "backend/cpu/head_passes.h"
+#include "backend/cpu/row_weights.h"
 #include "base/threads.h"
 #include "kernels/cpu/exact_sum.h"
 #include "kernels/cpu/head_rows.h"
@@ -18,6 +19,7 @@ struct Backward {
   RowSource& rows;
   const HeadPass& pass;
   const HeadGradient& gradient;
+  const bool blocked;  // rows are not updated
   const TargetIndex targets;
   const std::vector<float> log_sum;  // (padded samples); +inf for padding, which makes its gradient 0
 
@@ -53,11 +55,12 @@ struct Backward {
     const RowTile& source = tile.source;
     for (int64_t i = 0; i < tile.count; ++i) {
       const int64_t row = source.index != nullptr ? source.index[i] : i;
-      float* w = source.weight + row * s.columns;
+      float* w = row_weights(source, row, s.columns, s.row_buffer.data());
       float* v = source.momentum + row * s.columns;
       if (const auto* missed = missed_steps(source.lag, row)) kernels::row_catch_up(*missed, w, v, s.columns);
       if (source.lag.last_update != nullptr) source.lag.last_update[row] = source.lag.next + 1;
       kernels::row_update(row_gradient(s, i), *gradient.update, w, v);
+      keep_row_weights(source, row, s.columns, w);
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {
@@ -98,7 +101,11 @@ struct Backward {
       s.products.add_sample_gradient(tile.padded, g, tile.operand, s.dx.data<float>());
     }
     s.products.row_gradient(tile.padded, g, work.x(), s.row_gradient.data<float>());
-    gradient.update ? update_in_place(s, tile) : keep(s, tile);
+    if (gradient.dweight.defined()) {
+      keep(s, tile);
+    } else if (!blocked) {
+      update_in_place(s, tile);
+    }
     rows.close(tile.source, access);
   }
 };
@@ -124,14 +131,20 @@ void merge(HeadWorkspace& work, Tensor& dx) {
 
 }  // namespace
 
-void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient) {
+void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient,
+                       bool blocked) {
   PLSC_CHECK(gradient.update.has_value() != gradient.dweight.defined());
   const bool in_double = gradient.dx.dtype() == Dtype::f64;
   PLSC_CHECK(!in_double || pass.compute == Dtype::f32, "sums in double of {}", dtype_name(pass.compute));
   work.prepare(rows, pass.x.dim(0), pass.compute);
   work.set_samples(pass.x);
-  const Backward backward{
-      work, rows, pass, gradient, TargetIndex(pass.position), padded_log_sum(gradient.log_sum, work.padded_samples())};
+  const Backward backward{work,
+                          rows,
+                          pass,
+                          gradient,
+                          blocked,
+                          TargetIndex(pass.position),
+                          padded_log_sum(gradient.log_sum, work.padded_samples())};
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {
     TileScratch& scratch = work.scratch(part);
     scratch.start_gradient(gradient.dx.dtype());

@@ -8,8 +8,7 @@
 
 #include "backend/cpu/head_passes.h"
 #include "backend/cpu/parts.h"
-#include "kernels/cpu/elementwise.h"
-#include "kernels/cpu/head_rows.h"
+#include "backend/cpu/row_weights.h"
 #include "kernels/math/softmax_loss.h"
 
 namespace plsc {
@@ -17,20 +16,22 @@ namespace {
 
 class CpuHeadOps final : public HeadOps {
  public:
-  CpuHeadOps(Device& device, int threads) : device_(device), threads_(threads), work_(device, threads) {}
+  CpuHeadOps(Device& device, math::StepState* state)
+      : device_(device), threads_(device.threads()), state_(*state), work_(device, threads_) {}
 
   void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
   void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
   void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override;
-  Tensor sample_rows(const SampleRows& args) override;
+  std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override;
+  void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
   void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
   void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) override {
     cpu_forward_pass(work_, rows, pass, sums);
   }
   void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) override;
-  HeadLoss loss(const HeadLossArgs& args) override;
+  void loss(const HeadLossArgs& args) override;
   void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
-    cpu_backward_pass(work_, rows, pass, gradient);
+    cpu_backward_pass(work_, rows, pass, gradient, math::updates_blocked(state_));
   }
   void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
   void catch_up_rows(RowSource& rows) override;
@@ -43,6 +44,7 @@ class CpuHeadOps final : public HeadOps {
 
   Device& device_;
   int threads_;
+  math::StepState& state_;
   HeadWorkspace work_;
 };
 
@@ -67,18 +69,36 @@ void CpuHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, con
                                       dy.data<float>() + i * columns, columns, dx.data<float>() + i * columns);
     }
   });
+  const auto scale = static_cast<float>(state_.loss_scale.scale);
+  if (scale == 1.0F) return;
+  for (float& value : dx.span<float>()) value *= scale;
 }
 
 void CpuHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) {
   const int64_t columns = rows.dim(1);
   for_parts(rows.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
+    std::vector<float> buffer(static_cast<size_t>(columns));
     for (int64_t j = begin; j < end; ++j) {
-      kernels::row_init(seed, first_class + j, std, columns, rows.data<float>() + j * columns);
+      if (rows.dtype() == Dtype::f32) {
+        kernels::row_init(seed, first_class + j, std, columns, rows.data<float>() + j * columns);
+        continue;
+      }
+      kernels::row_init(seed, first_class + j, std, columns, buffer.data());
+      kernels::cast(buffer.data(), reinterpret_cast<kernels::Bf16*>(rows.data<bf16_t>()) + j * columns, columns);
     }
   });
 }
 
-Tensor CpuHeadOps::sample_rows(const SampleRows& args) {
+class FoundRows final : public SampledRows {
+ public:
+  explicit FoundRows(Tensor rows) : rows_(std::move(rows)) {}
+  Tensor get() override { return rows_; }
+
+ private:
+  Tensor rows_;
+};
+
+std::unique_ptr<SampledRows> CpuHeadOps::start_sample(const SampleRows& args) {
   const auto positives = args.positives.span<int64_t>();
   // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
   const auto limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
@@ -103,7 +123,16 @@ Tensor CpuHeadOps::sample_rows(const SampleRows& args) {
   Tensor active = device_.tensor({count}, Dtype::i64);
   int64_t* to = active.data<int64_t>();
   for (const auto& part : parts) to = std::copy(part.begin(), part.end(), to);
-  return active;
+  return std::make_unique<FoundRows>(std::move(active));
+}
+
+void CpuHeadOps::find_rows(const Tensor& active, const Tensor& rows, Tensor& position) {
+  const auto all = active.span<int64_t>(), wanted = rows.span<int64_t>();
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const auto found = std::ranges::lower_bound(all, wanted[i]);
+    const bool there = wanted[i] >= 0 && found != all.end() && *found == wanted[i];
+    position.data<int64_t>()[i] = there ? found - all.begin() : -1;
+  }
 }
 
 void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) {
@@ -117,7 +146,7 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
       if (position[static_cast<size_t>(i)] < 0) continue;
       const RowTile tile = rows.open(position[static_cast<size_t>(i)], 1, RowAccess::read);
       const int64_t row = tile.index != nullptr ? tile.index[0] : 0;
-      const float* w = tile.weight + row * columns;
+      const float* w = row_weights(tile, row, columns, current.data());
       if (const auto* missed = missed_steps(tile.lag, row)) {
         kernels::row_caught_up(*missed, w, tile.momentum + row * columns, columns, current.data());
         w = current.data();
@@ -137,8 +166,8 @@ void CpuHeadOps::rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to)
   }
 }
 
-HeadLoss CpuHeadOps::loss(const HeadLossArgs& args) {
-  HeadLoss loss;
+void CpuHeadOps::loss(const HeadLossArgs& args) {
+  double loss = 0, correct = 0;
   for (int64_t i = 0; i < args.sum.elements(); ++i) {
     float& log_sum = args.log_sum.data<float>()[i];
     float& gradient = args.target_gradient.data<float>()[i];
@@ -150,12 +179,15 @@ HeadLoss CpuHeadOps::loss(const HeadLossArgs& args) {
     const double cosine = args.target_cosine.data<double>()[i];
     const math::SampleSums sums{args.sum.data<double>()[i], args.shift.data<float>()[i], cosine};
     const math::SampleLoss one = math::sample_loss(args.margin, double{args.scale}, sums, args.gradient_scale);
-    loss.sum += one.loss;
-    loss.correct += cosine > double{args.max_cosine.data<float>()[i]} ? 1 : 0;
+    loss += one.loss;
+    correct += cosine > double{args.max_cosine.data<float>()[i]} ? 1 : 0;
     log_sum = one.log_sum;
     gradient = one.target_gradient;
   }
-  return loss;
+  Tensor result = args.result;
+  result.data<double>()[0] = loss;
+  result.data<double>()[1] = correct;
+  if (!std::isfinite(loss)) math::mark_not_finite(state_, math::StepFailure::loss);
 }
 
 template <class F>
@@ -163,14 +195,16 @@ void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
   const int64_t columns = rows.columns();
   for_parts(rows.count(), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     constexpr int64_t kRows = 256;  // opened at a time
+    std::vector<float> buffer(static_cast<size_t>(columns));
     for (int64_t first = begin; first < end; first += kRows) {
       const RowTile tile = rows.open(first, std::min(kRows, end - first), access);
       for (int64_t i = 0; i < tile.count; ++i) {
         const int64_t row = tile.index != nullptr ? tile.index[i] : i;
-        float* w = tile.weight + row * columns;
+        float* w = row_weights(tile, row, columns, buffer.data());
         float* v = tile.momentum + row * columns;
         if (const auto* missed = missed_steps(tile.lag, row)) kernels::row_catch_up(*missed, w, v, columns);
         f(w, v, tile, row, first + i);
+        keep_row_weights(tile, row, columns, w);
       }
       rows.close(tile, access);
     }
@@ -178,6 +212,7 @@ void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
 }
 
 void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
+  if (math::updates_blocked(state_)) return;
   const int64_t columns = rows.columns();
   each_row(rows, RowAccess::update, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
     kernels::sgd(rule, dweight.data<float>() + active * columns, w, v, columns);
@@ -193,8 +228,8 @@ void CpuHeadOps::catch_up_rows(RowSource& rows) {
 
 }  // namespace
 
-std::unique_ptr<HeadOps> make_cpu_head_ops(Device& device, int threads) {
-  return std::make_unique<CpuHeadOps>(device, threads);
+std::unique_ptr<HeadOps> make_cpu_head_ops(Device& device, math::StepState* state) {
+  return std::make_unique<CpuHeadOps>(device, state);
 }
 
 }  // namespace plsc

@@ -7,7 +7,9 @@
 namespace plsc {
 
 void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadSums& sums);
-void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient);
+/// `blocked`: rows are not updated.
+void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient,
+                       bool blocked);
 void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const Tensor& x, TopRows& top);
 
 inline kernels::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {

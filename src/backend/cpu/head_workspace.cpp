@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/elementwise.h"
-#include "kernels/cpu/head_rows.h"
+#include "backend/cpu/row_weights.h"
 
 namespace plsc {
 namespace {
@@ -49,7 +48,8 @@ TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, 
       max_cosine(device.tensor({padded_samples})),
       max_logit(device.tensor({padded_samples})),
       shift(device.tensor({padded_samples})),
-      sum(static_cast<size_t>(padded_samples)) {
+      sum(static_cast<size_t>(padded_samples)),
+      row_buffer(static_cast<size_t>(columns_)) {
   if (compute == Dtype::bf16) {
     weights16 = device.tensor({tile, columns_}, Dtype::bf16);
     gradient16 = device.tensor({tile, padded_samples}, Dtype::bf16);
@@ -67,17 +67,18 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
   tile.count = count;
   tile.padded = round_up(count, TilePlan::kRowMultiple);
   const RowTile& source = tile.source;
-  const bool in_place = source.index == nullptr && source.lag.last_update == nullptr && tile.padded == count;
+  const bool in_place = source.index == nullptr && source.lag.last_update == nullptr && tile.padded == count &&
+                        source.weight_type == Dtype::f32;
   if (in_place) {
-    tile.weights = source.weight;
+    tile.weights = static_cast<const float*>(source.weight);
   } else {
     float* to = gathered.data<float>();
     for (int64_t i = 0; i < count; ++i, to += columns) {
       const int64_t row = source.index != nullptr ? source.index[i] : i;
-      const float* w = source.weight + row * columns;
+      const float* w = row_weights(source, row, columns, to);
       if (const auto* missed = missed_steps(source.lag, row)) {
         kernels::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
-      } else {
+      } else if (w != to) {
         std::memcpy(to, w, static_cast<size_t>(columns) * sizeof(float));
       }
     }

@@ -56,6 +56,7 @@ struct TileScratch {
   Tensor dx;                            // (S, D) fp32, or fp64 where the pass sums in double
   Tensor max_cosine, max_logit, shift;  // (S)
   std::vector<double> sum;              // (S)
+  std::vector<float> row_buffer;        // (D): a row in fp32 while it is updated
 };
 
 /// Scratch for all threads, kept from pass to pass while sizes stay.

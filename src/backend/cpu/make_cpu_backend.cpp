@@ -14,9 +14,11 @@ Backend make_cpu_backend(int threads) {
   // oneDNN takes its number of threads from OpenMP, for the calling thread.
   omp_set_num_threads(threads);
   Device& device = *backend.device;
-  backend.nn = make_cpu_nn_ops(device);
-  backend.head = make_cpu_head_ops(device, threads);
-  backend.optim = make_cpu_optim_ops(device);
+  backend.step_state = make_step_state(device);
+  auto* state = static_cast<math::StepState*>(backend.step_state.raw());
+  backend.nn = make_cpu_nn_ops(device, state);
+  backend.head = make_cpu_head_ops(device, state);
+  backend.optim = make_cpu_optim_ops(device, state);
   backend.image = make_cpu_image_ops(device);
   return backend;
 }

@@ -11,13 +11,23 @@ kernels::Bf16* bits(const Tensor& t) { return reinterpret_cast<kernels::Bf16*>(t
 
 class CpuNnOps final : public NnOps {
  public:
-  explicit CpuNnOps(Device& device) : runtime_(device, device.threads()), threads_(device.threads()) {}
+  CpuNnOps(Device& device, const math::StepState* state)
+      : runtime_(device, device.threads()), threads_(device.threads()), state_(*state) {}
 
   std::unique_ptr<ConvOp> make_conv(const ConvSpec& spec) override { return make_cpu_conv(runtime_, spec); }
   std::unique_ptr<LinearOp> make_linear(const LinearSpec& spec) override { return make_cpu_linear(runtime_, spec); }
   std::unique_ptr<PoolOp> make_pool(const PoolSpec& spec) override { return make_cpu_pool(runtime_, spec); }
 
   void batch_norm_stats(const Tensor& x, Tensor& stats) override { cpu_batch_norm_stats(x, stats, threads_); }
+  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
+    cpu_batch_norm_merge(gathered, eps, mean_rstd);
+  }
+  void batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) override {
+    cpu_batch_norm_constants(mean, variance, eps, mean_rstd);
+  }
+  void batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) override {
+    if (!math::updates_blocked(state_)) cpu_batch_norm_fold(sums, momentum, running_mean, running_var);
+  }
   void batch_norm_apply(const BatchNormApply& args) override { cpu_batch_norm_apply(args, threads_); }
   void batch_norm_backward_sums(const BatchNormBackward& args) override {
     cpu_batch_norm_backward_sums(args, threads_);
@@ -30,9 +40,9 @@ class CpuNnOps final : public NnOps {
     PLSC_CHECK(args.p >= 0 && args.p < 1, "dropout of {}", args.p);
     check_tensor("dropout output", args.y, args.x.shape(), args.x.dtype());
     const int64_t features = args.x.elements() / std::max<int64_t>(args.x.dim(0), 1);
-    const uint64_t first = static_cast<uint64_t>(args.first_sample) * static_cast<uint64_t>(features);
+    const uint64_t first = static_cast<uint64_t>(state_.in.first_sample) * static_cast<uint64_t>(features);
     for_parts(args.x.elements(), kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
-      const kernels::DropoutRange range{args.seed, static_cast<uint64_t>(args.step),
+      const kernels::DropoutRange range{args.seed, static_cast<uint64_t>(state_.in.step),
                                         first + static_cast<uint64_t>(begin), end - begin, args.p};
       if (args.x.dtype() == Dtype::bf16) {
         kernels::dropout(range, bits(args.x) + begin, bits(args.y) + begin);
@@ -71,10 +81,13 @@ class CpuNnOps final : public NnOps {
  private:
   DnnlRuntime runtime_;
   int threads_;
+  const math::StepState& state_;
 };
 
 }  // namespace
 
-std::unique_ptr<NnOps> make_cpu_nn_ops(Device& device) { return std::make_unique<CpuNnOps>(device); }
+std::unique_ptr<NnOps> make_cpu_nn_ops(Device& device, const math::StepState* state) {
+  return std::make_unique<CpuNnOps>(device, state);
+}
 
 }  // namespace plsc

@@ -6,13 +6,15 @@
 #include "backend/image_ops.h"
 #include "backend/nn_ops.h"
 #include "backend/optim_ops.h"
+#include "kernels/math/step_state.h"
 
 namespace plsc {
 
 struct DnnlRuntime;
 
-std::unique_ptr<NnOps> make_cpu_nn_ops(Device& device);
-std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device);
+/// The step's state outlives them.
+std::unique_ptr<NnOps> make_cpu_nn_ops(Device& device, const math::StepState* state);
+std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device, math::StepState* state);
 std::unique_ptr<ImageOps> make_cpu_image_ops(Device& device);
 
 /// Prepared ops; the runtime outlives them.
@@ -24,6 +26,9 @@ std::unique_ptr<PoolOp> make_cpu_pool(const DnnlRuntime& runtime, const PoolSpec
 
 /// Batch norm on `threads` threads: see nn_ops.h.
 void cpu_batch_norm_stats(const Tensor& x, Tensor& stats, int threads);
+void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd);
+void cpu_batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd);
+void cpu_batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var);
 void cpu_batch_norm_apply(const BatchNormApply& args, int threads);
 void cpu_batch_norm_backward_sums(const BatchNormBackward& args, int threads);
 void cpu_batch_norm_backward_apply(const BatchNormBackward& args, int threads);

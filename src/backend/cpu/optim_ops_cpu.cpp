@@ -1,4 +1,6 @@
 // The optimizer's arithmetic on the CPU, in pieces over threads.
+#include <cmath>
+
 #include "backend/cpu/ops_cpu.h"
 #include "backend/cpu/parts.h"
 #include "kernels/cpu/elementwise.h"
@@ -18,9 +20,34 @@ void with_type(const Tensor& gradient, const Body& body) {
 
 class CpuOptimOps final : public OptimOps {
  public:
-  explicit CpuOptimOps(Device& device) : threads_(device.threads()) {}
+  CpuOptimOps(Device& device, math::StepState* state) : threads_(device.threads()), state_(*state) {}
 
-  void sgd(Param& param, const math::SgdRule& rule) override {
+  void judge_gradients(std::span<const Tensor> gradients) override {
+    state_.grad_squares = 0;
+    for (const Tensor& t : gradients) {
+      check_tensor("gradient", t, t.shape(), gradient_type(t));
+      with_type(t, [&](const auto* x) { state_.grad_squares += sum_of(x, t.elements()); });
+    }
+    math::judge_gradient(state_);
+  }
+
+  void check_finite(const Tensor& gradient) override {
+    // A square that overflows in double belongs to no fp32 number, and a sum with one NaN or infinity is not finite.
+    double sum = 0;
+    with_type(gradient, [&](const auto* x) { sum = sum_of(x, gradient.elements()); });
+    if (!std::isfinite(sum)) math::mark_not_finite(state_, math::StepFailure::gradient);
+  }
+
+  void sgd(std::span<Param* const> params, bool decays) override {
+    if (math::updates_blocked(state_)) return;
+    const math::SgdRule rule = math::step_rule(state_, decays);
+    for (Param* p : params) update(*p, rule);
+  }
+
+  void finish_step() override { math::finish_step(state_, {}); }
+
+ private:
+  void update(Param& param, const math::SgdRule& rule) const {
     const Shape& shape = param.value.shape();
     check_tensor(param.name.c_str(), param.value, shape, Dtype::f32);
     check_tensor(param.name.c_str(), param.grad, shape, gradient_type(param.grad));
@@ -33,16 +60,6 @@ class CpuOptimOps final : public OptimOps {
     });
   }
 
-  double sum_of_squares(std::span<const Tensor> gradients) override {
-    double total = 0;
-    for (const Tensor& t : gradients) {
-      check_tensor("gradient", t, t.shape(), gradient_type(t));
-      with_type(t, [&](const auto* x) { total += sum_of(x, t.elements()); });
-    }
-    return total;
-  }
-
- private:
   /// By blocks, summed in order: the same for any number of threads.
   template <class T>
   double sum_of(const T* x, int64_t n) const {
@@ -60,10 +77,13 @@ class CpuOptimOps final : public OptimOps {
   }
 
   int threads_;
+  math::StepState& state_;
 };
 
 }  // namespace
 
-std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device) { return std::make_unique<CpuOptimOps>(device); }
+std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device, math::StepState* state) {
+  return std::make_unique<CpuOptimOps>(device, state);
+}
 
 }  // namespace plsc

@@ -3,6 +3,7 @@
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/head_cases.h"
+#include "support/head_step.h"
 #include "support/npy.h"
 
 namespace plsc::test {
@@ -44,11 +45,11 @@ TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
     std::copy(start.begin(), start.end(), head_rows(*head, "centers").data<float>());
     std::vector<double> losses, d_embedding, centers;
     for (int64_t t = 0; t < kSteps; ++t) {
-      head->begin_step(cpu.context, labels, 1, {.step = t, .global_batch = kSamples},
-                       {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F, .nesterov = c.nesterov});
-      const HeadResult result = head->run(cpu.context, embeddings, labels);
+      begin_head(cpu.context, *head, {labels}, {.step = t, .global_batch = kSamples},
+                 {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F, .nesterov = c.nesterov});
+      const HeadResult result = head->run(cpu.context, embeddings);
       head->end_step(cpu.context);
-      losses.push_back(result.loss_sum / kSamples);
+      losses.push_back(totals_of(cpu.context, result).loss_sum / kSamples);
       const auto gradient = to_doubles(result.d_embedding), rows = to_doubles(head_rows(*head, "centers"));
       d_embedding.insert(d_embedding.end(), gradient.begin(), gradient.end());
       centers.insert(centers.end(), rows.begin(), rows.end());

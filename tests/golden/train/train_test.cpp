@@ -6,6 +6,7 @@
 #include "optim/sgd.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
+#include "support/head_step.h"
 #include "support/npy.h"
 #include "support/tiny_nets.h"
 
@@ -55,7 +56,7 @@ void check_training(const std::string& name, double base_lr) {
   const auto params = backbone->params();
   GradSync sync(rank.context, *backbone);
   OptimizerConfig optimizer;
-  const Sgd sgd(optimizer, 5);
+  const Sgd sgd(optimizer);
   ScheduleConfig rates;
   rates.base_lr = base_lr;
   rates.warmup_steps = 5;
@@ -67,20 +68,21 @@ void check_training(const std::string& name, double base_lr) {
     INFO(name << ", step " << t);
     const StepInfo info{t, 0, kBatch};
     const auto labels = labels_of(t);
-    const math::SgdRule update{.lr = static_cast<float>(schedule.lr(t)), .momentum = 0.9f, .weight_decay = 5e-4f};
-    head->begin_step(rank.context, labels, 1, info, update);
+    const math::SgdRule update = sgd.rule(schedule.lr(t));
+    begin_head(rank.context, *head, {labels}, info, update);
+    next_micro_batch(rank.context.backend, {.step = t, .clip_norm = 5, .rule = update});
     zero_grad(params);
     sync.begin(1);
     const Tensor e = backbone->forward(rank.context, images_of(net, t, labels), Mode::train, info);
-    const HeadResult result = head->run(rank.context, e, labels);
+    const HeadResult result = head->run(rank.context, e);
     backbone->backward(rank.context, result.d_embedding);
     sync.run(rank.context);
-    const double norm = sgd.step(rank.context, params, schedule.lr(t), t);
+    sgd.step(rank.context, params);
     head->end_step(rank.context);
     backbone->finish_step(rank.context);
     // Against float64. PyTorch's own float32 run differs by up to 2e-6 in the loss and 1e-4 in the norm.
-    CHECK(result.loss_sum / kBatch == test::Approx(golden.data<double>()[t]).epsilon(1e-4));
-    CHECK(norm == test::Approx(golden.data<double>()[kSteps + t]).epsilon(2e-3));
+    CHECK(totals_of(rank.context, result).loss_sum / kBatch == test::Approx(golden.data<double>()[t]).epsilon(1e-4));
+    CHECK(state_of(rank.context).grad_norm == test::Approx(golden.data<double>()[kSteps + t]).epsilon(2e-3));
   }
   const Tensor e = backbone->forward(rank.context, tiny_images(net, 4, 9), Mode::eval, {});
   CHECK(relative_error(e.span<float>(), read_npy(kData + name + "_embeddings.npy").span<float>()) < 2e-3);

@@ -3,6 +3,7 @@
 
 #include "cases.h"
 #include "kernels/math/sgd.h"
+#include "support/step_state.h"
 #include "values.h"
 
 namespace plsc::test {
@@ -54,8 +55,7 @@ void dropout_case(Backend& backend, Dtype dtype, float p) {
   args.y = garbage(device, shape, dtype);
   args.p = p;
   args.seed = 5;
-  args.step = 9;
-  args.first_sample = 1001;
+  begin_step(backend, {.step = 9, .first_sample = 1001});
   backend.nn->dropout(args);
   Values expected(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
@@ -75,6 +75,7 @@ void dropout_by_rank(Backend& backend, Dtype dtype) {
   args.y = device.tensor({10, 21}, dtype);
   args.p = 0.5f;
   args.seed = 6;
+  begin_step(backend, {});
   backend.nn->dropout(args);
   const Values whole = download(device, args.y);
   size_t dropped = 0;
@@ -84,7 +85,7 @@ void dropout_by_rank(Backend& backend, Dtype dtype) {
   NnOps::Dropout last = args;
   last.x = args.x.rows(7, 3);
   last.y = device.tensor({3, 21}, dtype);
-  last.first_sample = 7;
+  next_micro_batch(backend, {.first_sample = 7});
   backend.nn->dropout(last);
   CHECK(download(device, last.y) == Values(whole.begin() + 7 * 21, whole.end()));
 }
@@ -102,11 +103,15 @@ void sgd_case(Backend& backend, int64_t n, bool nesterov) {
   step.momentum = 0.9f;
   step.weight_decay = 5e-4f;
   step.nesterov = nesterov;
-  step.gradient_scale = 0.25f;
+  set_fresh_state(backend);
+  set_loss_scale(backend, {4, 0});  // gradients are divided by it
   for (uint64_t t = 0; t < 3; ++t) {
     const Values g = random_values({n}, 52 + t, Dtype::f32);
     param.grad = upload(device, g, {n});
-    backend.optim->sgd(param, step);
+    begin_step(backend, {.rule = step});
+    backend.optim->judge_gradients(std::span(&param.grad, 1));
+    Param* const params[] = {&param};
+    backend.optim->sgd(params, true);
     for (size_t i = 0; i < w.size(); ++i) {
       const double decayed = 0.25 * g[i] + static_cast<double>(5e-4f) * w[i];
       v[i] = static_cast<double>(0.9f) * v[i] + decayed;
@@ -126,18 +131,62 @@ void norm_case(Backend& backend) {
     expected += dot(g, g);
     tensors.push_back(upload(device, g, {n}));
   }
-  const double got = backend.optim->sum_of_squares(tensors);
-  CHECK(got == Approx(expected).epsilon(1e-12));
-  CHECK(got == backend.optim->sum_of_squares(tensors));
-  CHECK(backend.optim->sum_of_squares({}) == 0);
-  // The trainer looks here for a gradient that is not finite.
+  const auto judged = [&](std::span<const Tensor> gradients) {
+    set_fresh_state(backend);
+    begin_step(backend, {.clip_norm = 0.5});
+    backend.optim->judge_gradients(gradients);
+    return state_of(backend);
+  };
+  const math::StepState got = judged(tensors);
+  CHECK(got.grad_squares == Approx(expected).epsilon(1e-12));
+  CHECK(got.grad_norm == Approx(std::sqrt(expected)).epsilon(1e-12));
+  CHECK(got.grad_factor == Approx(0.5 / (std::sqrt(expected) + 1e-6)).epsilon(1e-12));
+  CHECK_FALSE(math::updates_blocked(got));
+  CHECK(got.grad_squares == judged(tensors).grad_squares);
+  CHECK(judged({}).grad_squares == 0);
+  CHECK(judged({}).grad_factor == 1);
   tensors.push_back(upload(device, {1, std::nan(""), 2}, {3}));
-  CHECK(std::isnan(backend.optim->sum_of_squares(tensors)));
+  CHECK(judged(tensors).failed == 2);
   tensors.back() = upload(device, {1, std::numeric_limits<double>::infinity(), 2}, {3});
-  CHECK(std::isinf(backend.optim->sum_of_squares(tensors)));
+  CHECK(judged(tensors).failed == 2);
   // 1e30 squared is beyond fp32.
   tensors = {upload(device, {1e30, 1e30}, {2})};
-  CHECK(backend.optim->sum_of_squares(tensors) == Approx(2e60).epsilon(1e-6));
+  CHECK(judged(tensors).grad_squares == Approx(2e60).epsilon(1e-6));
+}
+
+/// fp16's way: an overflow skips the step and halves the scale; so many steps without one double it.
+void loss_scale_case(Backend& backend) {
+  Device& device = *backend.device;
+  set_fresh_state(backend);
+  set_loss_scale(backend, {65536, 1998});
+  const math::StepInputs inputs{.dynamic_scale = 1, .rule = {.lr = 1}};
+  Param param;
+  param.value = upload(device, {1, 2}, {2});
+  param.momentum = device.zeros({2});
+  Param* const params[] = {&param};
+  const auto step = [&](double g) {
+    param.grad = upload(device, {g, 65536}, {2});
+    begin_step(backend, inputs);
+    backend.optim->check_finite(param.grad);
+    backend.optim->judge_gradients(std::span(&param.grad, 1));
+    backend.optim->sgd(params, true);
+    backend.optim->finish_step();
+    return state_of(backend);
+  };
+  CHECK(step(0).loss_scale.good_steps == 1999);
+  CHECK(step(-65536).loss_scale.scale == 131072);
+  CHECK(download(device, param.value) == Values{2, 0});
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    const double before = state_of(backend).loss_scale.scale;
+    const math::StepState state = step(bad);
+    CHECK(state.overflow == 1);
+    CHECK(state.failed == 0);
+    CHECK(state.loss_scale.scale == before / 2);
+    CHECK(download(device, param.value) == Values{2, 0});
+  }
+  CHECK(step(0).overflow == 0);
+  CHECK(download(device, param.value) == Values{2, -2});  // 65536 at a scale of 32768
+  set_fresh_state(backend);
 }
 
 }  // namespace
@@ -166,6 +215,7 @@ void optimizer_cases(Backend& backend) {
     sgd_case(backend, n, true);
   }
   norm_case(backend);
+  loss_scale_case(backend);
 }
 
 void image_cases(Backend& backend, Dtype dtype) {

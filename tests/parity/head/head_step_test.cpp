@@ -6,6 +6,7 @@
 // compared to 2e-4 of their largest element, losses to 1e-4 absolute a sample plus 1e-6 relative. (Fewer than about
 // four columns make cosines next to 1 likely, where the slope sin phi / sin theta magnifies a cosine's error without
 // bound.)
+#include "support/head_step.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/head_cases.h"
@@ -30,6 +31,7 @@ Problem random_problem(int64_t samples, int64_t classes, int64_t columns, uint64
 
 struct Seen {
   HeadResult result;
+  HeadTotals totals;
   std::vector<double> d_weight;
 };
 
@@ -38,9 +40,10 @@ Seen run_head(Context& context, const HeadConfig& config, const Problem& p, int6
   auto head = drawn_head(context, config, p.classes, p.columns);
   Tensor centers = head_rows(*head, "centers");
   std::copy(p.weights.begin(), p.weights.end(), centers.data<float>());
-  head->begin_step(context, p.labels, 1, {.step = step, .global_batch = p.samples}, {.lr = 0, .momentum = 0.9F});
+  begin_head(context, *head, {p.labels}, {.step = step, .global_batch = p.samples}, {.lr = 0, .momentum = 0.9F});
   Seen seen;
-  seen.result = head->run(context, to_tensor(p.embeddings, {p.samples, p.columns}), p.labels);
+  seen.result = head->run(context, to_tensor(p.embeddings, {p.samples, p.columns}));
+  seen.totals = totals_of(context, seen.result);
   head->end_step(context);
   seen.d_weight = to_doubles(head_rows(*head, "momentum"));
   CHECK(relative_error(to_doubles(centers), p.weights) == 0);
@@ -55,9 +58,9 @@ void check_step(Context& context, const HeadConfig& config, const Problem& p, Re
   INFO(config.margin.name << " " << config.gradient << " scale " << config.scale << ": " << p.samples << " samples, "
                           << p.classes << " classes x " << p.columns << ", filter "
                           << config.interclass_filter.value_or(9) << ", sampling " << config.sampling.method);
-  CHECK(std::abs(seen.result.loss_sum - expected.loss_sum) <
+  CHECK(std::abs(seen.totals.loss_sum - expected.loss_sum) <
         loss_tolerance * static_cast<double>(p.samples) + 1e-6 * expected.loss_sum);
-  CHECK(seen.result.correct == expected.correct);
+  CHECK(seen.totals.correct == expected.correct);
   CHECK(seen.result.samples == p.samples);
   // With next to no loss left, what remains of the gradient is as small as the rounding of the embeddings' gradient.
   CHECK(relative_error(to_doubles(seen.result.d_embedding), expected.d_embedding, 1e-6) < gradient_tolerance);
@@ -223,7 +226,7 @@ TEST_CASE("the head's gradient is the slope of the head's own loss") {
   for (int s = 0; s < 2; ++s) {
     Problem q = p;
     for (size_t i = 0; i < direction.size(); ++i) q.embeddings[i] += (s == 0 ? -h : h) * direction[i];
-    side[s] = run_head(cpu.context, config, q).result.loss_sum / static_cast<double>(p.samples);
+    side[s] = run_head(cpu.context, config, q).totals.loss_sum / static_cast<double>(p.samples);
   }
   CHECK((side[1] - side[0]) / (2 * h) == Approx(slope(to_doubles(here.result.d_embedding), direction)).epsilon(5e-3));
 }

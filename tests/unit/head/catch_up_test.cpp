@@ -6,6 +6,7 @@
 #include "support/cpu_context.h"
 #include "support/error_text.h"
 #include "support/head_cases.h"
+#include "support/head_step.h"
 
 namespace plsc::test {
 namespace {
@@ -144,12 +145,12 @@ TEST_CASE("a head with uniform sampling trains its rows as dense SGD does, throu
       reference.active = sampled_classes(cpu.context.seed, t, kClasses, 0.08, labels);
       const ReferenceStep expected = reference_step(reference, e, labels, w, 1.0 / kBatch);
       ReferenceSgd{static_cast<double>(static_cast<float>(lr)), 0.9F, 5e-3F, nesterov}.step(expected.d_weight, w, v);
-      head->begin_step(cpu.context, labels, 1, {.step = t, .global_batch = kBatch},
-                       {.lr = static_cast<float>(lr), .momentum = 0.9F, .weight_decay = 5e-3F, .nesterov = nesterov});
-      const HeadResult seen = head->run(cpu.context, to_tensor(e, {kBatch, kColumns}), labels);
+      begin_head(cpu.context, *head, {labels}, {.step = t, .global_batch = kBatch},
+                 {.lr = static_cast<float>(lr), .momentum = 0.9F, .weight_decay = 5e-3F, .nesterov = nesterov});
+      const HeadResult seen = head->run(cpu.context, to_tensor(e, {kBatch, kColumns}));
       head->end_step(cpu.context);
       // Both runs are stable, so that fp32's rounding stays where it arises.
-      REQUIRE(seen.loss_sum == Approx(expected.loss_sum).epsilon(2e-5));
+      REQUIRE(totals_of(cpu.context, seen).loss_sum == Approx(expected.loss_sum).epsilon(2e-5));
     }
     // `nearest` sees the rows as they would be, and leaves the stored ones alone.
     const auto raw = head_rows(*head, "centers").values<float>();
@@ -180,9 +181,9 @@ TEST_CASE("lazy rows stay exactly where they are while they are not sampled") {
     const auto labels = random_labels(5, 100, static_cast<uint64_t>(t));
     const auto active = sampled_classes(cpu.context.seed, t, 100, 0.1, labels);
     for (size_t j = 0; j < 100; ++j) touched[j] = touched[j] || active[j];
-    head->begin_step(cpu.context, labels, 1, {.step = t, .global_batch = 5},
-                     {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 0.1F});
-    head->run(cpu.context, to_tensor(random_values(40, static_cast<uint64_t>(t)), {5, 8}), labels);
+    begin_head(cpu.context, *head, {labels}, {.step = t, .global_batch = 5},
+               {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 0.1F});
+    head->run(cpu.context, to_tensor(random_values(40, static_cast<uint64_t>(t)), {5, 8}));
     head->end_step(cpu.context);
   }
   const auto after = head_rows(*head, "centers").values<float>();

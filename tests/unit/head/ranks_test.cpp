@@ -7,6 +7,7 @@
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/head_cases.h"
+#include "support/head_step.h"
 
 namespace plsc::test {
 namespace {
@@ -36,25 +37,24 @@ void place(const std::vector<T>& part, int64_t at, std::vector<T>& whole) {
 
 void run_step(Context& context, MarginHead& head, const Plan& plan, const ThreadRank& rank, int64_t t, Outcome& out) {
   const auto [begin, end] = slice(plan, rank);
-  std::vector<int64_t> mine;
+  std::vector<std::vector<int64_t>> mine;
   for (int64_t m = 0; m < plan.micro_batches; ++m) {
     const auto labels = random_labels(plan.batch, plan.classes, static_cast<uint64_t>(100 * t + m));
-    mine.insert(mine.end(), labels.begin() + begin, labels.begin() + end);
+    mine.emplace_back(labels.begin() + begin, labels.begin() + end);
   }
   const StepInfo info{.step = t, .first_sample = begin, .global_batch = plan.batch * plan.micro_batches};
-  head.begin_step(context, mine, plan.micro_batches, info, {.lr = 0.3F, .momentum = 0.9F, .weight_decay = 0.01F});
+  begin_head(context, head, mine, info, {.lr = 0.3F, .momentum = 0.9F, .weight_decay = 0.01F});
   for (int64_t m = 0; m < plan.micro_batches; ++m) {
     const auto e = random_values(plan.batch * plan.columns, static_cast<uint64_t>(100 * t + m));
     const std::vector<double> part(e.begin() + begin * plan.columns, e.begin() + end * plan.columns);
-    const std::span<const int64_t> labels(mine.data() + m * (end - begin), static_cast<size_t>(end - begin));
-    const HeadResult result = head.run(context, to_tensor(part, {end - begin, plan.columns}), labels);
+    const HeadResult result = head.run(context, to_tensor(part, {end - begin, plan.columns}));
     const int64_t run = t * plan.micro_batches + m;
     place(to_doubles(result.d_embedding), (run * plan.batch + begin) * plan.columns, out.d_embedding);
     PLSC_CHECK(result.samples == plan.batch);
     out.active[static_cast<size_t>(run)] += result.active;
     if (rank.rank != 0) continue;
-    out.losses.push_back(result.loss_sum);
-    out.correct.push_back(result.correct);
+    out.losses.push_back(totals_of(context, result).loss_sum);
+    out.correct.push_back(totals_of(context, result).correct);
   }
   head.end_step(context);
 }
@@ -187,21 +187,21 @@ TEST_CASE("a step of two micro-batches is the step of both at once") {
       const Tensor embeddings = to_tensor(e, {20, 12});
       const StepInfo info{.step = t, .global_batch = 20};
       const math::SgdRule update{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F, .nesterov = true};
-      whole->begin_step(cpu.context, labels, 1, info, update);
-      const HeadResult at_once = whole->run(cpu.context, embeddings, labels);
+      begin_head(cpu.context, *whole, {labels}, info, update);
+      const HeadResult at_once = whole->run(cpu.context, embeddings);
       whole->end_step(cpu.context);
-      halves->begin_step(cpu.context, labels, 2, info, update);
+      begin_head(cpu.context, *halves, {{labels.begin(), labels.begin() + 10}, {labels.begin() + 10, labels.end()}},
+                 info, update);
       double loss = 0;
       std::vector<double> gradient;
       for (int64_t m = 0; m < 2; ++m) {
-        const HeadResult half = halves->run(cpu.context, embeddings.rows(10 * m, 10),
-                                            std::span(labels).subspan(static_cast<size_t>(10 * m), 10));
-        loss += half.loss_sum;
+        const HeadResult half = halves->run(cpu.context, embeddings.rows(10 * m, 10));
+        loss += totals_of(cpu.context, half).loss_sum;
         const auto part = to_doubles(half.d_embedding);
         gradient.insert(gradient.end(), part.begin(), part.end());
       }
       halves->end_step(cpu.context);
-      CHECK(loss == Approx(at_once.loss_sum).epsilon(1e-6));
+      CHECK(loss == Approx(totals_of(cpu.context, at_once).loss_sum).epsilon(1e-6));
       CHECK(relative_error(gradient, to_doubles(at_once.d_embedding)) < 1e-5);
     }
     CHECK(relative_error(to_doubles(head_rows(*halves, "centers")), to_doubles(head_rows(*whole, "centers"))) < 1e-6);
@@ -217,15 +217,11 @@ TEST_CASE("values that are not finite stop every rank") {
     Tensor e = to_tensor(random_values(8, 1), {2, 4});
     if (rank.rank == 2) e.data<float>()[1] = NAN;
     const std::vector<int64_t> labels{1, 15};
-    head->begin_step(cpu.context, labels, 1, {.step = 5, .global_batch = 6}, {.lr = 1});
+    begin_head(cpu.context, *head, {labels}, {.step = 5, .global_batch = 6}, {.lr = 1});
     const auto before = head_rows(*head, "centers").values<float>();
-    bool stopped = false;
-    try {
-      head->run(cpu.context, e, labels);
-    } catch (const Error&) {
-      stopped = true;
-    }
-    PLSC_CHECK(stopped && head_rows(*head, "centers").values<float>() == before);
+    head->run(cpu.context, e);
+    head->end_step(cpu.context);
+    PLSC_CHECK(state_of(cpu.context).failed != 0 && head_rows(*head, "centers").values<float>() == before);
   });
 }
 

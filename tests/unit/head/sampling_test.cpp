@@ -7,6 +7,7 @@
 #include "support/cpu_context.h"
 #include "support/error_text.h"
 #include "support/head_cases.h"
+#include "support/head_step.h"
 
 namespace plsc::test {
 namespace {
@@ -65,11 +66,11 @@ std::vector<int64_t> active_classes(int ranks, double ratio, int64_t classes, in
   run_ranks(ranks, [&](ThreadRank& rank) {
     CpuContext cpu(rank, 2);
     const ClassShard shard = class_shard(classes, ranks, rank.rank);
-    const ActiveClasses active = sample_classes(cpu.context, {"uniform", ratio}, shard, step, labels);
-    for (int64_t row : active.host_rows) parts[static_cast<size_t>(rank.rank)].push_back(shard.begin + row);
-    for (int64_t i = 0; i < active.local; ++i) {
-      PLSC_CHECK(active.place(active.host_rows[static_cast<size_t>(i)]) == i);
-    }
+    const Sampling sampling = start_sampling(cpu.context, {"uniform", ratio}, shard, step, labels);
+    const ActiveClasses active = plsc::active_classes(sampling, shard);
+    PLSC_CHECK(active.local == active.rows.dim(0));
+    for (int64_t row : active.rows.values<int64_t>())
+      parts[static_cast<size_t>(rank.rank)].push_back(shard.begin + row);
   });
   for (const auto& part : parts) out.insert(out.end(), part.begin(), part.end());
   return out;
@@ -112,7 +113,7 @@ TEST_CASE("a label out of range is an error that names it, on every rank") {
       std::vector<int64_t> labels{3, rank.rank == 1 ? bad : 9};
       if (rank.rank == 2) labels.pop_back();
       const std::string text =
-          error_text([&] { head->begin_step(cpu.context, labels, 1, {.step = 0, .global_batch = 5}, {}); });
+          error_text([&] { begin_head(cpu.context, *head, {labels}, {.step = 0, .global_batch = 5}, {}); });
       PLSC_CHECK(contains_all(text, {"rank 1", "sample 1", "label " + std::to_string(bad), "classes = 10"}), "got: {}",
                  text);
     }
@@ -129,11 +130,11 @@ TEST_CASE("the first loss of an untrained head is the one it expects") {
     config.scale = 16;  // s^2 / 2D stays the exact mean for as long as its own tail does not matter
     auto head = drawn_head(cpu.context, config, kClasses, kColumns);
     const auto labels = random_labels(kBatch, kClasses, 1);
-    head->begin_step(cpu.context, labels, 1, {.step = 0, .global_batch = kBatch}, {});
+    begin_head(cpu.context, *head, {labels}, {.step = 0, .global_batch = kBatch}, {});
     const HeadResult result =
-        head->run(cpu.context, to_tensor(random_values(kBatch * kColumns, 2), {kBatch, kColumns}), labels);
+        head->run(cpu.context, to_tensor(random_values(kBatch * kColumns, 2), {kBatch, kColumns}));
     // The mean over 64 targets of s cos(theta), whose deviation is 16 / sqrt(128 * 64) = .18.
-    CHECK(result.loss_sum / kBatch == Approx(head->expected_first_loss()).margin(0.6));
+    CHECK(totals_of(cpu.context, result).loss_sum / kBatch == Approx(head->expected_first_loss()).margin(0.6));
   }
   HeadConfig defaults;
   CHECK(drawn_head(cpu.context, defaults, 50000, 512)->expected_first_loss() ==
@@ -141,10 +142,10 @@ TEST_CASE("the first loss of an untrained head is the one it expects") {
   // Few classes and a large scale: the largest cosine alone counts, and the closed form says 99.
   auto few = drawn_head(cpu.context, defaults, 60, 32);
   const auto labels = random_labels(1024, 60, 1);
-  few->begin_step(cpu.context, labels, 1, {.step = 0, .global_batch = 1024}, {});
-  const HeadResult result = few->run(cpu.context, to_tensor(random_values(1024 * 32, 2), {1024, 32}), labels);
+  begin_head(cpu.context, *few, {labels}, {.step = 0, .global_batch = 1024}, {});
+  const HeadResult result = few->run(cpu.context, to_tensor(random_values(1024 * 32, 2), {1024, 32}));
   // The 60 centres are the same for all 1024 samples: the spread of their cosines is good to a tenth.
-  CHECK(few->expected_first_loss() == Approx(result.loss_sum / 1024).epsilon(0.05));
+  CHECK(few->expected_first_loss() == Approx(totals_of(cpu.context, result).loss_sum / 1024).epsilon(0.05));
   CHECK(few->expected_first_loss() < 65);
   CHECK(contains_all(drawn_head(cpu.context, defaults, 1000, 512)->description(),
                      {"arcface", "m2 0.5", "s 64", "1000 classes x 512", "full softmax"}));

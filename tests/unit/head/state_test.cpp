@@ -10,6 +10,7 @@
 #include "support/cpu_context.h"
 #include "support/error_text.h"
 #include "support/head_cases.h"
+#include "support/head_step.h"
 
 namespace plsc::test {
 namespace {
@@ -30,9 +31,9 @@ void train(Context& context, MarginHead& head, int64_t first, int64_t steps) {
     const auto labels = random_labels(kBatch, kClasses, static_cast<uint64_t>(t));
     const std::vector<double> mine(e.begin() + begin * kColumns, e.begin() + (begin + each) * kColumns);
     const std::vector<int64_t> my_labels(labels.begin() + begin, labels.begin() + begin + each);
-    head.begin_step(context, my_labels, 1, {.step = t, .global_batch = kBatch},
-                    {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 0.01F});
-    head.run(context, to_tensor(mine, {each, kColumns}), my_labels);
+    begin_head(context, head, {my_labels}, {.step = t, .global_batch = kBatch},
+               {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 0.01F});
+    head.run(context, to_tensor(mine, {each, kColumns}));
     head.end_step(context);
   }
 }
@@ -191,8 +192,8 @@ TEST_CASE("reading centres for evaluation takes no memory for momentum, but whil
       auto head = drawn_head(cpu.context, config, kMany, kWide);
       for (int64_t t = 0; t < 2; ++t) {
         const auto labels = random_labels(4, kMany, static_cast<uint64_t>(t));
-        head->begin_step(cpu.context, labels, 1, {.step = t, .global_batch = 4}, {.lr = 0.1F, .weight_decay = 0.1F});
-        head->run(cpu.context, to_tensor(random_values(4 * kWide, static_cast<uint64_t>(t)), {4, kWide}), labels);
+        begin_head(cpu.context, *head, {labels}, {.step = t, .global_batch = 4}, {.lr = 0.1F, .weight_decay = 0.1F});
+        head->run(cpu.context, to_tensor(random_values(4 * kWide, static_cast<uint64_t>(t)), {4, kWide}));
         head->end_step(cpu.context);
       }
       for (const HeadRows& rows : head->state()) {

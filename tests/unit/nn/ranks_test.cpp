@@ -36,6 +36,7 @@ Outcome run_step(const TinyNet& net, int ranks, int64_t batch, int64_t micro_bat
     for (int64_t m = 0; m < micro_batches; ++m) {
       const int64_t from = begin + range_begin(end - begin, micro_batches, m);
       const int64_t count = begin + range_begin(end - begin, micro_batches, m + 1) - from;
+      next_micro_batch(rank.context.backend, {.step = 3, .first_sample = from});
       const Tensor y = backbone->forward(rank.context, tiny_images(net, count, 0, from), Mode::train, {3, from, batch});
       backbone->backward(rank.context, upstream(from, count, backbone->embedding_size()));
       for (int64_t i = 0; i < count; ++i) {

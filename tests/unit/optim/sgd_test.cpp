@@ -6,7 +6,7 @@
 
 #include "support/catch.h"
 #include "support/cpu_context.h"
-#include "support/error_text.h"
+#include "support/step_state.h"
 
 using namespace plsc;
 using namespace plsc::test;
@@ -58,7 +58,7 @@ TEST_CASE("sgd follows the formula, over steps, with and without nesterov, clipp
       config.decay_norms = decay_norms;
       config.weight_decay = 0.01;
       const double clip = 0.5;
-      const Sgd sgd(config, clip);
+      const Sgd sgd(config);
       Param w = make("w", 1003, ParamKind::weight), b = make("b", 5, ParamKind::bias),
             n = make("n", 3, ParamKind::norm);
       Param* all[] = {&w, &b, &n};
@@ -69,7 +69,9 @@ TEST_CASE("sgd follows the formula, over steps, with and without nesterov, clipp
           set_gradient(*p, step);
           for (const float g : p->grad.values<float>()) squares += static_cast<double>(g) * g;
         }
-        const double norm = sgd.step(rank.context, all, 0.1, step);
+        begin_step(rank.backend, {.step = step, .clip_norm = clip, .rule = sgd.rule(0.1)});
+        sgd.step(rank.context, all);
+        const double norm = state_of(rank.context).grad_norm;
         CHECK(norm == test::Approx(std::sqrt(squares)).epsilon(1e-7));
         const double scale = std::min(1.0, clip / (norm + 1e-6));
         CHECK(scale < 1);
@@ -100,7 +102,8 @@ TEST_CASE("frozen parameters and buffers stay as they are") {
   set_gradient(w, 0);
   const auto f = frozen.value.values<float>(), r = buffer.value.values<float>();
   Param* all[] = {&frozen, &w, &buffer};
-  Sgd({}, 0).step(rank.context, all, 0.1, 0);
+  begin_step(rank.backend, {.rule = Sgd({}).rule(0.1)});
+  Sgd({}).step(rank.context, all);
   CHECK(frozen.value.values<float>() == f);
   CHECK(buffer.value.values<float>() == r);
   CHECK_FALSE(frozen.momentum.defined());
@@ -116,20 +119,28 @@ TEST_CASE("without clipping a large gradient is not scaled") {
   w.grad.data<float>()[0] = 1000;
   w.grad_stale = false;
   Param* all[] = {&w};
-  CHECK(Sgd(config, 0).step(rank.context, all, 0.5, 0) == test::Approx(1000));
+  begin_step(rank.backend, {.rule = Sgd(config).rule(0.5)});
+  Sgd(config).step(rank.context, all);
+  CHECK(state_of(rank.context).grad_norm == test::Approx(1000));
   CHECK(w.value.data<float>()[0] == test::Approx(-500));
 }
 
-TEST_CASE("a gradient that is not finite names the step and changes nothing") {
-  CpuContext rank;
+TEST_CASE("a gradient that is not finite is marked and changes nothing, then and afterwards") {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    CpuContext rank;
     Param a = make("a", 4, ParamKind::weight), b = make("b", 4, ParamKind::weight);
     set_gradient(a, 0);
     set_gradient(b, 0);
     b.grad.data<float>()[3] = bad;
     const auto before = a.value.values<float>();
     Param* all[] = {&a, &b};
-    CHECK(contains_all(error_text([&] { Sgd({}, 5).step(rank.context, all, 0.1, 37); }), {"not finite", "step 37"}));
+    begin_step(rank.backend, {.step = 37, .clip_norm = 5, .rule = Sgd({}).rule(0.1)});
+    Sgd({}).step(rank.context, all);
+    CHECK(state_of(rank.context).failed == 2);  // the gradient
+    CHECK(a.value.values<float>() == before);
+    set_gradient(b, 0);
+    begin_step(rank.backend, {.step = 38, .clip_norm = 5, .rule = Sgd({}).rule(0.1)});
+    Sgd({}).step(rank.context, all);
     CHECK(a.value.values<float>() == before);
   }
 }
@@ -140,5 +151,5 @@ TEST_CASE("a parameter whose backward pass never ran is a bug, not a step on an 
   set_gradient(w, 0);
   Param* all[] = {&w};
   zero_grad(all);
-  CHECK_THROWS_AS(Sgd({}, 0).step(rank.context, all, 0.1, 0), LogicError);
+  CHECK_THROWS_AS(Sgd({}).step(rank.context, all), LogicError);
 }

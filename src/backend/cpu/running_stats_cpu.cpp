@@ -1,19 +1,10 @@
-// Statistics of batch norms on the host: C elements a layer and step, so plain loops for any backend whose tensors the
-// host can reach.
-#include "backend/nn_ops.h"
+// Statistics of batch norms: C elements a layer and step, so plain loops.
+#include "backend/cpu/ops_cpu.h"
 #include "kernels/math/batch_norm.h"
 
 namespace plsc {
-namespace {
 
-void require_host(const Tensor& t) {
-  PLSC_CHECK(t.on_host(), "this backend's tensors need batch norm statistics of their own");
-}
-
-}  // namespace
-
-void NnOps::batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) {
-  require_host(gathered);
+void cpu_batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) {
   PLSC_CHECK(gathered.shape().size() == 2 && gathered.dim(1) % 2 == 1, "{}", gathered.shape().text());
   const int64_t ranks = gathered.dim(0), columns = gathered.dim(1), channels = (columns - 1) / 2;
   PLSC_CHECK(mean_rstd.elements() == 2 * channels, "{}", mean_rstd.shape().text());
@@ -33,8 +24,7 @@ void NnOps::batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rst
   }
 }
 
-void NnOps::batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) {
-  require_host(mean);
+void cpu_batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) {
   const int64_t channels = mean.elements();
   PLSC_CHECK(variance.elements() == channels && mean_rstd.elements() == 2 * channels);
   float* out = mean_rstd.data<float>();
@@ -44,8 +34,7 @@ void NnOps::batch_norm_constants(const Tensor& mean, const Tensor& variance, flo
   }
 }
 
-void NnOps::batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) {
-  require_host(sums);
+void cpu_batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) {
   const int64_t channels = running_mean.elements();
   PLSC_CHECK(sums.elements() == 2 * channels + 1 && running_var.elements() == channels);
   const double* in = sums.data<double>();

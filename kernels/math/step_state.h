@@ -1,0 +1,75 @@
+// What changes with the step and what a step finds out, in one struct in device memory: kernels read and write it
+// there, so that the host waits for nothing inside a step and a recorded step can be run again with other numbers.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/math/loss_scale.h"
+#include "kernels/math/sgd.h"
+
+namespace plsc::math {
+
+/// Written by the host at the begin of a step (first_sample: of each micro-batch).
+struct StepInputs {
+  int64_t step = 0;
+  int64_t first_sample = 0;  // this rank's, within the step's global batch
+  double clip_norm = 0;      // 0: off
+  double dynamic_scale = 0;  // not 0: an overflow skips the step and lowers the loss scale (fp16)
+  SgdRule rule{};            // of the replicated parameters, without gradient_scale
+  uint8_t unused[4] = {};    // the struct ends at a multiple of 8 bytes
+};
+
+/// Why a step changed nothing.
+enum class StepFailure : int64_t { none = 0, loss = 1, gradient = 2 };
+
+struct StepState {
+  StepInputs in;
+  LossScale loss_scale;
+  double grad_squares = 0;  // of the gradients summed over the ranks, loss scale included
+  double grad_norm = 0;     // its root, without the loss scale
+  double grad_factor = 1;   // gradients are multiplied by it in updates: clipping, and the loss scale's inverse
+  /// Flags as doubles, so that their maximum over the ranks is a plain all-reduce. `overflow` is of this step. `failed`
+  /// holds a StepFailure and stays: from then on nothing is updated, until the host has seen it and ends the run.
+  double overflow = 0;
+  double failed = 0;
+};
+static_assert(sizeof(StepState) % sizeof(double) == 0);
+
+/// No update of weights, momentum or running statistics may take place.
+PLSC_HD inline bool updates_blocked(const StepState& s) { return s.overflow != 0 || s.failed != 0; }
+
+/// A loss or a gradient is not finite.
+PLSC_HD inline void mark_not_finite(StepState& s, StepFailure what) {
+  if (s.in.dynamic_scale != 0) {
+    s.overflow = 1;
+  } else if (s.failed == 0) {
+    s.failed = static_cast<double>(static_cast<int64_t>(what));
+  }
+}
+
+/// From grad_squares to grad_factor: min(1, clip_norm / (norm + 1e-6)) over the loss scale, as clip_grad_norm_ has it.
+PLSC_HD inline void judge_gradient(StepState& s) {
+  const double norm = std::sqrt(s.grad_squares) / s.loss_scale.scale;
+  s.grad_norm = norm;
+  if (!(norm <= 1.7e308)) {  // NaN, too
+    mark_not_finite(s, StepFailure::gradient);
+    return;
+  }
+  const double clip = s.in.clip_norm > 0 ? s.in.clip_norm / (norm + 1e-6) : 1.0;
+  s.grad_factor = (clip < 1.0 ? clip : 1.0) / s.loss_scale.scale;
+}
+
+/// The rule of this step's updates from a gradient as it is in memory.
+PLSC_HD inline SgdRule step_rule(const StepState& s, bool decays) {
+  SgdRule rule = s.in.rule;
+  rule.gradient_scale = static_cast<float>(s.grad_factor);
+  if (!decays) rule.weight_decay = 0;
+  return rule;
+}
+
+/// After the updates: the next step's loss scale.
+PLSC_HD inline void finish_step(StepState& s, const LossScaleRule& rule) {
+  if (s.in.dynamic_scale != 0) s.loss_scale = next_loss_scale(rule, s.loss_scale, s.overflow != 0);
+}
+
+}  // namespace plsc::math

@@ -1,0 +1,16 @@
+// A build without CUDA.
+#include "backend/backend.h"
+
+namespace plsc {
+
+Backend make_cuda_backend(const CudaOptions&) {
+  fail_hint("use device: cpu, or auto", "device: cuda: this build of plsc-train has no CUDA backend");
+}
+
+CudaProbe probe_cuda() {
+  CudaProbe probe;
+  probe.problem = "this build of plsc-train has no CUDA backend";
+  return probe;
+}
+
+}  // namespace plsc

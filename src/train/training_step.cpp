@@ -1,0 +1,142 @@
+#include "train/training_step.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "data/input.h"
+
+namespace plsc {
+namespace {
+
+void require_finite(const math::StepState& state, const StepRecord& record, int64_t step) {
+  const auto failure = static_cast<math::StepFailure>(static_cast<int64_t>(state.failed));
+  if (failure == math::StepFailure::loss) {
+    fail_hint("lower schedule.base_lr or lengthen the warm-up, and look at the data of the steps before",
+              "step {}: the loss is not finite ({}); no weight was changed in this step", step, record.loss);
+  }
+  if (failure == math::StepFailure::gradient) {
+    fail_hint("lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
+              "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged",
+              record.grad_norm, step);
+  }
+  if (state.overflow != 0 && state.loss_scale.scale < math::kSmallestLossScale) {
+    fail_hint("lower schedule.base_lr or lengthen the warm-up; train.precision: bf16 or fp32 has the wider range",
+              "step {}: in fp16 the loss or a gradient is not finite even with a loss scale of {}", step,
+              state.loss_scale.scale);
+  }
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& backbone, MarginHead& head,
+                           std::function<void(int64_t, const char*)> note_phase)
+    : context_(context),
+      config_(config),
+      backbone_(backbone),
+      head_(head),
+      note_phase_(std::move(note_phase)),
+      params_(backbone.params()),
+      sgd_(config.optimizer),
+      sync_(context, backbone) {
+  // Gradients start their way over the ranks while the rest of the backward pass computes.
+  backbone_.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
+}
+
+TrainingStep::~TrainingStep() { backbone_.on_gradient = nullptr; }
+
+void TrainingStep::prepare(int64_t step, int64_t global_batch, std::vector<Batch> batches) {
+  PLSC_CHECK(!prepared_);
+  HeadStep next;
+  next.info = {step, 0, global_batch};
+  for (const Batch& b : batches) next.labels.push_back(b.labels);
+  head_.prepare_step(context_, next);
+  prepared_ = {std::move(batches), next.info};
+}
+
+math::StepInputs TrainingStep::inputs(double lr) const {
+  math::StepInputs in;
+  in.step = info_.step;
+  in.first_sample = info_.first_sample;
+  in.clip_norm = config_.train.clip_norm;
+  in.dynamic_scale = context_.loss_scaling ? 1 : 0;
+  in.rule = sgd_.rule(lr);
+  return in;
+}
+
+void TrainingStep::run(double lr) {
+  PLSC_CHECK(prepared_);
+  const Prepared now = std::move(*prepared_);
+  prepared_.reset();
+  info_ = now.info;
+  StepRecord record;
+  record.step = info_.step + 1;
+  record.lr = lr;
+  sums_ = Tensor();
+
+  phase("sample classes");
+  begin_step(context_.backend, inputs(lr));
+  head_.begin_step(context_, sgd_.rule(lr));
+  zero_grad(params_);
+  sync_.begin(static_cast<int64_t>(now.batches.size()));
+  for (const Batch& b : now.batches) {
+    info_.first_sample = b.first_sample;
+    next_micro_batch(context_.backend, inputs(lr));
+    micro_batch(b, record);
+  }
+  finish_step();
+
+  UnderWay step;
+  step.record = record;
+  step.sums = context_.device().start_read(sums_);
+  step.state = start_state_read(context_.backend);
+  under_way_.push_back(std::move(step));
+}
+
+void TrainingStep::micro_batch(const Batch& batch, StepRecord& record) {
+  phase("forward");
+  const Tensor embeddings = backbone_.forward(
+      context_, to_network_input(context_, config_.data, batch.bytes, batch.flip), Mode::train, info_);
+  phase("head");
+  const HeadResult result = head_.run(context_, embeddings);
+  phase("backward");
+  backbone_.backward(context_, result.d_embedding);
+  if (sums_.defined()) {
+    context_.nn().add(result.sums, sums_);
+  } else {
+    sums_ = result.sums;
+  }
+  record.samples += result.samples;
+}
+
+void TrainingStep::finish_step() {
+  phase("gradient all-reduce");
+  sync_.run(context_);
+  if (context_.loss_scaling) {
+    // Each rank has rows of the head of its own: one that overflows makes all of them skip the step.
+    head_.check_gradient(context_);
+    Tensor flags = step_flags(context_.backend);
+    context_.comm.all_reduce(flags, ReduceOp::max, "overflow flags");
+  }
+  sgd_.step(context_, params_);
+  head_.end_step(context_);
+  backbone_.finish_step(context_);
+  context_.backend.optim->finish_step();
+}
+
+StepRecord TrainingStep::take() {
+  PLSC_CHECK(!under_way_.empty());
+  UnderWay step = std::move(under_way_.front());
+  under_way_.pop_front();
+  const math::StepState state = to_step_state(step.state->get());
+  const auto sums = step.sums->get().span<double>();
+  StepRecord record = step.record;
+  record.loss = sums[0] / static_cast<double>(record.samples);
+  record.correct = static_cast<int64_t>(sums[1]);
+  record.grad_norm = state.grad_norm;
+  record.skipped = state.overflow != 0;
+  record.loss_scale = state.loss_scale;
+  require_finite(state, record, record.step - 1);
+  return record;
+}
+
+}  // namespace plsc

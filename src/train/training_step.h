@@ -1,0 +1,69 @@
+// One optimizer step: what the device is given, and what the host learns of it afterwards. The host is a step ahead of
+// the device where there is one: nothing in here waits for it but `take`.
+#pragma once
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "config/config.h"
+#include "data/loader.h"
+#include "head/margin_head.h"
+#include "nn/module.h"
+#include "optim/grad_sync.h"
+#include "optim/sgd.h"
+#include "train/recorder.h"
+
+namespace plsc {
+
+class TrainingStep {
+ public:
+  /// References outlive the object. `note_phase` is told (step, phase) as they change.
+  TrainingStep(Context& context, const Config& config, Backbone& backbone, MarginHead& head,
+               std::function<void(int64_t step, const char* phase)> note_phase);
+  ~TrainingStep();
+  TrainingStep(const TrainingStep&) = delete;
+  TrainingStep& operator=(const TrainingStep&) = delete;
+
+  /// Takes the batches of step `step` (0, 1, ...): the ranks exchange their labels.
+  void prepare(int64_t step, int64_t global_batch, std::vector<Batch> batches);
+  /// Gives the device all work of the step that was prepared, with this learning rate.
+  void run(double lr);
+
+  /// Steps that were given to the device and not taken.
+  size_t under_way() const { return under_way_.size(); }
+  /// What the oldest of them gave: loss, correct, samples, lr, grad_norm, loss scale. Waits for it. Error naming the
+  /// step where its loss or its gradient was not finite: nothing has been updated since.
+  StepRecord take();
+
+ private:
+  struct Prepared {
+    std::vector<Batch> batches;
+    StepInfo info;
+  };
+  struct UnderWay {
+    StepRecord record;
+    std::unique_ptr<HostRead> sums, state;
+  };
+  math::StepInputs inputs(double lr) const;
+  void micro_batch(const Batch& batch, StepRecord& record);
+  void finish_step();
+  void phase(const char* name) const {
+    if (note_phase_) note_phase_(info_.step, name);
+  }
+
+  Context& context_;
+  const Config& config_;
+  Backbone& backbone_;
+  MarginHead& head_;
+  std::function<void(int64_t step, const char* phase)> note_phase_;
+  std::vector<Param*> params_;
+  Sgd sgd_;
+  GradSync sync_;
+  std::optional<Prepared> prepared_;
+  StepInfo info_;
+  Tensor sums_;  // (2) fp64, device memory: HeadResult::sums over the micro-batches
+  std::deque<UnderWay> under_way_;
+};
+
+}  // namespace plsc
