@@ -33,7 +33,7 @@ Scheduler& Scheduler::instance() {
 }
 
 Scheduler::Scheduler() : options(options_from_environment()), last_call_(Clock::now()), process_(getpid()) {
-  reseed();
+  take_options();
   std::atexit([] {
     if (getpid() == instance().process_) say_goodbye();  // not in a child that never used CUDA
   });
@@ -60,7 +60,15 @@ Scheduler::Lock Scheduler::enter() {
   return lock;
 }
 
-void Scheduler::reseed() { random_.seed(options.seed); }
+void Scheduler::take_options() {
+  random_.seed(options.seed);
+  mutex_.protect(options.protect);
+}
+
+void DeviceMutex::unlock() {
+  open_device_memory(!protect_);
+  mutex_.unlock();
+}
 
 cudaStream_t Scheduler::add_stream(int device, unsigned flags, int priority) {
   auto stream = std::make_unique<CUstream_st>();
@@ -177,6 +185,7 @@ Step Scheduler::run_head(CUstream_st& stream) {
   Item& item = stream.items.front();
   if (item.awaits && !item.awaits->reached) return Step::blocked;
   Step step = Step::done;
+  open_device_memory(true);
   runs_work_ = std::this_thread::get_id();
   try {
     step = item.attempt();
@@ -229,13 +238,7 @@ void Scheduler::run_until(Lock& lock, const Mark& mark) {
   const bool only_needed = below(2) == 0;
   int failures = 0;
   while (!mark.reached) {
-    Step step = only_needed && failures == 0 ? run_towards(mark) : run_any();
-    if (step == Step::blocked) step = run_any();
-    if (step == Step::blocked) {
-      pause(lock, failures);
-    } else {
-      failures = 0;
-    }
+    if (!only_needed || failures > 0 || run_towards(mark) == Step::blocked) help(lock, failures);
   }
   run_some();
 }
@@ -250,6 +253,14 @@ void Scheduler::run_some() {
   const uint64_t most = below(3) == 0 ? 0 : below(16);
   for (uint64_t i = 0; i < most; ++i) {
     if (run_any() == Step::blocked) return;
+  }
+}
+
+void Scheduler::help(Lock& lock, int& failures) {
+  if (run_any() == Step::blocked) {
+    pause(lock, failures);
+  } else {
+    failures = 0;
   }
 }
 
@@ -271,7 +282,7 @@ std::string Scheduler::heads() const {
     if (!text.empty()) text += ", ";
     text += fmt::format("{} (stream {} of device {})", s->items.front().name, s->number, s->device);
   }
-  return text;
+  return text.empty() ? "other ranks" : text;
 }
 
 bool Scheduler::has_work() const {
