@@ -83,10 +83,10 @@ TEST_CASE("recording: several, replayed in turn, allocate nothing") {
   CHECK(standin::counters().graph_launches == launches + 10);
 }
 
-TEST_CASE("recording: kept memory is given back for it where there is no other") {
+TEST_CASE("recording: what was kept for others makes room for it") {
   DeviceUnderTest test(1, {.memory_limit = int64_t{96} << 20});
   Tensor x = test.upload(numbers(100, 2)), y = test.device.zeros({int64_t{12} << 20});  // 48 MiB
-  Tensor passing = test.device.tensor({int64_t{8} << 20});                             // 32 MiB
+  Tensor passing = test.device.tensor({int64_t{8} << 20});                              // 32 MiB
   test.device.fill_zero(passing);
   passing = {};
   test.device.begin_recording();

@@ -44,7 +44,8 @@ class CudaDevice final : public Device {
   void synchronize() override;
   MemoryUse exchange_use(MemoryUse use) override { return arena_.exchange_use(use); }
 
-  /// Recordings are CUDA graphs. They must end before the device.
+  /// Recordings are CUDA graphs. They must end before the device. What is kept for reuse is given back when one begins:
+  /// it has memory of its own, and the work that it stands for needs the other no more.
   bool can_record() const override { return true; }
   void begin_recording() override;
   std::unique_ptr<Recording> end_recording() override;
@@ -59,7 +60,6 @@ class CudaDevice final : public Device {
 
  private:
   CudaDevice(const CudaOptions& options, const cudaDeviceProp& gpu);
-  void wait_idle();
   void download(const void* from, void* to, size_t bytes);
   void check_not_recording(const char* what) const;
 
@@ -70,7 +70,6 @@ class CudaDevice final : public Device {
   Stream compute_, copies_;
   Waiter waiter_;
   Event idle_;
-  Event before_recording_;
   PinnedPool reads_;
   PinnedRing uploads_;
   Arena arena_;
