@@ -209,7 +209,7 @@ class CudaConv final : public ConvOp {
     if (as_kept_) {
       return run<WeightPass>({x.raw(), dy.raw(), dweight.raw()}, dweight.bytes(), accumulate ? 1.0f : 0.0f);
     }
-    const Tensor ohwi = runtime_.device.tensor(w_, spec_.dtype);
+    const Tensor ohwi = ohwi_weight();
     run<WeightPass>({x.raw(), dy.raw(), ohwi.raw()}, ohwi.bytes(), 0);
     const kernels::cuda::MatrixBatch shape{spec_.out_channels, spec_.kernel * spec_.kernel, spec_.in_channels};
     const auto back = [&](auto* from) {
@@ -227,11 +227,17 @@ class CudaConv final : public ConvOp {
     visit(static_cast<__nv_bfloat16*>(t.raw()));
   }
 
-  /// The weight as (O, K, K, I) in the activations' type.
+  /// Room for weights as cuDNN has them: (O, K, K, I) in the activations' type.
+  Tensor ohwi_weight() const {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
+    return runtime_.device.tensor({spec_.out_channels, spec_.kernel, spec_.kernel, spec_.in_channels}, spec_.dtype);
+  }
+
+  /// The weight as cuDNN has it.
   Tensor converted(const Tensor& weight) const {
     check_device_tensor("convolution weight", weight, w_, Dtype::f32);
     if (as_kept_) return weight;
-    const Tensor ohwi = runtime_.device.tensor(w_, spec_.dtype);
+    const Tensor ohwi = ohwi_weight();
     const kernels::cuda::MatrixBatch shape{spec_.out_channels, spec_.in_channels, spec_.kernel * spec_.kernel};
     with_elements(ohwi,
                   [&](auto* to) { kernels::cuda::transpose(shape, weight.data<float>(), to, false, runtime_.stream); });
@@ -267,12 +273,13 @@ class CudaConv final : public ConvOp {
     check(Pass::run(runtime_.dnn.get(), desc_, o, algorithm, beta), Pass::kName);
   }
 
-  /// By the clock, or where results must repeat by cuDNN's rules: a race's winner may change from run to run.
+  /// By the clock; by cuDNN's rules where results must repeat, as a race's winner may change from run to run, and where
+  /// work is only recorded.
   template <class Pass>
   ConvChoice choose(const Operands& o, size_t bytes) const {
     std::optional<ConvChoice> choice;
     const size_t limit = runtime_.options.conv_workspace;
-    if (!runtime_.options.deterministic) choice = first_allowed<Pass>(timed<Pass>(o, bytes), limit);
+    if (!runtime_.options.deterministic && !recording()) choice = first_allowed<Pass>(timed<Pass>(o, bytes), limit);
     if (!choice) choice = first_allowed<Pass>(asked<Pass>(), limit);
     if (!choice) {
       fail("cuDNN has no {}algorithm for {} of {} within {} bytes of workspace",
@@ -280,6 +287,12 @@ class CudaConv final : public ConvOp {
     }
     runtime_.convs->remember(spec_, Pass::kPass, *choice);
     return *choice;
+  }
+
+  bool recording() const {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    check(cudaStreamIsCapturing(runtime_.stream, &status), "cudaStreamIsCapturing");
+    return status != cudaStreamCaptureStatusNone;
   }
 
   template <class Pass>
@@ -335,6 +348,7 @@ class CudaConv final : public ConvOp {
   /// Device memory, or an undefined tensor where there is none: the caller has another way then.
   Tensor scratch(size_t bytes) const {
     if (bytes == 0) return {};
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
     try {
       return runtime_.device.tensor({static_cast<int64_t>(bytes)}, Dtype::u8);
     } catch (const Error&) {
