@@ -7,6 +7,7 @@
 
 #include <limits>
 
+#include "backend/cuda/head_tiles_cuda.h"
 #include "head_context_cuda.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
@@ -69,13 +70,12 @@ void each_case(F&& f) {
 
 TEST_CASE("the passes are the CPU's on rows of any type, chosen by an index, lagging, with the gradient used or kept") {
   CpuContext cpu(2);
+  const auto small_tiles = make_cuda_head_context(128), one_tile = make_cuda_head_context(0);
   each_case([&](const PassCase& c) {
     if (!cpu.context.device().supports(c.compute)) return;
     const PassResult expected = run_passes(cpu.backend, c);
-    for (const int64_t tile_rows : {128, 0}) {  // three tiles, and one
-      const auto cuda = make_cuda_head_context(tile_rows);
-      compare(run_passes(cuda->context().backend, c), expected, c);
-    }
+    compare(run_passes(small_tiles->context().backend, c), expected, c);
+    compare(run_passes(one_tile->context().backend, c), expected, c);
   });
 }
 
@@ -94,10 +94,10 @@ TEST_CASE("no active rows: empty sums, no gradient, no nearest class") {
 }
 
 TEST_CASE("the same passes give the same bits") {
-  each_case([](const PassCase& c) {
-    const auto one = make_cuda_head_context(128), two = make_cuda_head_context(128);
-    const PassResult first = run_passes(one->context().backend, c);
-    CHECK(run_passes(two->context().backend, c) == first);
+  const auto cuda = make_cuda_head_context(128);
+  each_case([&](const PassCase& c) {
+    const PassResult first = run_passes(cuda->context().backend, c);
+    CHECK(run_passes(cuda->context().backend, c) == first);
   });
 }
 
@@ -195,6 +195,27 @@ TEST_CASE("products of bf16 train as on the CPU, but for the rounding of gradien
   HeadContext cuda;
   if (!cpu.context.device().supports(Dtype::bf16) || !cuda.context.device().supports(Dtype::bf16)) return;
   CHECK(relative_error(train(cuda.context, t), train(cpu.context, t)) < 1e-2);
+}
+
+TEST_CASE("tiles cover all rows, fill half of the cache, and have few different sizes") {
+  constexpr int64_t kCache = 50 << 20;
+  for (const int64_t rows : {int64_t{0}, int64_t{1}, int64_t{128}, int64_t{129}, int64_t{100000}, int64_t{1} << 33}) {
+    for (const int64_t row_bytes : {40, 5120, 40000}) {
+      for (const int64_t asked : {0, 1, 300}) {
+        const HeadTilePlan plan = HeadTilePlan::make(rows, row_bytes, kCache, asked);
+        INFO(rows << " rows of " << row_bytes << " bytes, " << asked << " asked for");
+        CHECK(plan.tile % HeadTilePlan::kRowMultiple == 0);
+        CHECK((plan.tiles == 0) == (rows == 0));
+        CHECK(plan.begin(plan.tiles) >= rows);
+        if (rows == 0) continue;
+        CHECK(plan.begin(plan.tiles - 1) + plan.count(plan.tiles - 1) == rows);
+        CHECK(plan.count(plan.tiles - 1) >= 1);
+        if (asked > 0) CHECK(plan.tile <= HeadTilePlan::padded_rows(asked));
+        const bool least = plan.tile <= HeadTilePlan::kLeastRows;
+        if (asked == 0) CHECK((least || plan.tile * row_bytes <= kCache / 2 + row_bytes * HeadTilePlan::kRowMultiple));
+      }
+    }
+  }
 }
 
 TEST_CASE("what a GPU does not do is said: sums in double") {
