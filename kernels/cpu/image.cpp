@@ -1,5 +1,7 @@
 #include "kernels/cpu/image.h"
 
+#include "kernels/math/pixel.h"
+
 namespace plsc::kernels {
 namespace {
 
@@ -7,7 +9,7 @@ constexpr int64_t kPiece = 768;  // bytes turned around at a time: a multiple of
 
 template <class T>
 PLSC_INLINE void normalize_piece(const uint8_t* bytes, const float* mean, const float* std, T* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) store((static_cast<float>(bytes[i]) - mean[i]) / std[i], y[i]);
+  for (int64_t i = 0; i < n; ++i) store(math::normalized(bytes[i], mean[i], std[i]), y[i]);
 }
 
 /// Pixels [begin, begin + count) of the mirrored row.

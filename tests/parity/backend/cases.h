@@ -7,8 +7,10 @@
 
 namespace plsc::test {
 
-/// `dtype`: of activations, fp32 or bf16.
-void conv_cases(Backend& backend, Dtype dtype);
+/// `dtype`: of activations: fp32, or a 16-bit type that the backend has.
+/// `dweight`: what a pass's weight gradient is rounded to before it is added to fp32 (a library may know nothing wider
+/// than the activations' type).
+void conv_cases(Backend& backend, Dtype dtype, Dtype dweight = Dtype::f32);
 void linear_cases(Backend& backend);
 void pool_cases(Backend& backend, Dtype dtype);
 void norm_statistics_cases(Backend& backend, Dtype dtype);

@@ -33,7 +33,7 @@ void for_each_product(const ConvSpec& s, const Visit& visit) {
           }
 }
 
-void check_against_loops(Backend& backend, const ConvSpec& spec) {
+void check_against_loops(Backend& backend, const ConvSpec& spec, Dtype dweight) {
   Device& device = *backend.device;
   const Problem p(spec);
   const Values x = random_values(p.x, 1, spec.dtype), w = random_values(p.w, 2, spec.dtype);
@@ -54,11 +54,11 @@ void check_against_loops(Backend& backend, const ConvSpec& spec) {
   conv->backward_data(tdy, tw, tdx);
   require_stored(download(device, tdx), dx, spec.dtype);
   conv->backward_weight(tx, tdy, tdw, false);
-  require_stored(download(device, tdw), dw, Dtype::f32);  // fp32 whatever the activations are
+  require_stored(download(device, tdw), dw, dweight);
 
   Tensor sum = upload(device, old, p.w);
   conv->backward_weight(tx, tdy, sum, true);
-  require_stored(download(device, sum), moved(dw, 1, old), Dtype::f32);
+  require_stored(moved(download(device, sum), -1, old), dw, dweight);
 }
 
 /// A convolution is linear in x and in w: a difference of any width is exact but for rounding.
@@ -102,7 +102,7 @@ ConvSpec spec_of(std::array<int64_t, 8> v, Dtype dtype) {
 
 }  // namespace
 
-void conv_cases(Backend& backend, Dtype dtype) {
+void conv_cases(Backend& backend, Dtype dtype, Dtype dweight) {
   // batch, height, width, in, out, kernel, stride, pad: odd sizes, one channel, one image, one pixel, a 7x7 stem
   const std::array<int64_t, 8> cases[] = {
       {2, 5, 7, 3, 4, 3, 1, 1},   {1, 7, 7, 1, 17, 3, 2, 1},  {2, 9, 5, 17, 64, 3, 2, 1}, {1, 6, 6, 64, 17, 1, 2, 0},
@@ -112,7 +112,7 @@ void conv_cases(Backend& backend, Dtype dtype) {
   for (const auto& c : cases) {
     INFO("batch " << c[0] << ", " << c[1] << " x " << c[2] << ", " << c[3] << " to " << c[4] << ", kernel " << c[5]
                   << ", stride " << c[6] << ", pad " << c[7] << ", " << dtype_name(dtype));
-    check_against_loops(backend, spec_of(c, dtype));
+    check_against_loops(backend, spec_of(c, dtype), dweight);
     if (dtype == Dtype::f32) check_differences(backend, spec_of(c, dtype));
   }
 }

@@ -26,7 +26,9 @@ void with_types(const Cases& cases) {
 
 }  // namespace
 
-TEST_CASE("cpu: convolution") { with_types(conv_cases); }
+TEST_CASE("cpu: convolution") {
+  with_types([](Backend& backend, Dtype dtype) { conv_cases(backend, dtype); });
+}
 TEST_CASE("cpu: linear layer") { on_threads(linear_cases); }
 TEST_CASE("cpu: pooling") { with_types(pool_cases); }
 TEST_CASE("cpu: gradients in double are the same on any number of threads") {

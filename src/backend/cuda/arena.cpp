@@ -1,0 +1,220 @@
+#include "backend/cuda/arena.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "backend/cuda/check.h"
+
+namespace plsc {
+namespace {
+
+size_t rounded(size_t bytes, size_t grain) { return (bytes + grain - 1) / grain * grain; }
+
+/// Large requests round up a little more, so that sizes that are nearly alike share blocks.
+size_t block_size(size_t bytes) {
+  constexpr size_t kLargeGrain = size_t{64} << 10;
+  return rounded(std::max<size_t>(bytes, 1), bytes <= Arena::kSmall ? Arena::kAlignment : kLargeGrain);
+}
+
+size_t segment_size(size_t block) {
+  if (block <= Arena::kSmall) return Arena::kSmallSegment;
+  // Half of a segment at most for one block: more would leave remainders that fit nothing.
+  return block <= Arena::kLargeSegment / 2 ? Arena::kLargeSegment : rounded(block, Arena::kSmallSegment);
+}
+
+}  // namespace
+
+Arena::Arena(ArenaOptions options) : options_(std::move(options)) {}
+
+Arena::~Arena() {
+  for (const auto& [data, segment] : segments_) cudaFree(data);
+}
+
+void* Arena::allocate(size_t bytes) {
+  const size_t size = block_size(bytes);
+  const auto attempt = [&](size_t segment) {
+    const std::lock_guard lock(mutex_);
+    return take(size, segment);
+  };
+  if (void* data = attempt(segment_size(size))) return data;
+  trim();
+  // At the end of the memory a segment may be as small as its block.
+  for (const size_t segment : {segment_size(size), size}) {
+    if (void* data = attempt(segment)) return data;
+  }
+  const std::lock_guard lock(mutex_);
+  fail_out_of_memory(report(bytes));
+}
+
+/// A block of `bytes` from the open pool, which a segment is added to where it has none; null where none can be had.
+void* Arena::take(size_t bytes, size_t segment_bytes) {
+  const bool small = bytes <= kSmall;
+  FreeBlocks& free = small ? open_->small : open_->large;
+  auto found = free.lower_bound({bytes, nullptr});
+  if (found == free.end()) {
+    if (!add_segment(segment_bytes, small)) return nullptr;
+    found = free.lower_bound({bytes, nullptr});
+  }
+  const auto block = cut(blocks_.find(found->second), bytes);
+  block->second.state = State::used;
+  block->second.use = use_;
+  in_use_ += block->second.bytes;
+  in_use_by_[static_cast<size_t>(use_)] += block->second.bytes;
+  peak_ = std::max(peak_, in_use_);
+  return block->first;
+}
+
+bool Arena::add_segment(size_t bytes, bool small) {
+  if (options_.limit > 0 && reserved_ + bytes > options_.limit) return false;
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // told here; the next call begins without it
+    return false;
+  }
+  check(status, "cudaMalloc");
+  auto* begin = static_cast<std::byte*>(data);
+  Segment& segment = segments_[begin];
+  segment = {bytes, small, open_};
+  blocks_[begin] = {bytes, &segment, State::free, MemoryUse::other};
+  free_blocks(segment).insert({bytes, begin});
+  reserved_ += bytes;
+  return true;
+}
+
+/// Takes a free block off its list and gives what it has beyond `bytes` back to it.
+Arena::Blocks::iterator Arena::cut(Blocks::iterator block, size_t bytes) {
+  auto& [data, b] = *block;
+  FreeBlocks& free = free_blocks(*b.segment);
+  free.erase({b.bytes, data});
+  const size_t grain = b.segment->small ? kAlignment : kSmall;
+  if (b.bytes - bytes >= grain) {
+    std::byte* rest = data + bytes;
+    blocks_.emplace_hint(std::next(block), rest, Block{b.bytes - bytes, b.segment, State::free, MemoryUse::other});
+    free.insert({b.bytes - bytes, rest});
+    b.bytes = bytes;
+  }
+  return block;
+}
+
+void Arena::release(void* data) noexcept {
+  if (data == nullptr) return;
+  const std::lock_guard lock(mutex_);
+  const auto block = blocks_.find(static_cast<std::byte*>(data));
+  Block& b = block->second;
+  in_use_ -= b.bytes;
+  in_use_by_[static_cast<size_t>(b.use)] -= b.bytes;
+  // What is being recorded may have read a block that others were handed before it began.
+  if (open_ != &common_ && b.segment->pool == &common_) {
+    b.state = State::held;
+    open_->held.push_back(block->first);
+  } else {
+    make_free(block);
+  }
+}
+
+/// Joins the block with its free neighbours and puts it on its pool's list.
+void Arena::make_free(Blocks::iterator block) {
+  block->second.state = State::free;
+  if (block != blocks_.begin()) {
+    const auto before = std::prev(block);
+    if (before->second.state == State::free && before->second.segment == block->second.segment) {
+      free_blocks(*before->second.segment).erase({before->second.bytes, before->first});
+      join_next(before);
+      block = before;
+    }
+  }
+  const auto next = std::next(block);
+  if (next != blocks_.end() && next->second.state == State::free && next->second.segment == block->second.segment) {
+    free_blocks(*next->second.segment).erase({next->second.bytes, next->first});
+    join_next(block);
+  }
+  free_blocks(*block->second.segment).insert({block->second.bytes, block->first});
+}
+
+/// Makes one of the block and the one behind it; neither is on a list.
+void Arena::join_next(Blocks::iterator block) {
+  const auto next = std::next(block);
+  block->second.bytes += next->second.bytes;
+  blocks_.erase(next);
+}
+
+void Arena::trim() {
+  options_.wait_idle();
+  const std::lock_guard lock(mutex_);
+  trim_locked();
+}
+
+void Arena::trim_locked() noexcept {
+  for (auto it = segments_.begin(); it != segments_.end();) {
+    const auto& [data, segment] = *it;
+    const auto block = blocks_.find(data);
+    // Segments of a pool are used by every run of what was recorded.
+    if (segment.pool != &common_ || block->second.state != State::free || block->second.bytes != segment.bytes) {
+      ++it;
+      continue;
+    }
+    free_blocks(segment).erase({segment.bytes, data});
+    blocks_.erase(block);
+    cudaFree(data);
+    reserved_ -= segment.bytes;
+    it = segments_.erase(it);
+  }
+}
+
+MemoryUse Arena::exchange_use(MemoryUse use) {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(use_, use);
+}
+
+DeviceMemory Arena::memory() const {
+  const std::lock_guard lock(mutex_);
+  return {in_use_, peak_, reserved_};
+}
+
+int64_t Arena::begin_pool() {
+  const std::lock_guard lock(mutex_);
+  PLSC_CHECK(open_ == &common_, "a pool is open already");
+  const int64_t pool = next_pool_++;
+  open_ = &pools_[pool];
+  return pool;
+}
+
+void Arena::end_pool() {
+  const std::lock_guard lock(mutex_);
+  open_ = &common_;
+}
+
+void Arena::drop_pool(int64_t number) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto found = pools_.find(number);
+  Pool& pool = found->second;
+  if (open_ == &pool) open_ = &common_;
+  for (auto& [data, segment] : segments_) {
+    if (segment.pool == &pool) segment.pool = &common_;
+  }
+  common_.small.merge(pool.small);
+  common_.large.merge(pool.large);
+  for (std::byte* data : pool.held) make_free(blocks_.find(data));
+  pools_.erase(found);
+}
+
+MemoryReport Arena::report(size_t asked) const {
+  MemoryReport r;
+  r.asked = asked;
+  r.use = use_;
+  r.in_use = in_use_by_;
+  for (const auto& [data, block] : blocks_) {
+    if (block.state == State::held || (block.state == State::free && block.segment->pool != &common_)) {
+      r.recorded += block.bytes;
+    }
+  }
+  r.kept = reserved_ - in_use_ - r.recorded;
+  check(cudaMemGetInfo(&r.free, &r.total), "cudaMemGetInfo");
+  r.limit = options_.limit;
+  return r;
+}
+
+}  // namespace plsc

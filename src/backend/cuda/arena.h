@@ -1,0 +1,109 @@
+// The memory of one GPU, kept to be handed out again: cudaMalloc and cudaFree stop the device, so after the first steps
+// of a training neither is called.
+//
+// Blocks are cut from segments of device memory: the smallest free block that is large enough, split where more than a
+// grain is left; a released block joins its free neighbours. Small requests have segments of their own, so that they do
+// not cut up the large ones.
+//
+// A released block may be handed out while the device still works on it, because everything that uses memory is ordered
+// by the compute stream: whoever is handed the block comes later there. Collectives and uploads that use memory on
+// other streams keep to that by events: the compute stream waits for them before whatever was given to it next, and
+// nobody releases memory before that wait was given.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "backend/cuda/memory_report.h"
+#include "backend/device.h"
+
+namespace plsc {
+
+struct ArenaOptions {
+  size_t limit = 0;  // most bytes that are taken from the device; 0: what it has
+  /// Returns once nothing that was given to the device so far can still use a released block: called before memory is
+  /// given back to it. May throw.
+  std::function<void()> wait_idle;
+};
+
+/// Safe to call from several threads; those that may allocate have the device set.
+class Arena {
+ public:
+  static constexpr size_t kAlignment = 256;
+  static constexpr size_t kSmall = size_t{1} << 20;  // requests up to this are small
+  static constexpr size_t kSmallSegment = size_t{2} << 20;
+  static constexpr size_t kLargeSegment = size_t{32} << 20;  // at least, where the device has it
+
+  explicit Arena(ArenaOptions options);
+  /// Gives all segments back: whoever still holds a block has outlived the device.
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  /// At least `bytes` bytes, aligned to kAlignment; never null. Where there are none, gives free segments back, tries
+  /// again, and throws the Error of fail_out_of_memory.
+  void* allocate(size_t bytes);
+  void release(void* data) noexcept;
+  /// Gives the segments that are wholly free back to the device. Waits for it.
+  void trim();
+
+  MemoryUse exchange_use(MemoryUse use);
+  DeviceMemory memory() const;
+
+  /// A pool of its own for work that will be run again and again in the same memory: until end_pool, blocks come from
+  /// it alone, and blocks that others had before and release meanwhile are kept for it. Nobody else is handed any of
+  /// that before drop_pool, which makes it common memory. One pool at a time is open. Returns the pool's number.
+  int64_t begin_pool();
+  void end_pool();
+  void drop_pool(int64_t pool) noexcept;
+
+ private:
+  using FreeBlocks = std::set<std::pair<size_t, std::byte*>>;
+  struct Pool {
+    FreeBlocks small, large;
+    std::vector<std::byte*> held;  // released by their users, but used by what was recorded
+  };
+  struct Segment {
+    size_t bytes = 0;
+    bool small = false;
+    Pool* pool = nullptr;
+  };
+  enum class State { free, used, held };
+  struct Block {
+    size_t bytes = 0;
+    Segment* segment = nullptr;
+    State state = State::free;
+    MemoryUse use = MemoryUse::other;
+  };
+  using Blocks = std::map<std::byte*, Block>;
+
+  static FreeBlocks& free_blocks(const Segment& segment) {
+    return segment.small ? segment.pool->small : segment.pool->large;
+  }
+  void* take(size_t bytes, size_t segment_bytes);
+  bool add_segment(size_t bytes, bool small);
+  Blocks::iterator cut(Blocks::iterator block, size_t bytes);
+  void make_free(Blocks::iterator block);
+  void join_next(Blocks::iterator block);
+  void trim_locked() noexcept;
+  MemoryReport report(size_t asked) const;
+
+  ArenaOptions options_;
+  mutable std::mutex mutex_;
+  std::map<std::byte*, Segment> segments_;
+  Blocks blocks_;  // all segments, without gaps
+  Pool common_;
+  std::map<int64_t, Pool> pools_;
+  Pool* open_ = &common_;  // where blocks come from
+  int64_t next_pool_ = 1;
+  MemoryUse use_ = MemoryUse::other;
+  BytesByUse in_use_by_{};
+  size_t in_use_ = 0, peak_ = 0, reserved_ = 0;
+};
+
+}  // namespace plsc

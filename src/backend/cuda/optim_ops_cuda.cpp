@@ -1,0 +1,109 @@
+// All parameters in one launch: their addresses stand in a table in device memory, which is sent when it changes, so in
+// a training once.
+#include "backend/cuda/optim_ops_cuda.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "backend/cuda/check.h"
+#include "kernels/cuda/optim.h"
+
+namespace plsc {
+namespace {
+
+using kernels::cuda::kOptimPiece;
+using kernels::cuda::OptimPiece;
+
+bool same(const OptimPiece& a, const OptimPiece& b) {
+  return a.grad == b.grad && a.value == b.value && a.momentum == b.momentum && a.count == b.count;
+}
+
+/// A table as the host knows it, and its copy in device memory.
+class PieceTable {
+ public:
+  /// Makes it the table of `pieces`.
+  void set(Device& device, std::vector<OptimPiece> pieces) {
+    if (memory_.defined() && std::ranges::equal(pieces, pieces_, same)) return;
+    pieces_ = std::move(pieces);
+    const Shape shape{static_cast<int64_t>(pieces_.size() * sizeof(OptimPiece))};
+    Tensor host(host_allocator(), shape, Dtype::u8);
+    std::copy(pieces_.begin(), pieces_.end(), static_cast<OptimPiece*>(host.raw()));
+    const MemoryScope scope(device, MemoryUse::optimizer);
+    memory_ = device.tensor(shape, Dtype::u8);
+    device.copy(host, memory_);
+    partial_ = device.tensor({size()}, Dtype::f64);
+  }
+  const OptimPiece* data() const { return static_cast<const OptimPiece*>(memory_.raw()); }
+  int64_t size() const { return static_cast<int64_t>(pieces_.size()); }
+  /// Room for a number for each piece.
+  double* partial() const { return partial_.data<double>(); }
+
+ private:
+  std::vector<OptimPiece> pieces_;
+  Tensor memory_, partial_;
+};
+
+/// Adds the pieces of a tensor whose first piece would be `whole`.
+void cut(const OptimPiece& whole, std::vector<OptimPiece>& pieces) {
+  for (int64_t at = 0; at < whole.count; at += kOptimPiece) {
+    OptimPiece piece = whole;
+    piece.grad += at;
+    if (whole.value != nullptr) piece.value += at;
+    if (whole.momentum != nullptr) piece.momentum += at;
+    piece.count = std::min(kOptimPiece, whole.count - at);
+    pieces.push_back(piece);
+  }
+}
+
+class CudaOptimOps final : public OptimOps {
+ public:
+  CudaOptimOps(CudaDevice& device, math::StepState* state) : device_(device), state_(state) {}
+
+  void judge_gradients(std::span<const Tensor> gradients) override {
+    std::vector<OptimPiece> pieces;
+    for (const Tensor& t : gradients) {
+      check_device_tensor("gradient", t, t.shape(), Dtype::f32);
+      cut({.grad = t.data<float>(), .count = t.elements()}, pieces);
+    }
+    judged_.set(device_, std::move(pieces));
+    kernels::cuda::judge_gradients(judged_.data(), judged_.size(), judged_.partial(), state_, device_.compute_stream());
+  }
+
+  void check_finite(const Tensor& gradient) override {
+    check_device_tensor("gradient", gradient, gradient.shape(), Dtype::f32);
+    kernels::cuda::check_finite(gradient.data<float>(), gradient.elements(), state_, device_.compute_stream());
+  }
+
+  void sgd(std::span<Param* const> params, bool decays) override {
+    std::vector<OptimPiece> pieces;
+    for (const Param* p : params) {
+      const Shape& shape = p->value.shape();
+      check_device_tensor(p->name.c_str(), p->value, shape, Dtype::f32);
+      check_device_tensor(p->name.c_str(), p->grad, shape, Dtype::f32);
+      check_device_tensor(p->name.c_str(), p->momentum, shape, Dtype::f32);
+      cut({.grad = p->grad.data<float>(),
+           .value = p->value.data<float>(),
+           .momentum = p->momentum.data<float>(),
+           .count = shape.elements()},
+          pieces);
+    }
+    PieceTable& table = decays ? decaying_ : others_;
+    table.set(device_, std::move(pieces));
+    kernels::cuda::sgd(table.data(), table.size(), decays, state_, device_.compute_stream());
+  }
+
+  void finish_step() override { kernels::cuda::finish_step(state_, device_.compute_stream()); }
+
+ private:
+  CudaDevice& device_;
+  math::StepState* state_;
+  PieceTable judged_, decaying_, others_;
+};
+
+}  // namespace
+
+std::unique_ptr<OptimOps> make_cuda_optim_ops(CudaDevice& device, math::StepState* state) {
+  return std::make_unique<CudaOptimOps>(device, state);
+}
+
+}  // namespace plsc

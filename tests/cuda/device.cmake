@@ -1,0 +1,11 @@
+# The CUDA device, its memory, and the ops that need no vendor library.
+standin_test(device DEPS plsc_backend SOURCES
+  ${CMAKE_CURRENT_SOURCE_DIR}/arena_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/device_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/image_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/memory_report_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/optim_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/probe_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/recording_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/ring_test.cpp
+  ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp)

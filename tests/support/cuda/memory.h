@@ -1,0 +1,30 @@
+// The device memory and the pinned host memory of the stand-in: which block an address lies in.
+#pragma once
+#include <optional>
+
+#include "standin.h"
+
+namespace plsc::standin {
+
+enum class MemoryKind { device, pinned };
+
+struct Block {
+  std::byte* data = nullptr;
+  size_t bytes = 0;  // as asked for
+  MemoryKind kind = MemoryKind::device;
+  int device = 0;
+};
+
+/// The live block that `p` points into.
+std::optional<Block> find_block(const void* p);
+
+/// Misuse where somebody wrote beside a live block; `after` says what ran last.
+void check_guards(const std::string& after);
+
+/// Device memory that is in use on a device, with what the blocks are rounded up to.
+size_t used_memory(int device);
+
+/// Prints what is still allocated.
+void report_live_blocks();
+
+}  // namespace plsc::standin
