@@ -11,8 +11,11 @@ int reports = 0;
 
 }  // namespace
 
-// Called by the sanitizer: for its settings (a race that is expected must not fail the process), and with each report.
-extern "C" const char* __tsan_default_options() { return "exitcode=0"; }
+// Called by the sanitizer: for its settings (a race that is expected must neither fail the process nor hide the next
+// one), and with each report, of which the test's output is full.
+extern "C" const char* __tsan_default_options() {
+  return "exitcode=0:suppress_equal_stacks=0:suppress_equal_addresses=0";
+}
 extern "C" void __tsan_on_report(void*) { ++reports; }
 
 namespace plsc::kernels::cuda::test {
