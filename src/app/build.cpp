@@ -1,42 +1,120 @@
 #include "app/build.h"
 
+#include <sstream>
+
 #include "app/version.h"
 #include "base/error.h"
 #include "base/threads.h"
+#include "comm/nccl.h"
+#include "runtime/staged_collective.h"
 
 namespace plsc {
 
-Backend build_backend(const Config& config, int threads) {
-  if (config.device == "cuda") {
-    fail_hint("use device: cpu, or auto", "device: cuda: this build of plsc-train has no CUDA backend");
+namespace {
+
+/// Runs `work`, which may fail on some ranks alone; then all of them throw.
+template <class Work>
+auto together(Collective& host, const Work& work) {
+  decltype(work()) result{};
+  std::string error;
+  try {
+    result = work();
+  } catch (const std::exception& e) {
+    error = e.what();
   }
-  if (config.comm.backend == "nccl") {
-    fail_hint("use comm.backend: auto or mpi", "comm.backend: nccl: this build of plsc-train has no NCCL");
+  agree_or_fail(host, error);
+  return result;
+}
+
+/// The GPUs that each rank may take.
+std::vector<RankGpus> gather_gpus(World& world, const CudaProbe& probe, const std::vector<int>& usable) {
+  std::string mine;
+  for (const int number : usable) mine += probe.gpus[static_cast<size_t>(number)].id + "\n";
+  Collective& host = world.host_collective();
+  const std::vector<int64_t> nodes = gather_values(host, static_cast<int64_t>(world.node()));
+  const std::vector<std::string> texts = gather_texts(host, mine);
+  std::vector<RankGpus> ranks(texts.size());
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    ranks[r] = {static_cast<int>(nodes[r]), world.hosts()[r], {}};
+    std::istringstream lines(texts[r]);
+    for (std::string id; std::getline(lines, id);) ranks[r].ids.push_back(id);
   }
-  return make_cpu_backend(threads);
+  return ranks;
+}
+
+Machine build_cpu_machine(const Config& config, World& world) {
+  Machine machine;
+  machine.backend = make_cpu_backend(world.threads());
+  const bool has_bf16 = machine.backend.device->supports(Dtype::bf16);
+  machine.arithmetic = together(world.host_collective(), [&] { return choose_arithmetic(config, nullptr, has_bf16); });
+  return machine;
+}
+
+Machine build_gpu_machine(const Config& config, World& world, const CudaProbe::Gpu& gpu, int number) {
+  Collective& host = world.host_collective();
+  Machine machine;
+  machine.arithmetic = together(host, [&] { return choose_arithmetic(config, &gpu, false); });
+  CudaOptions options;
+  options.device = number;
+  options.tf32 = machine.arithmetic.tf32;
+  options.deterministic = machine.arithmetic.deterministic;
+  machine.backend = together(host, [&] { return make_cuda_backend(options); });
+  return machine;
+}
+
+/// Joins the devices: `number` is this rank's GPU.
+void connect(Machine& machine, World& world, int number) {
+  Device& device = *machine.backend.device;
+  if (machine.transport == Transport::local && device.kind() == DeviceKind::cuda) {
+    machine.tensors = make_device_single_collective(device);
+  } else if (machine.transport == Transport::staged) {
+    machine.tensors = make_staged_collective(device, world.device_collective());
+  } else if (machine.transport == Transport::nccl) {
+    auto nccl = make_nccl_collective({number, device.native_stream(), world.wait_policy()}, world.host_collective());
+    device.set_host_wait([&nccl = *nccl](const std::function<bool()>& done) { nccl.host_wait(done); });
+    machine.tensors = std::move(nccl);
+  }
+}
+
+}  // namespace
+
+Machine build_machine(const Config& config, World& world, Log& log) {
+  Collective& host = world.host_collective();
+  const CudaProbe probe = config.device == "cpu" ? CudaProbe{} : probe_cuda();
+  const std::vector<int> usable = together(host, [&] { return usable_gpus(config, probe); });
+  if (const std::string why = explain_automatic_device(config, probe); !why.empty())
+    log.info("device     auto is {}", why);
+  const std::vector<RankGpus> ranks = gather_gpus(world, probe, usable);
+  const Placement placement = together(host, [&] { return place_ranks(ranks, config.comm.backend == "mpi"); });
+  const Transport transport = together(host, [&] { return choose_transport(config, placement, world.size()); });
+  const bool on_gpu = !placement.gpu.empty();
+  const auto own = static_cast<size_t>(world.rank());
+  const int number = on_gpu ? usable[static_cast<size_t>(placement.gpu[own])] : 0;
+  Machine machine = on_gpu ? build_gpu_machine(config, world, probe.gpus[static_cast<size_t>(number)], number)
+                           : build_cpu_machine(config, world);
+  machine.transport = transport;
+  connect(machine, world, number);
+  if (placement.shared) log.info("ranks      share GPUs");
+  return machine;
 }
 
 Session::Session(const Config& config, World& world)
     : log(world.rank()),
-      backend(build_backend(config, world.threads())),
-      context{backend,
-              world.device_collective(),
+      machine(build_machine(config, world, log)),
+      context{machine.backend,
+              machine.tensors ? *machine.tensors : world.device_collective(),
               world.host_collective(),
               log,
-              activation_type(config, *backend.device),
+              machine.arithmetic.activations,
               config.seed,
-              config.train.deterministic == "true"} {
+              machine.arithmetic.sums_in_double,
+              machine.arithmetic.loss_scaling} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
 
-Dtype activation_type(const Config& config, const Device& device) {
-  if (config.train.precision == "fp32") return Dtype::f32;
-  PLSC_CHECK(config.train.precision == "bf16", "precision {}", config.train.precision);
-  if (!device.supports(Dtype::bf16)) {
-    fail_hint("use train.precision: fp32", "train.precision: bf16: {} has no bf16 instructions (AVX-512 BF16 or AMX)",
-              device.description());
-  }
-  return Dtype::bf16;
+Session::~Session() {
+  // The device outlives the collective that its waits look after.
+  machine.backend.device->set_host_wait({});
 }
 
 int64_t decide_classes(Context& context, const Config& config, const DataSource& source) {
@@ -73,8 +151,10 @@ int64_t decide_global_batch(const Config& config, int ranks) {
   return batch;
 }
 
-std::string versions_text(const Device& device, const std::string& mpi_version) {
-  return fmt::format("plsc-train {}, {}, {}", kVersion, device.library_versions(), mpi_version);
+std::string versions_text(const Session& session, const World& world) {
+  const Machine& machine = session.machine;
+  return fmt::format("plsc-train {}, {}, {}{}", kVersion, machine.backend.device->library_versions(),
+                     world.mpi_version(), machine.transport == Transport::nccl ? ", NCCL " + nccl_version() : "");
 }
 
 }  // namespace plsc

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "app/devices.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "data/source.h"
@@ -12,22 +13,29 @@
 
 namespace plsc {
 
-/// The backend of `config.device` on `threads` threads. Error naming what this build or machine lacks.
-Backend build_backend(const Config& config, int threads);
+/// What this rank computes on, and how its tensors reach the other ranks.
+struct Machine {
+  Arithmetic arithmetic;
+  Transport transport = Transport::local;
+  Backend backend;
+  std::unique_ptr<Collective> tensors;  // of the device's memory, which it must not outlive; null: the world's serves
+};
+
+/// The device that config.device means for each rank, and what joins the devices. All ranks together; Error on all of
+/// them, naming what the build or a machine lacks.
+Machine build_machine(const Config& config, World& world, Log& log);
 
 /// What every command on ranks begins with: the log, the backend, and the context that refers to them.
 struct Session {
   Session(const Config& config, World& world);
+  ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
   Log log;
-  Backend backend;
+  Machine machine;
   Context context;
 };
-
-/// fp32 or bf16, as the device can; Error naming the alternative.
-Dtype activation_type(const Config& config, const Device& device);
 
 /// The number of classes: head.classes, or what the source says. Where that is more than head.classes, the ranks look
 /// at a part of the labels each; Error on all of them names the first sample whose label is outside.
@@ -36,7 +44,7 @@ int64_t decide_classes(Context& context, const Config& config, const DataSource&
 /// The global batch: train.batch_size, or batch_per_rank times the ranks. Error when a rank would get no sample.
 int64_t decide_global_batch(const Config& config, int ranks);
 
-/// "plsc-train 0.1.0, oneDNN 2.6.3, Open MPI 4.1.4"
-std::string versions_text(const Device& device, const std::string& mpi_version);
+/// "plsc-train 0.1.0, oneDNN 2.6.3, Open MPI 4.1.4", and NCCL's where it carries tensors.
+std::string versions_text(const Session& session, const World& world);
 
 }  // namespace plsc

@@ -1,7 +1,6 @@
 #include "app/commands.h"
 
-#include <algorithm>
-
+#include "app/devices.h"
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"
@@ -33,9 +32,15 @@ LoadedConfig config_of_checkpoint(const CommandLine& line) {
   return loaded;
 }
 
-int launch(const LoadedConfig& loaded, int argc, char** argv) {
+/// Processes to start where nobody else has started them.
+int wanted_ranks(const Config& config) {
+  if (config.ranks > 0) return static_cast<int>(config.ranks);
+  return config.device == "cpu" ? 1 : automatic_ranks(config, probe_cuda());
+}
+
+int launch(const LoadedConfig& loaded, int ranks, int argc, char** argv) {
   LaunchOptions options;
-  options.ranks = static_cast<int>(loaded.config.ranks);
+  options.ranks = ranks;
   options.threads = static_cast<int>(loaded.config.train.threads);
   options.arguments.assign(argv + 1, argv + argc);
   const LaunchResult result = launch_ranks(options);
@@ -56,9 +61,8 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     if (!options.environment.under_mpi) throw;
     problem = error.what();
   }
-  if (needs_launcher(options.environment, static_cast<int>(std::max<int64_t>(loaded.config.ranks, 1)))) {
-    return launch(loaded, argc, argv);
-  }
+  const int ranks = options.environment.under_mpi ? 1 : wanted_ranks(loaded.config);
+  if (needs_launcher(options.environment, ranks)) return launch(loaded, ranks, argc, argv);
   return run_in_world(options, [&](World& world) {
     agree_or_fail(world.host_collective(), problem);
     if (line.command == Command::eval) return eval_command(line, loaded, world);

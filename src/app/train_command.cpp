@@ -133,11 +133,16 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   return reader->step();
 }
 
-void announce(Context& context, const Config& config, const DataSource& source, const Backbone& backbone,
+void announce(Session& session, const Config& config, const DataSource& source, const Backbone& backbone,
               const MarginHead& head, const RunMeta& meta) {
+  const Context& context = session.context;
   Log& log = context.log;
   log.info("{}", meta.versions);
-  log.info("device     {} x {}, {}", context.ranks(), context.device().description(), config.train.precision);
+  log.info("device     {} x {}, {}{}", context.ranks(), context.device().description(),
+           session.machine.arithmetic.precision,
+           session.machine.transport == Transport::nccl     ? ", joined by NCCL"
+           : session.machine.transport == Transport::staged ? ", joined through host memory by MPI"
+                                                            : "");
   log.info("data       {}", source.description());
   log.info("network    {}", backbone.description());
   log.info("head       {}", head.description());
@@ -186,7 +191,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
   meta.device = context.device().description();
-  meta.versions = versions_text(context.device(), world.mpi_version());
+  meta.versions = versions_text(session, world);
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
@@ -203,7 +208,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   folder.write_config(context, config);  // what is there stays as it was until the run is accepted
   folder.write_versions(context, meta.versions, world.hosts());
   folder.write_class_names(context, source->class_names());
-  announce(context, config, *source, *backbone, *head, meta);
+  announce(session, config, *source, *backbone, *head, meta);
   if (first_step >= meta.total_steps) {
     log.info("training is already complete: step {} of {} is in {}/checkpoints", first_step, meta.total_steps,
              config.output);

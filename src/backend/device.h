@@ -82,6 +82,9 @@ class Device : public Allocator {
 
   /// How this device's waits are done; without it they poll for ever.
   virtual void set_host_wait(HostWait) {}
+  /// What a vendor's library calls this device's order: a cudaStream_t; null on a CPU. For the composition root, which
+  /// hands it to a library that has to keep that order.
+  virtual void* native_stream() const { return nullptr; }
 
   Tensor tensor(Shape shape, Dtype dtype = Dtype::f32) { return Tensor(*this, shape, dtype); }
   Tensor zeros(Shape shape, Dtype dtype = Dtype::f32) {

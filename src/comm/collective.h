@@ -2,8 +2,10 @@
 // Device memory is used in the device's order (backend/device.h): a collective begins behind all that the device was
 // given before it was started, and what the device is given after `wait` finds its result. In between neither host nor
 // device touches its tensors, which the caller keeps alive. Host memory is as plain as that: complete after `wait`.
-// Implementations: single (one rank), mpi (host memory), later nccl. Nothing waits for ever: a wait polls, and after
-// the time-out throws Error that names the rank that is missing.
+// Implementations: single (one rank), mpi (host memory), nccl (device memory), and what runtime/staged_collective.h
+// makes of the first two for device memory. Nothing waits for ever: a wait polls, and after the time-out throws Error
+// that names the rank that is missing. With nccl `wait` puts the device behind the result and returns; then the wait is
+// where the host next waits for the device.
 #pragma once
 #include <functional>
 #include <memory>

@@ -62,6 +62,12 @@ void Monitor::end_wait() noexcept {
   waiting_ = nullptr;
 }
 
+void Monitor::withdraw_wait() noexcept {
+  const std::lock_guard lock(mutex_);
+  --state_.position;
+  waiting_ = nullptr;
+}
+
 void Monitor::check_peers() {
   if (!lost_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);

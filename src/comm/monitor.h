@@ -38,6 +38,7 @@ class Monitor final : public WaitWatch {
 
   void begin_wait(const std::string& what) override;
   void end_wait() noexcept override;
+  void withdraw_wait() noexcept override;
   void check_peers() override;
   MissingReport missing() override;
 

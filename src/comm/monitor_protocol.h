@@ -22,7 +22,8 @@ enum class MonitorKind : uint32_t {
   goodbye,  // either way: I end in order
 };
 
-/// How far one rank is. `position` grows by one at the begin and at the end of every wait, so it is odd inside one.
+/// How far one rank is. `position` grows by one at the begin and at the end of every wait, so it is odd inside one
+/// (and falls back at the end of a wait that is not common to all ranks).
 struct RankState {
   int64_t step = -1;  // below 0: none yet
   int64_t position = 0;

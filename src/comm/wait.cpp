@@ -31,17 +31,19 @@ void pause(int64_t polls, double waited, bool spin) {
 /// Tells the watch that the wait is over, however it ends: `what` must not be used after it.
 class Announced {
  public:
-  Announced(WaitWatch* watch, const std::string& what) : watch_(watch) {
+  Announced(const WaitPolicy& policy, const std::string& what) : watch_(policy.watch), common_(policy.common) {
     if (watch_) watch_->begin_wait(what);
   }
   ~Announced() {
-    if (watch_) watch_->end_wait();
+    if (watch_ && common_) watch_->end_wait();
+    if (watch_ && !common_) watch_->withdraw_wait();
   }
   Announced(const Announced&) = delete;
   Announced& operator=(const Announced&) = delete;
 
  private:
   WaitWatch* watch_;
+  bool common_;
 };
 
 [[noreturn]] void time_out(const std::string& what, const WaitPolicy& policy) {
@@ -54,7 +56,7 @@ class Announced {
 }  // namespace
 
 void wait_for(Request& request, const std::string& what, const WaitPolicy& policy) {
-  const Announced announced(policy.watch, what);
+  const Announced announced(policy, what);
   const Stopwatch since_start;
   for (int64_t polls = 0; !request.poll(); ++polls) {
     if (policy.watch) policy.watch->check_peers();

@@ -20,6 +20,8 @@ class WaitWatch {
   /// `what` lives until `end_wait`.
   virtual void begin_wait(const std::string& what) = 0;
   virtual void end_wait() noexcept = 0;
+  /// The end of a wait that other ranks need not have had: how far this rank is counts as before `begin_wait`.
+  virtual void withdraw_wait() noexcept = 0;
   /// Throws PeerLost once another rank is known to be gone. Called at every poll, so it must be cheap.
   virtual void check_peers() = 0;
   /// Asks which ranks are missing; may take some seconds.
@@ -31,6 +33,8 @@ struct WaitPolicy {
   /// Poll without a pause at first: right where every thread of the local ranks has a core of its own.
   bool spin = true;
   WaitWatch* watch = nullptr;  // may be null
+  /// Every rank has this wait, at the same place of the common sequence: it counts when the watch compares the ranks.
+  bool common = true;
 };
 
 /// Returns once `request` is complete. Throws TimeoutError, PeerLost, or what the request's poll throws.

@@ -56,17 +56,17 @@ World::World(const Options& options) {
   }
   try {
     check_promised_tasks(options.environment, place_.size);
-    WaitPolicy policy{options.timeout, false, nullptr};
+    policy_ = {options.timeout, false, nullptr};
     const auto progress = make_mpi_progress();
     const auto make = [&] {
-      return place_.size > 1 ? make_mpi_collective(policy, progress) : make_single_collective();
+      return place_.size > 1 ? make_mpi_collective(policy_, progress) : make_single_collective();
     };
     const auto boot = make();
     hosts_ = gather_texts(*boot, this_host());
     share_cores(*boot, options.threads);
     if (place_.size > 1) start_monitor(*boot, options.timeout);
-    policy.spin = !oversubscribed_;
-    policy.watch = monitor_.get();
+    policy_.spin = !oversubscribed_;
+    policy_.watch = monitor_.get();
     device_ = make();
     host_ = make();
   } catch (const std::exception&) {

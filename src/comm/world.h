@@ -32,6 +32,8 @@ class World {
   int size() const { return place_.size; }
   int local_rank() const { return place_.local_rank; }
   int local_size() const { return place_.local_size; }
+  /// The same number on the ranks of one host.
+  int node() const { return place_.node; }
   /// Host names by rank.
   const std::vector<std::string>& hosts() const { return hosts_; }
   /// "Open MPI 4.1.4": of the library that this program is linked to, whether or not it is in use.
@@ -45,6 +47,8 @@ class World {
 
   Collective& device_collective() { return *device_; }  // Context::comm
   Collective& host_collective() { return *host_; }      // Context::host
+  /// How waits for other ranks are done, for collectives that are made elsewhere.
+  const WaitPolicy& wait_policy() const { return policy_; }
 
   /// Tells the monitor where this rank is: `phase` is a word such as "backward".
   void note(int64_t step, const char* phase) {
@@ -68,6 +72,7 @@ class World {
   std::vector<std::string> hosts_, warnings_;
   int threads_ = 1;
   bool oversubscribed_ = false;
+  WaitPolicy policy_;
   std::unique_ptr<MonitorServer> server_;  // rank 0
   std::unique_ptr<Monitor> monitor_;       // null with one rank
   std::unique_ptr<Collective> device_, host_;

@@ -75,6 +75,11 @@ struct SamplingConfig {
   bool operator==(const SamplingConfig&) const = default;
 };
 
+struct StoreConfig {
+  std::string dtype = "fp32";  // fp32 | bf16: of the class centres in memory
+  bool operator==(const StoreConfig&) const = default;
+};
+
 struct HeadConfig {
   int64_t classes = 0;  // 0: auto, from the data
   MarginConfig margin;
@@ -84,6 +89,7 @@ struct HeadConfig {
   std::string update = "dense";             // dense | lazy
   std::optional<double> interclass_filter;  // cosine threshold; none: off
   double init_std = 0.01;                   // 0: xavier, sqrt(2 / (C + D))
+  StoreConfig store;
   bool operator==(const HeadConfig&) const = default;
 };
 
@@ -113,12 +119,15 @@ struct TrainConfig {
   int64_t batch_size = 0;      // global; 0 where batch_per_rank is given
   int64_t batch_per_rank = 0;  // 128 where neither is given
   double epochs = 20;
-  int64_t steps = 0;  // > 0 wins over epochs
-  std::string precision = "fp32";
-  double clip_norm = 5;  // 0: off
+  int64_t steps = 0;               // > 0 wins over epochs
+  std::string precision = "fp32";  // fp32 | tf32 | bf16 | fp16 | auto: as the device can
+  double clip_norm = 5;            // 0: off
   int64_t accumulate = 1;
-  std::string deterministic = "auto";  // auto | true | false: exact sums, the same on any number of ranks and threads
-  int64_t threads = 0;                 // compute threads of a rank; 0: auto
+  /// auto | true | false. On a CPU exact sums, the same on any number of ranks and threads; on a GPU algorithms that
+  /// repeat. What auto is follows from the device: see app/devices.h.
+  std::string deterministic = "auto";
+  std::string graphs = "auto";  // auto | true | false: replay a step's launches on a GPU
+  int64_t threads = 0;          // compute threads of a rank; 0: auto
   bool operator==(const TrainConfig&) const = default;
 };
 
@@ -163,6 +172,7 @@ struct Config {
   std::string output = "runs/run";
   uint64_t seed = 1;
   std::string device = "auto";  // auto | cpu | cuda
+  std::vector<int64_t> gpus;    // of each host, among those that its ranks see; empty: all of them
   int64_t ranks = 0;            // 0: auto
   DataConfig data;
   ModelConfig model;

@@ -15,6 +15,10 @@ std::vector<Field> config_fields() {
            {"seed", "Global.seed"})
       .key("device", &Config::device, one_of({"auto", "cpu", "cuda"}),
            "auto: the GPUs where there are any, else the CPU.", {"", "Global.device"})
+      .key("gpus", &Config::gpus, list_of(whole(0, 1023)),
+           "Which GPUs of each node its ranks take, one each, in this order: numbers among those that are visible "
+           "(CUDA_VISIBLE_DEVICES, Slurm). []: all of them.",
+           {"CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"})
       .key("ranks", &Config::ranks, zero_is("auto", whole(1, 1 << 20)),
            "Processes to start when `plsc-train` is started plainly; auto: one a GPU of this node, or 1 on the CPU. "
            "Under mpirun or srun their number counts.",
@@ -110,6 +114,10 @@ void add_model_fields(std::vector<Field>& fields) {
       .key("init_std", &HeadConfig::init_std, zero_is("xavier", number(above(0))),
            "Of the random class centres; xavier: sqrt(2 / (classes + embedding_size)).",
            {"0.01, fixed", "0.01, fixed (xavier in 1.x)"});
+  Section<StoreConfig>(fields, "head.store.", [](Config& c) -> StoreConfig& { return c.head.store; })
+      .key("dtype", &StoreConfig::dtype, one_of({"fp32", "bf16"}),
+           "Of the class centres in memory. bf16: half of their memory; updates are rounded at random, up or down, so "
+           "that small ones count on average.");
 }
 
 }  // namespace plsc

@@ -53,9 +53,11 @@ void add_train_fields(std::vector<Field>& fields) {
            {"num_epoch", "train_epochs, Global.epochs"})
       .key("steps", &TrainConfig::steps, zero_is("none", whole(1)), "Updates; where given, it counts and not epochs.",
            {"", "train_steps, max_train_step"})
-      .key("precision", &TrainConfig::precision, one_of({"fp32", "bf16"}),
-           "bf16: 16-bit activations and GEMM inputs; weights, norms and sums stay fp32. A CPU without bf16 "
-           "instructions refuses it.",
+      .key("precision", &TrainConfig::precision, one_of({"fp32", "tf32", "bf16", "fp16", "auto"}),
+           "bf16, fp16: 16-bit activations and GEMM inputs; weights, norms and sums stay fp32; fp16 scales its losses. "
+           "tf32: fp32 whose products keep 10 bits. auto: on a GPU bf16, fp16 or fp32, the first that it has; on a CPU "
+           "fp32, which repeats to the bit. What the device lacks is refused: bf16 needs a CPU with bf16 instructions "
+           "or a GPU of compute capability 8.0, as tf32 does; fp16 one of 7.0.",
            {"fp16", "mixed_precision, FP16.level"})
       .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
            "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
@@ -63,10 +65,17 @@ void add_train_fields(std::vector<Field>& fields) {
       .key("accumulate", &TrainConfig::accumulate, whole(1),
            "Passes that make one update: divides the batch where memory is short.",
            {"gradient_acc", "Global.accum_steps"})
-      .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
-           "Gradients are summed over samples and classes exactly, so that the weights are the same to the last bit on "
-           "any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without which ranks "
-           "see different statistics. A step takes longer: see scripts/bench.")
+      .key(
+          "deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
+          "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
+          "last "
+          "bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without which "
+          "ranks see different statistics. A step takes longer: see scripts/bench. On a GPU true picks algorithms that "
+          "repeat to the bit on the same number of ranks; auto: false.",
+          {})
+      .key("graphs", &TrainConfig::graphs, one_of({"auto", "true", "false"}),
+           "On a GPU: record what a step gives the device once, and replay it, which costs the host less. auto: where "
+           "nothing forbids it. A CPU has none.")
       .key("threads", &TrainConfig::threads, zero_is("auto", whole(1, 4096)),
            "Compute threads of a rank; auto: its share of the node's cores.");
 }
@@ -122,7 +131,9 @@ void add_run_fields(std::vector<Field>& fields) {
            {"frequent", "log_period, Global.print_batch_step"});
   Section<CommConfig>(fields, "comm.", [](Config& c) -> CommConfig& { return c.comm; })
       .key("backend", &CommConfig::backend, one_of({"auto", "nccl", "mpi"}),
-           "auto: NCCL between GPUs of their own, else MPI.", {"nccl, fixed", ""})
+           "auto: NCCL between GPUs of their own, else MPI. mpi: through the memory of the hosts, slower, but several "
+           "ranks may share a GPU.",
+           {"nccl, fixed", ""})
       .key("timeout", &CommConfig::timeout, seconds(),
            "A rank that is missing so long ends the run, which names it. Also the longest that one rank may read or "
            "write files behind the others.");

@@ -11,8 +11,6 @@ namespace {
 void complete(Config& c) {
   if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
   if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
-  if (c.train.deterministic == "auto")
-    c.train.deterministic = c.model.sync_batch_norm && c.train.precision == "fp32" ? "true" : "false";
   if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
   for (const EvalSetConfig& set : c.eval.sets)
     if (set.name == c.checkpoint.best_set) c.checkpoint.best_metric = set.kind == "verification" ? "accuracy" : "top1";
@@ -94,11 +92,29 @@ void check_train(const Config& c, const Origins& o) {
   if (t.batch_per_rank > 0 && t.batch_per_rank < t.accumulate)
     fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
          t.batch_per_rank);
-  if (t.deterministic == "true" && t.precision != "fp32")
-    fail("{}: found true with train.precision {}, expected fp32: exact sums are of fp32 products",
-         o.at("train.deterministic"), t.precision);
   if (c.optimizer.nesterov && c.optimizer.momentum == 0)
     fail("{}: found true with optimizer.momentum 0, expected momentum above 0", o.at("optimizer.nesterov"));
+}
+
+/// What holds whichever GPUs there are; the rest is decided where the device is known (app/devices.h).
+void check_device(const Config& c, const Origins& o) {
+  for (size_t i = 0; i < c.gpus.size(); ++i) {
+    if (std::find(c.gpus.begin(), c.gpus.begin() + static_cast<std::ptrdiff_t>(i), c.gpus[i]) !=
+        c.gpus.begin() + static_cast<std::ptrdiff_t>(i))
+      fail("{}: found {} twice, expected each GPU once", o.at("gpus"), c.gpus[i]);
+  }
+  if (c.device != "cpu") return;
+  const std::string& precision = c.train.precision;
+  if (!c.gpus.empty()) fail("{}: found GPUs with device cpu, expected device auto or cuda", o.at("gpus"));
+  if (c.comm.backend == "nccl")
+    fail("{}: found nccl with device cpu, expected mpi or auto: NCCL joins GPUs", o.at("comm.backend"));
+  if (c.train.graphs == "true")
+    fail("{}: found true with device cpu, expected auto or false: a CPU has none", o.at("train.graphs"));
+  if (precision == "tf32" || precision == "fp16")
+    fail("{}: found {} with device cpu, expected fp32, bf16 or auto", o.at("train.precision"), precision);
+  if (c.train.deterministic == "true" && precision == "bf16")
+    fail("{}: found true with train.precision bf16, expected fp32: exact sums are of fp32 products",
+         o.at("train.deterministic"));
 }
 
 void check_best(const Config& c, const Origins& o) {
@@ -146,9 +162,8 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_head(config.head, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
+  check_device(config, origins);
   check_best(config, origins);
-  if (config.comm.backend == "nccl" && config.device == "cpu")
-    fail("{}: found nccl with device cpu, expected mpi or auto: NCCL joins GPUs", origins.at("comm.backend"));
 }
 
 }  // namespace plsc

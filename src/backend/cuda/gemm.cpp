@@ -112,10 +112,10 @@ Gemm::Gemm(const CudaRuntime& runtime, const GemmSpec& s, const GemmAlignment& a
   workspace_bytes_ = best->workspaceSize;
 }
 
-void Gemm::run(const CudaRuntime& runtime, const GemmOperands& o, void* workspace) const {
+void Gemm::run(const CudaRuntime& runtime, const GemmOperands& o, void* workspace, cudaStream_t stream) const {
   check(cublasLtMatmul(runtime.blas.get(), product_.get(), &o.alpha, o.b, b_.get(), o.a, a_.get(), &o.beta, o.c,
                        c_.get(), o.c, c_.get(), &algorithm_, workspace_bytes_ ? workspace : nullptr, workspace_bytes_,
-                       runtime.stream),
+                       stream),
         "cublasLtMatmul");
 }
 
@@ -127,7 +127,7 @@ void GemmCache::run(const GemmSpec& spec, const GemmOperands& operands) {
   if (gemm.workspace_bytes() > 0 && !workspace_.defined()) {
     workspace_ = runtime_.device.tensor({static_cast<int64_t>(kWorkspace)}, Dtype::u8);
   }
-  gemm.run(runtime_, operands, workspace_.raw());
+  gemm.run(runtime_, operands, workspace_.raw(), stream_);
 }
 
 const Gemm& GemmCache::plan(const Key& key) {
@@ -154,11 +154,11 @@ void GemmCache::scale_alone(const GemmSpec& spec, const GemmOperands& operands) 
   const size_t pitch = static_cast<size_t>(spec.ldc ? spec.ldc : spec.n) * dtype_size(spec.out);
   auto* c = static_cast<std::byte*>(operands.c);
   if (pitch == row) {
-    check(cudaMemsetAsync(c, 0, row * static_cast<size_t>(spec.m), runtime_.stream), "cudaMemsetAsync");
+    check(cudaMemsetAsync(c, 0, row * static_cast<size_t>(spec.m), stream_), "cudaMemsetAsync");
     return;
   }
   for (int64_t i = 0; i < spec.m; ++i) {
-    check(cudaMemsetAsync(c + static_cast<size_t>(i) * pitch, 0, row, runtime_.stream), "cudaMemsetAsync");
+    check(cudaMemsetAsync(c + static_cast<size_t>(i) * pitch, 0, row, stream_), "cudaMemsetAsync");
   }
 }
 

@@ -35,8 +35,8 @@ using GemmAlignment = std::array<uint32_t, 3>;
 class Gemm {
  public:
   Gemm(const CudaRuntime& runtime, const GemmSpec& spec, const GemmAlignment& alignment);
-  /// Queues it on the runtime's stream. `workspace`: at least workspace_bytes() of device memory.
-  void run(const CudaRuntime& runtime, const GemmOperands& operands, void* workspace) const;
+  /// Queues it on `stream`. `workspace`: at least workspace_bytes() of device memory.
+  void run(const CudaRuntime& runtime, const GemmOperands& operands, void* workspace, cudaStream_t stream) const;
   size_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
@@ -48,13 +48,16 @@ class Gemm {
 };
 
 /// Runs products, and keeps the plans of the shapes that were used last. All share one workspace: they run one after
-/// another on the runtime's stream.
+/// another on one stream, which is the runtime's unless another is named.
 class GemmCache {
  public:
   static constexpr size_t kWorkspace = size_t{32} << 20;
 
   /// `capacity`: plans that are kept. The head asks for a new shape with each step's number of active classes.
-  explicit GemmCache(const CudaRuntime& runtime, size_t capacity = 256) : runtime_(runtime), capacity_(capacity) {}
+  explicit GemmCache(const CudaRuntime& runtime, size_t capacity = 256)
+      : GemmCache(runtime, capacity, runtime.stream) {}
+  GemmCache(const CudaRuntime& runtime, size_t capacity, cudaStream_t stream)
+      : runtime_(runtime), capacity_(capacity), stream_(stream) {}
 
   /// Sizes of 0 are allowed: nothing is done, but for k = 0, whose product is zero.
   void run(const GemmSpec& spec, const GemmOperands& operands);
@@ -78,6 +81,7 @@ class GemmCache {
 
   const CudaRuntime& runtime_;
   size_t capacity_;
+  cudaStream_t stream_;
   int64_t plans_made_ = 0;
   Tensor workspace_;        // made at the first use
   std::list<Entry> plans_;  // the last used one first

@@ -30,12 +30,13 @@ class FakeWatch final : public WaitWatch {
     last = what;
   }
   void end_wait() noexcept override { ++ended; }
+  void withdraw_wait() noexcept override { ++withdrawn; }
   void check_peers() override {
     if (++checks >= lost_after) throw PeerLost("rank 2 died", Voice::wait);
   }
   MissingReport missing() override { return {"Missing: rank 3", Voice::wait}; }
 
-  int begun = 0, ended = 0;
+  int begun = 0, ended = 0, withdrawn = 0;
   int64_t checks = 0, lost_after = 1'000'000'000;
   std::string last;
 };
@@ -54,6 +55,13 @@ TEST_CASE("a wait ends with its request, spinning or not") {
     CHECK(watch.begun == 2);
     CHECK(watch.ended == 2);
     CHECK(watch.last == "something");
+    WaitPolicy own{10, spin, &watch};
+    own.common = false;
+    FakeRequest aside(3);
+    wait_for(aside, "what this rank alone waits for", own);
+    CHECK(watch.begun == 3);
+    CHECK(watch.ended == 2);
+    CHECK(watch.withdrawn == 1);
     FakeRequest unwatched(10);
     CHECK_NOTHROW(wait_for(unwatched, "x", {10, spin, nullptr}));
   }

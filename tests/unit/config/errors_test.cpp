@@ -66,7 +66,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, accumulate, deterministic, threads}");
+        "steps, precision, clip_norm, accumulate, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true or false");
   CHECK(message("schedule: {base_lr: .inf}\n") == "f.yaml:2: schedule.base_lr: found '.inf', expected a number > 0");
@@ -120,6 +120,8 @@ TEST_CASE("numbers have bounds") {
                                      "train: {clip_norm: -1}",
                                      "train: {accumulate: 0}",
                                      "train: {threads: 0}",
+                                     "gpus: -1",
+                                     "gpus: [1024]",
                                      "checkpoint: {keep: 0}",
                                      "checkpoint: {every_steps: -1}",
                                      "checkpoint: {every_epochs: -.5}",
@@ -211,6 +213,18 @@ TEST_CASE("combinations that cannot be") {
   SECTION("the rest") {
     CHECK(
         contains(message("device: cpu\ncomm: {backend: nccl}"), "f.yaml:3: comm.backend: found nccl with device cpu"));
+    CHECK(
+        contains(message("device: cpu\ngpus: 1"), "f.yaml:3: gpus: found GPUs with device cpu, expected device auto"));
+    CHECK(contains(message("gpus: [1, 0, 1]"), "f.yaml:2: gpus: found 1 twice"));
+    CHECK(
+        contains(message("device: cpu\ntrain: {graphs: true}"), "f.yaml:3: train.graphs: found true with device cpu"));
+    CHECK(
+        contains(message("device: cpu\ntrain: {precision: fp16}"), "found fp16 with device cpu, expected fp32, bf16"));
+    CHECK(contains(message("device: cpu\ntrain: {precision: tf32}"), "found tf32 with device cpu"));
+    CHECK(contains(message("device: cpu\ntrain: {precision: bf16, deterministic: true}"),
+                   "f.yaml:3: train.deterministic: found true with train.precision bf16"));
+    // With a GPU these mean something; which device it will be is not known here.
+    CHECK(message("gpus: [1, 0]\ntrain: {precision: fp16, graphs: true, deterministic: true}").empty());
     CHECK(contains(message("optimizer: {nesterov: true, momentum: 0}"), "expected momentum above 0"));
     CHECK(contains(message("init: {head: true}"), "without init.from"));
     CHECK(contains(message("init: {head: perhaps}"), "expected auto, true or false"));

@@ -90,9 +90,10 @@ std::vector<Change> model_changes() {
 
 std::vector<Change> head_changes() {
   const Config all;
-  [[maybe_unused]] const auto& [classes, margin, scale, gradient, sampling, update, filter, init_std] = all.head;
+  [[maybe_unused]] const auto& [classes, margin, scale, gradient, sampling, update, filter, init_std, store] = all.head;
   [[maybe_unused]] const auto& [name, m1, m2, m3] = all.head.margin;
   [[maybe_unused]] const auto& [method, ratio] = all.head.sampling;
+  [[maybe_unused]] const auto& [dtype] = all.head.store;
   return {
       [](Config& c) { c.head.classes = int64_t{1} << 40; },
       [](Config& c) {
@@ -119,6 +120,7 @@ std::vector<Change> head_changes() {
       [](Config& c) { c.head.interclass_filter = 0; },
       [](Config& c) { c.head.init_std = 0; },
       [](Config& c) { c.head.init_std = 0.03; },
+      [](Config& c) { c.head.store.dtype = "bf16"; },
   };
 }
 
@@ -128,7 +130,7 @@ std::vector<Change> optimisation_changes() {
   [[maybe_unused]] const auto& [s_name, base_lr, warmup_steps, warmup_epochs, power, milestones, milestone_steps,
                                 factor, final_lr] = all.schedule;
   [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate,
-                                deterministic, threads] = all.train;
+                                deterministic, graphs, threads] = all.train;
   return {
       [](Config& c) { c.optimizer.momentum = 0; },
       [](Config& c) { c.optimizer.nesterov = true; },
@@ -160,14 +162,16 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.train.clip_norm = 0; },
       [](Config& c) { c.train.clip_norm = 1.5; },
       [](Config& c) { c.train.accumulate = 4; },
+      [](Config& c) { c.train.precision = "auto"; },
       [](Config& c) { c.train.deterministic = "true"; },
+      [](Config& c) { c.train.graphs = "false"; },
       [](Config& c) { c.train.threads = 3; },
   };
 }
 
 std::vector<Change> run_changes() {
   const Config all;
-  [[maybe_unused]] const auto& [output, seed, device, ranks, data, model, init, head, optimizer, schedule, train,
+  [[maybe_unused]] const auto& [output, seed, device, gpus, ranks, data, model, init, head, optimizer, schedule, train,
                                 checkpoint, eval, log, comm] = all;
   [[maybe_unused]] const auto& [c_steps, c_epochs, c_at_end, keep, keep_every, best_set, best_metric] = checkpoint;
   [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, flip_sum, sets] = eval;
@@ -180,6 +184,10 @@ std::vector<Change> run_changes() {
       [](Config& c) { c.seed = 18446744073709551615ULL; },
       [](Config& c) { c.seed = 0; },
       [](Config& c) { c.device = "cuda"; },
+      [](Config& c) { c.gpus = {3}; },
+      [](Config& c) {
+        c.gpus = {1, 0};
+      },
       [](Config& c) { c.ranks = 12; },
       [](Config& c) { c.checkpoint.every_steps = 11; },
       [](Config& c) { c.checkpoint.every_epochs = 0.5; },

@@ -1,0 +1,293 @@
+// A warp a row; see head_rows.h.
+#include "kernels/cuda/head_rows.h"
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/head_access.h"
+#include "kernels/math/normal.h"
+#include "kernels/math/normalize.h"
+#include "kernels/math/stochastic_rounding.h"
+
+namespace plsc::kernels::cuda {
+namespace {
+
+/// Where row i lies, and what it missed.
+struct StoredRow {
+  int64_t row, offset;  // its number, and its first element
+  bool lags;
+  math::CatchUpMatrix<float> missed;
+};
+__device__ StoredRow stored_row(const HeadRows& rows, int64_t i) {
+  StoredRow at{rows.index != nullptr ? rows.index[i] : i, 0, false, {}};
+  at.offset = at.row * rows.columns;
+  if (rows.last_update != nullptr && rows.last_update[at.row] < rows.next) {
+    at.lags = true;
+    at.missed = rows.steps[rows.last_update[at.row] - rows.first];
+  }
+  return at;
+}
+
+/// N columns of weight and momentum from column d on, caught up. Momentum is read only where `with_momentum` or where
+/// catching up needs it.
+template <int N>
+struct Elements {
+  float w[N], v[N];
+};
+template <int N, class W>
+__device__ Elements<N> read_row(const HeadRows& rows, const StoredRow& at, int64_t d, bool with_momentum) {
+  Elements<N> e{};
+  load(static_cast<const W*>(rows.weight) + at.offset + d, e.w);
+  if (with_momentum || at.lags) load(rows.momentum + at.offset + d, e.v);
+  if (at.lags) {
+    for (int k = 0; k < N; ++k) math::catch_up(at.missed, e.w[k], e.v[k]);
+  }
+  return e;
+}
+
+template <int N>
+__device__ void write_weights(const HeadRows& rows, const StoredRow& at, int64_t d, const float (&w)[N], float*) {
+  store(static_cast<float*>(rows.weight) + at.offset + d, w);
+}
+template <int N>
+__device__ void write_weights(const HeadRows& rows, const StoredRow& at, int64_t d, const float (&w)[N], uint16_t*) {
+  const math::Random4 draw =
+      math::rounding_bits(rows.seed, rows.update, rows.first_class + at.row, rows.columns, d / 8);
+  uint16_t bits[N];
+  for (int k = 0; k < N; ++k) bits[k] = math::float_to_bf16_stochastic(w[k], math::rounding_bits_of(draw, d + k));
+  store_bits(static_cast<uint16_t*>(rows.weight) + at.offset + d, bits);
+}
+template <int N, class W>
+__device__ void write_row(const HeadRows& rows, const StoredRow& at, int64_t d, const Elements<N>& e) {
+  write_weights(rows, at, d, e.w, static_cast<W*>(nullptr));
+  store(rows.momentum + at.offset + d, e.v);
+}
+
+template <int N, class W, class O>
+__global__ void prepare_kernel(HeadRows rows, PreparedRows to) {
+  O* operand = static_cast<O*>(to.operand);
+  for (int64_t i = first_row(); i < to.padded; i += row_step()) {
+    float squares = 0;
+    const bool real = i < rows.count;
+    const StoredRow at = real ? stored_row(rows, i) : StoredRow{};
+    for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
+      const Elements<N> e = real ? read_row<N, W>(rows, at, d, false) : Elements<N>{};
+      for (int k = 0; k < N; ++k) squares += e.w[k] * e.w[k];
+      if (operand != nullptr) store(operand + i * rows.columns + d, e.w);
+    }
+    squares = warp_sum(squares);
+    if (real && to.inverse_norms != nullptr && lane_id() == 0) to.inverse_norms[i] = math::inverse_norm(sqrtf(squares));
+  }
+}
+
+template <int N, class W>
+__global__ void target_kernel(HeadRows rows, TargetCosines targets) {
+  for (int64_t i = first_row(); i < targets.samples; i += row_step()) {
+    const int64_t position = targets.position[i];
+    double dot = 0, squares = 0;
+    if (position >= 0) {
+      const StoredRow at = stored_row(rows, position);
+      for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
+        const Elements<N> e = read_row<N, W>(rows, at, d, false);
+        float x[N];
+        load(targets.x + i * rows.columns + d, x);
+        for (int k = 0; k < N; ++k) {
+          dot += double{x[k]} * double{e.w[k]};
+          squares += double{e.w[k]} * double{e.w[k]};
+        }
+      }
+    }
+    dot = warp_sum(dot);
+    squares = warp_sum(squares);
+    const float inverse = math::inverse_norm(static_cast<float>(sqrt(squares)));
+    if (lane_id() == 0) targets.cosine[i] = position >= 0 ? dot * double{inverse} : 0.0;
+  }
+}
+
+/// What of row i's gradient points along the row. Columns are read twice, here and by the caller: the second time from
+/// the cache.
+template <int N, class W>
+__device__ float along_row(const HeadRows& rows, const RowGradients& gradients, const StoredRow& at, int64_t i) {
+  if (gradients.inverse_norms == nullptr) return 0;
+  float dot = 0;
+  for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
+    const Elements<N> e = read_row<N, W>(rows, at, d, false);
+    float u[N];
+    load(gradients.u + i * rows.columns + d, u);
+    for (int k = 0; k < N; ++k) dot += u[k] * e.w[k];
+  }
+  return math::along_row(warp_sum(dot), gradients.inverse_norms[i]);
+}
+
+template <int N, class W>
+__global__ void update_kernel(HeadRows rows, RowGradients gradients, math::SgdRule rule, const math::StepState* state) {
+  if (math::updates_blocked(*state)) return;
+  for (int64_t i = first_row(); i < rows.count; i += row_step()) {
+    const StoredRow at = stored_row(rows, i);
+    const float along = along_row<N, W>(rows, gradients, at, i);
+    for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
+      Elements<N> e = read_row<N, W>(rows, at, d, true);
+      float u[N];
+      load(gradients.u + i * rows.columns + d, u);
+      for (int k = 0; k < N; ++k) math::sgd_update(rule, math::row_gradient(u[k], along, e.w[k]), e.w[k], e.v[k]);
+      write_row<N, W>(rows, at, d, e);
+    }
+    // All lanes have read what the row missed.
+    __syncwarp();
+    if (rows.last_update != nullptr && lane_id() == 0) rows.last_update[at.row] = rows.next + 1;
+  }
+}
+
+template <int N, class W>
+__global__ void keep_kernel(HeadRows rows, RowGradients gradients, bool accumulate, float* dw) {
+  for (int64_t i = first_row(); i < rows.count; i += row_step()) {
+    const StoredRow at = stored_row(rows, i);
+    const float along = along_row<N, W>(rows, gradients, at, i);
+    for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
+      const Elements<N> e = read_row<N, W>(rows, at, d, false);
+      float u[N], sum[N] = {};
+      load(gradients.u + i * rows.columns + d, u);
+      if (accumulate) load(dw + i * rows.columns + d, sum);
+      for (int k = 0; k < N; ++k) sum[k] += math::row_gradient(u[k], along, e.w[k]);
+      store(dw + i * rows.columns + d, sum);
+    }
+  }
+}
+
+template <int N, class W>
+__global__ void catch_up_kernel(HeadRows rows) {
+  for (int64_t i = first_row(); i < rows.count; i += row_step()) {
+    const StoredRow at = stored_row(rows, i);
+    for (int64_t d = lane_id() * N; at.lags && d < rows.columns; d += kWarp * N) {
+      write_row<N, W>(rows, at, d, read_row<N, W>(rows, at, d, true));
+    }
+    __syncwarp();
+    if (lane_id() == 0) rows.last_update[at.row] = rows.next;
+  }
+}
+
+template <class W>
+__global__ void init_kernel(RowInit init) {
+  const int64_t groups = (init.columns + 3) / 4;  // one draw serves four columns
+  for (int64_t i = global_thread(); i < init.count * groups; i += grid_threads()) {
+    const int64_t row = i / groups, d = i % groups * 4;
+    const math::Normal4 n =
+        math::normal4(math::random4(init.seed, math::Draw::center_init, static_cast<uint64_t>(init.first_class + row),
+                                    static_cast<uint64_t>(d) / 4));
+    W* to = static_cast<W*>(init.rows) + row * init.columns;
+    for (int k = 0; k < 4 && d + k < init.columns; ++k) {
+      const float value[1] = {static_cast<float>(double{init.std} * n.x[k])};
+      store(to + d + k, value);
+    }
+  }
+}
+
+template <int N>
+__global__ void normalize_kernel(RowNormalize args) {
+  for (int64_t i = first_row(); i < args.rows; i += row_step()) {
+    const int64_t at = i * args.columns;
+    float squares = 0, e[N];
+    for (int64_t d = lane_id() * N; d < args.columns; d += kWarp * N) {
+      load(args.x + at + d, e);
+      for (int k = 0; k < N; ++k) squares += e[k] * e[k];
+    }
+    const float norm = sqrtf(warp_sum(squares)), inverse = math::inverse_norm(norm);
+    for (int64_t d = lane_id() * N; d < args.columns; d += kWarp * N) {
+      load(args.x + at + d, e);
+      for (int k = 0; k < N; ++k) e[k] *= inverse;
+      store(args.y + at + d, e);
+    }
+    if (lane_id() == 0) args.norm[i] = norm;
+  }
+}
+
+template <int N>
+__global__ void normalize_backward_kernel(RowNormalizeBackward args) {
+  const auto scale = static_cast<float>(args.state->loss_scale.scale);
+  for (int64_t i = first_row(); i < args.rows; i += row_step()) {
+    const int64_t at = i * args.columns;
+    float dot = 0, y[N], dy[N];
+    for (int64_t d = lane_id() * N; d < args.columns; d += kWarp * N) {
+      load(args.y + at + d, y);
+      load(args.dy + at + d, dy);
+      for (int k = 0; k < N; ++k) dot += y[k] * dy[k];
+    }
+    const float norm = args.norm[i], inverse = math::inverse_norm(norm);
+    const float along = math::along_unit_row(warp_sum(dot), norm);
+    for (int64_t d = lane_id() * N; d < args.columns; d += kWarp * N) {
+      load(args.y + at + d, y);
+      load(args.dy + at + d, dy);
+      for (int k = 0; k < N; ++k) dy[k] = math::unit_row_gradient(dy[k], along, y[k], inverse) * scale;
+      store(args.dx + at + d, dy);
+    }
+  }
+}
+
+/// f.operator()<N, W>() for the store's type of weights W; N is 4 where rows and what lies beside them allow it.
+template <class F>
+void with_types(bool fours, HeadType type, F&& f) {
+  if (type == HeadType::f32) {
+    fours ? f.template operator()<4, float>() : f.template operator()<1, float>();
+  } else {
+    fours ? f.template operator()<4, uint16_t>() : f.template operator()<1, uint16_t>();
+  }
+}
+
+}  // namespace
+
+void prepare_rows(const HeadRows& rows, const PreparedRows& to, cudaStream_t stream) {
+  const bool fours = in_fours(rows.columns, rows.weight, rows.momentum, to.operand);
+  with_types(fours, rows.type, [&]<int N, class W>() {
+    if (to.type == HeadType::f32) {
+      launch(prepare_kernel<N, W, float>, {.blocks = row_blocks(to.padded), .threads = kThreads}, stream, rows, to);
+    } else {
+      launch(prepare_kernel<N, W, uint16_t>, {.blocks = row_blocks(to.padded), .threads = kThreads}, stream, rows, to);
+    }
+  });
+}
+
+void target_cosines(const HeadRows& rows, const TargetCosines& targets, cudaStream_t stream) {
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum, targets.x), rows.type, [&]<int N, class W>() {
+    launch(target_kernel<N, W>, {.blocks = row_blocks(targets.samples), .threads = kThreads}, stream, rows, targets);
+  });
+}
+
+void update_rows(const HeadRows& rows, const RowGradients& gradients, const math::SgdRule& rule,
+                 const math::StepState* state, cudaStream_t stream) {
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum, gradients.u), rows.type, [&]<int N, class W>() {
+    launch(update_kernel<N, W>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, gradients, rule,
+           state);
+  });
+}
+
+void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool accumulate, float* dw,
+                    cudaStream_t stream) {
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum, gradients.u, dw), rows.type, [&]<int N, class W>() {
+    launch(keep_kernel<N, W>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, gradients,
+           accumulate, dw);
+  });
+}
+
+void catch_up_rows(const HeadRows& rows, cudaStream_t stream) {
+  if (rows.last_update == nullptr) return;
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum), rows.type, [&]<int N, class W>() {
+    launch(catch_up_kernel<N, W>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows);
+  });
+}
+
+void init_rows(const RowInit& init, cudaStream_t stream) {
+  const Grid grid{.blocks = blocks_for(init.count * ((init.columns + 3) / 4), kThreads), .threads = kThreads};
+  launch(init.type == HeadType::f32 ? init_kernel<float> : init_kernel<uint16_t>, grid, stream, init);
+}
+
+void row_normalize(const RowNormalize& args, cudaStream_t stream) {
+  const bool fours = in_fours(args.columns, args.x, args.y);
+  launch(fours ? normalize_kernel<4> : normalize_kernel<1>, {.blocks = row_blocks(args.rows), .threads = kThreads},
+         stream, args);
+}
+
+void row_normalize_backward(const RowNormalizeBackward& args, cudaStream_t stream) {
+  const bool fours = in_fours(args.columns, args.y, args.dy, args.dx);
+  launch(fours ? normalize_backward_kernel<4> : normalize_backward_kernel<1>,
+         {.blocks = row_blocks(args.rows), .threads = kThreads}, stream, args);
+}
+
+}  // namespace plsc::kernels::cuda

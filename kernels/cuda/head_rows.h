@@ -1,0 +1,98 @@
+// The head's work on single rows of class centres: the twin of kernels/cpu/head_rows.h. A warp takes a row, so that
+// sums along it need no barrier and are made in one fixed order. D: columns of a row.
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/math/catch_up.h"
+#include "kernels/math/sgd.h"
+#include "kernels/math/step_state.h"
+
+namespace plsc::kernels::cuda {
+
+/// What weights and the inputs of matrix products are stored as.
+enum class HeadType : uint8_t { f32, bf16 };
+
+/// `count` rows of a store: row i is stored row index[i] of weight and momentum, or stored row i where index is null.
+/// A stored row j that missed steps (last_update[j] < next) is read as after steps[last_update[j] - first].
+struct HeadRows {
+  int64_t count = 0, columns = 0;
+  void* weight = nullptr;
+  HeadType type = HeadType::f32;
+  float* momentum = nullptr;
+  const int64_t* index = nullptr;
+  int64_t* last_update = nullptr;  // null: nothing lags
+  const math::CatchUpMatrix<float>* steps = nullptr;
+  int64_t first = 0, next = 0;
+  // Weights in bf16 are rounded by chance when they are updated: by draws of (seed, update, class, column).
+  uint64_t seed = 0;
+  int64_t update = 0;
+  int64_t first_class = 0;  // of stored row 0
+};
+
+/// Rows as the matrix products take them.
+struct PreparedRows {
+  void* operand = nullptr;         // (padded, D) written; null: the rows are used where they lie
+  HeadType type = HeadType::f32;   // of `operand`
+  int64_t padded = 0;              // at least count: zero rows follow
+  float* inverse_norms = nullptr;  // (count) written: math::inverse_norm(|row|), of the row in fp32; null: not wanted
+};
+void prepare_rows(const HeadRows& rows, const PreparedRows& to, cudaStream_t stream);
+
+/// cosine[i] = x[i] . w / |w| in double of row position[i], 0 where that is -1. x (samples, D).
+struct TargetCosines {
+  const float* x = nullptr;
+  const int64_t* position = nullptr;
+  int64_t samples = 0;
+  double* cosine = nullptr;
+};
+void target_cosines(const HeadRows& rows, const TargetCosines& targets, cudaStream_t stream);
+
+/// u (count, D) = d loss / d(w / |w|) / |w|. With inverse_norms (count) it is brought behind the normalisation first
+/// (kernels/math/normalize.h); where they are null it is d loss / dw already.
+struct RowGradients {
+  const float* u = nullptr;
+  const float* inverse_norms = nullptr;
+};
+/// Catches up and updates; nothing happens where `state` blocks updates.
+void update_rows(const HeadRows& rows, const RowGradients& gradients, const math::SgdRule& rule,
+                 const math::StepState* state, cudaStream_t stream);
+/// dw (count, D) = d loss / dw, or has it added.
+void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool accumulate, float* dw,
+                    cudaStream_t stream);
+/// Brings rows up to date where they lie.
+void catch_up_rows(const HeadRows& rows, cudaStream_t stream);
+
+/// Column d of row i is std times a normal number that depends on (seed, first_class + i, d) alone.
+struct RowInit {
+  void* rows = nullptr;  // (count, D) of `type`
+  HeadType type = HeadType::f32;
+  int64_t count = 0, columns = 0;
+  uint64_t seed = 0;
+  int64_t first_class = 0;
+  float std = 1;
+};
+void init_rows(const RowInit& init, cudaStream_t stream);
+
+/// y = x / max(|x|, floor) by row, norm (rows) = |x|.
+struct RowNormalize {
+  const float* x = nullptr;
+  float* y = nullptr;
+  float* norm = nullptr;
+  int64_t rows = 0, columns = 0;
+};
+void row_normalize(const RowNormalize& args, cudaStream_t stream);
+
+/// dx from dy, times the loss scale of `state`.
+struct RowNormalizeBackward {
+  const float* y = nullptr;
+  const float* norm = nullptr;
+  const float* dy = nullptr;
+  float* dx = nullptr;
+  int64_t rows = 0, columns = 0;
+  const math::StepState* state = nullptr;
+};
+void row_normalize_backward(const RowNormalizeBackward& args, cudaStream_t stream);
+
+}  // namespace plsc::kernels::cuda

@@ -1,0 +1,157 @@
+// A thread draws for four classes at a time, because one draw has four keys; see head_sample.h.
+#include "kernels/cuda/head_sample.h"
+
+#include "kernels/cuda/launch.h"
+#include "kernels/math/rng.h"
+
+namespace plsc::kernels::cuda {
+namespace {
+
+constexpr int kWords = 4;       // keys of a draw: classes 4 g to 4 g + 3 share draw g
+constexpr int64_t kTurns = 16;  // draws of a thread
+constexpr int64_t kGroups = kTurns * kThreads;
+constexpr int kWarps = kThreads / kWarp;
+
+/// The first place in ascending `values` that is not below `value`.
+__device__ int64_t lower_bound(const int64_t* values, int64_t count, int64_t value) {
+  int64_t begin = 0;
+  while (count > 0) {
+    const int64_t half = count / 2;
+    if (values[begin + half] < value) {
+      begin += half + 1;
+      count -= half + 1;
+    } else {
+      count = half;
+    }
+  }
+  return begin;
+}
+
+/// Which of the four rows from `row` on take part, as bits.
+__device__ unsigned taken(const SampleClasses& sample, int64_t group, int64_t row) {
+  if (row >= sample.classes) return 0;
+  const math::Random4 keys = math::random4(sample.seed, math::Draw::class_sample, static_cast<uint64_t>(sample.step),
+                                           static_cast<uint64_t>(group));
+  unsigned bits = 0;
+  for (int k = 0; k < kWords; ++k) {
+    if (row + k >= 0 && row + k < sample.classes && keys.x[k] < sample.limit) bits |= 1U << k;
+  }
+  const int64_t from = lower_bound(sample.positives, sample.positive_count, row);
+  for (int64_t p = from; p < sample.positive_count && sample.positives[p] < row + kWords; ++p) {
+    bits |= 1U << (sample.positives[p] - row);
+  }
+  return bits;
+}
+/// The draw of this thread in one turn of its block, and the row of its first class (below 0 where the shard begins
+/// within the draw's classes).
+__device__ int64_t group_of(const SampleClasses& sample, int64_t turn) {
+  return sample.first_class / kWords + int64_t{blockIdx.x} * kGroups + turn * kThreads + threadIdx.x;
+}
+
+__global__ void count_kernel(SampleClasses sample, int64_t* counts) {
+  __shared__ int of_thread[kThreads];
+  int count = 0;
+  for (int64_t turn = 0; turn < kTurns; ++turn) {
+    const int64_t group = group_of(sample, turn);
+    count += __popc(taken(sample, group, group * kWords - sample.first_class));
+  }
+  of_thread[threadIdx.x] = count;
+  __syncthreads();
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) of_thread[threadIdx.x] += of_thread[threadIdx.x + half];
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) counts[blockIdx.x] = of_thread[0];
+}
+
+/// One block: each thread sums a run of the counts, and writes it once it knows what lies before.
+__global__ void scan_kernel(int64_t* counts, int64_t blocks, int64_t* total) {
+  __shared__ int64_t before[kThreads];
+  const int64_t run = (blocks + kThreads - 1) / kThreads;
+  const int64_t begin = run * threadIdx.x, end = begin + run < blocks ? begin + run : blocks;
+  int64_t sum = 0;
+  for (int64_t i = begin; i < end; ++i) sum += counts[i];
+  before[threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int64_t all = 0;
+    for (int t = 0; t < kThreads; ++t) {
+      const int64_t here = before[t];
+      before[t] = all;
+      all += here;
+    }
+    *total = all;
+  }
+  __syncthreads();
+  int64_t offset = before[threadIdx.x];
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t here = counts[i];
+    counts[i] = offset;
+    offset += here;
+  }
+}
+
+__global__ void write_kernel(SampleClasses sample, const int64_t* offsets, int64_t* rows) {
+  __shared__ int of_warp[kWarps];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const unsigned lower_lanes = (1U << lane) - 1;
+  int64_t offset = offsets[blockIdx.x];
+  for (int64_t turn = 0; turn < kTurns; ++turn) {
+    const int64_t group = group_of(sample, turn), row = group * kWords - sample.first_class;
+    const unsigned bits = taken(sample, group, row);
+    int before = 0, in_warp = 0;
+    for (int k = 0; k < kWords; ++k) {
+      const unsigned lanes = __ballot_sync(0xffffffff, static_cast<int>(bits >> k & 1));
+      before += __popc(lanes & lower_lanes);
+      in_warp += __popc(lanes);
+    }
+    if (lane == 0) of_warp[warp] = in_warp;
+    __syncthreads();
+    int in_block = 0;
+    for (int w = 0; w < kWarps; ++w) {
+      if (w < warp) before += of_warp[w];
+      in_block += of_warp[w];
+    }
+    int64_t to = offset + before;
+    for (int k = 0; k < kWords; ++k) {
+      if (bits >> k & 1) rows[to++] = row + k;
+    }
+    offset += in_block;
+    __syncthreads();  // of_warp is read before the next turn writes it
+  }
+}
+
+__global__ void find_kernel(FindRows find) {
+  for (int64_t i = global_thread(); i < find.wanted_count; i += grid_threads()) {
+    const int64_t row = find.wanted[i];
+    const int64_t place = lower_bound(find.active, find.active_count, row);
+    const bool found = row >= 0 && place < find.active_count && find.active[place] == row;
+    find.position[i] = found ? place : -1;
+  }
+}
+
+}  // namespace
+
+int64_t sample_blocks(const SampleClasses& sample) {
+  const int64_t first = sample.first_class / kWords;
+  const int64_t behind = (sample.first_class + sample.classes + kWords - 1) / kWords;
+  return sample.classes == 0 ? 0 : (behind - first + kGroups - 1) / kGroups;
+}
+
+void count_samples(const SampleClasses& sample, int64_t* counts, cudaStream_t stream) {
+  launch(count_kernel, {.blocks = sample_blocks(sample)}, stream, sample, counts);
+}
+
+void scan_counts(int64_t* counts, int64_t blocks, int64_t* total, cudaStream_t stream) {
+  launch(scan_kernel, {.blocks = 1}, stream, counts, blocks, total);
+}
+
+void write_samples(const SampleClasses& sample, const int64_t* offsets, int64_t* rows, cudaStream_t stream) {
+  launch(write_kernel, {.blocks = sample_blocks(sample)}, stream, sample, offsets, rows);
+}
+
+void find_rows(const FindRows& find, cudaStream_t stream) {
+  launch(find_kernel, {.blocks = blocks_for(find.wanted_count, kThreads)}, stream, find);
+}
+
+}  // namespace plsc::kernels::cuda

@@ -1,0 +1,167 @@
+// The head's ops on a GPU: the small ones here, the passes over tiles in head_forward_cuda.cpp, head_backward_cuda.cpp
+// and head_top_cuda.cpp.
+#include "backend/cuda/head_ops_cuda.h"
+
+#include "backend/cuda/head_tiles_cuda.h"
+#include "kernels/cuda/head_loss.h"
+#include "kernels/cuda/head_sample.h"
+
+namespace plsc {
+namespace {
+
+class CudaHeadOps final : public HeadOps {
+ public:
+  CudaHeadOps(const CudaRuntime& runtime, math::StepState* state, const CudaHeadOptions& options)
+      : runtime_(runtime), stream_(runtime.stream), state_(state), work_(runtime, options.tile_rows) {}
+
+  void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
+  void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
+  void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override;
+  std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override;
+  void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
+  void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
+  void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) override {
+    cuda_forward_pass(work_, rows, pass, sums);
+  }
+  void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) override;
+  void loss(const HeadLossArgs& args) override;
+  void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
+    cuda_backward_pass(work_, rows, pass, gradient, state_);
+  }
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
+  void catch_up_rows(RowSource& rows) override;
+  void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cuda_top_rows(work_, rows, x, top); }
+
+ private:
+  const CudaRuntime& runtime_;
+  cudaStream_t stream_;
+  math::StepState* state_;
+  HeadWork work_;
+};
+
+void CudaHeadOps::row_normalize(const Tensor& x, Tensor& y, Tensor& norm) {
+  check_device_tensor("row_normalize y", y, x.shape(), Dtype::f32);
+  check_device_tensor("row_normalize norm", norm, {x.dim(0)}, Dtype::f32);
+  kernels::cuda::row_normalize({x.data<float>(), y.data<float>(), norm.data<float>(), x.dim(0), x.dim(1)}, stream_);
+}
+
+void CudaHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) {
+  check_device_tensor("row_normalize_backward dy", dy, y.shape(), Dtype::f32);
+  check_device_tensor("row_normalize_backward dx", dx, y.shape(), Dtype::f32);
+  kernels::cuda::RowNormalizeBackward args;
+  args.y = y.data<float>();
+  args.norm = norm.data<float>();
+  args.dy = dy.data<float>();
+  args.dx = dx.data<float>();
+  args.rows = y.dim(0);
+  args.columns = y.dim(1);
+  args.state = state_;
+  kernels::cuda::row_normalize_backward(args, stream_);
+}
+
+void CudaHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) {
+  kernels::cuda::init_rows({rows.raw(), head_type(rows.dtype()), rows.dim(0), rows.dim(1), seed, first_class, std},
+                           stream_);
+}
+
+/// Rows whose number is on its way to the host.
+class CountedRows final : public SampledRows {
+ public:
+  CountedRows(const CudaRuntime& runtime, const SampleRows& args) : runtime_(runtime) {
+    Device& device = runtime.device;
+    positives_ = device.tensor(args.positives.shape(), Dtype::i64);
+    device.copy(args.positives, positives_);
+    sample_.seed = args.seed;
+    sample_.step = args.step;
+    // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
+    sample_.limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
+    sample_.first_class = args.first_class;
+    sample_.classes = args.classes;
+    sample_.positives = positives_.data<int64_t>();
+    sample_.positive_count = positives_.elements();
+    const int64_t blocks = kernels::cuda::sample_blocks(sample_);
+    offsets_ = device.tensor({blocks}, Dtype::i64);
+    Tensor total = device.tensor({1}, Dtype::i64);
+    kernels::cuda::count_samples(sample_, offsets_.data<int64_t>(), runtime.stream);
+    kernels::cuda::scan_counts(offsets_.data<int64_t>(), blocks, total.data<int64_t>(), runtime.stream);
+    total_ = device.start_read(total);
+  }
+
+  Tensor get() override {
+    if (!rows_.defined()) {
+      rows_ = runtime_.device.tensor({total_->get().data<int64_t>()[0]}, Dtype::i64);
+      kernels::cuda::write_samples(sample_, offsets_.data<int64_t>(), rows_.data<int64_t>(), runtime_.stream);
+    }
+    return rows_;
+  }
+
+ private:
+  const CudaRuntime& runtime_;
+  Tensor positives_, offsets_, rows_;
+  kernels::cuda::SampleClasses sample_;
+  std::unique_ptr<HostRead> total_;
+};
+
+std::unique_ptr<SampledRows> CudaHeadOps::start_sample(const SampleRows& args) {
+  return std::make_unique<CountedRows>(runtime_, args);
+}
+
+void CudaHeadOps::find_rows(const Tensor& active, const Tensor& rows, Tensor& position) {
+  check_device_tensor("find_rows position", position, rows.shape(), Dtype::i64);
+  kernels::cuda::find_rows(
+      {active.data<int64_t>(), active.elements(), rows.data<int64_t>(), rows.elements(), position.data<int64_t>()},
+      stream_);
+}
+
+void CudaHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) {
+  check_device_tensor("target_pass cosine", cosine, {pass.x.dim(0)}, Dtype::f64);
+  // Targets lie anywhere: all active rows at once.
+  const RowTile all = rows.open(0, rows.count(), RowAccess::read);
+  kernels::cuda::target_cosines(
+      head_rows_of(all, rows.columns()),
+      {pass.x.data<float>(), pass.position.data<int64_t>(), pass.x.dim(0), cosine.data<double>()}, stream_);
+  rows.close(all, RowAccess::read);
+}
+
+void CudaHeadOps::rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) {
+  kernels::cuda::rescale_sums(sum.data<double>(), from.data<float>(), to.data<float>(), sum.elements(), stream_);
+}
+
+void CudaHeadOps::loss(const HeadLossArgs& args) {
+  check_device_tensor("the loss's result", args.result, {2}, Dtype::f64);
+  kernels::cuda::HeadLossInputs in;
+  in.sum = args.sum.data<double>();
+  in.target_cosine = args.target_cosine.data<double>();
+  in.shift = args.shift.data<float>();
+  in.max_cosine = args.max_cosine.data<float>();
+  in.labels = args.labels.data<int64_t>();
+  in.samples = args.sum.elements();
+  in.margin = args.margin;
+  in.scale = double{args.scale};
+  in.gradient_scale = args.gradient_scale;
+  kernels::cuda::head_loss(in,
+                           {args.log_sum.data<float>(), args.target_gradient.data<float>(), args.result.data<double>()},
+                           state_, stream_);
+}
+
+void CudaHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
+  check_device_tensor("update_rows dweight", dweight, {rows.count(), rows.columns()}, Dtype::f32);
+  const RowTile all = rows.open(0, rows.count(), RowAccess::update);
+  kernels::cuda::update_rows(head_rows_of(all, rows.columns()), {dweight.data<float>()}, rule, state_, stream_);
+  rows.close(all, RowAccess::update);
+}
+
+void CudaHeadOps::catch_up_rows(RowSource& rows) {
+  const RowTile all = rows.open(0, rows.count(), RowAccess::update);
+  kernels::cuda::catch_up_rows(head_rows_of(all, rows.columns()), stream_);
+  rows.close(all, RowAccess::update);
+}
+
+}  // namespace
+
+std::unique_ptr<HeadOps> make_cuda_head_ops(const CudaRuntime& runtime, math::StepState* state,
+                                            const CudaHeadOptions& options) {
+  return std::make_unique<CudaHeadOps>(runtime, state, options);
+}
+
+}  // namespace plsc

@@ -1,0 +1,37 @@
+// Collectives between GPUs by NCCL, for device memory. No vendor types here: only src/comm/nccl.cpp sees them.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/collective.h"
+#include "comm/wait.h"
+
+namespace plsc {
+
+struct NcclOptions {
+  int device = 0;  // the GPU of this rank, its number among those that this process sees; no other rank may have it
+  void* compute_stream = nullptr;  // the cudaStream_t that keeps the device's order
+  WaitPolicy policy;
+};
+
+/// What the host must look after beside the collectives themselves: `wait` does not block the host, so that a rank that
+/// is missing shows only where the host waits for the device.
+/// Max and min may lose a NaN on the way; a sum hands it on.
+class NcclCollective : public Collective {
+ public:
+  /// Waits for the device: returns once `done` says true. Throws where NCCL reports an error, where another rank is
+  /// gone, and TimeoutError where the oldest collective under way has made no progress for the policy's time. For
+  /// Device::set_host_wait, which must be undone before this object ends.
+  virtual void host_wait(const std::function<bool()>& done) = 0;
+};
+
+/// "2.28.9"; empty in a build without NCCL.
+std::string nccl_version();
+
+/// Called by all ranks of `host` together, which tells them NCCL's rendezvous, each with its device as the current one.
+/// After any error the communicator is given up, so that no device waits for ever: then the run can only end.
+/// The compute stream must outlive the object. Throws Error where this build has no NCCL.
+std::unique_ptr<NcclCollective> make_nccl_collective(const NcclOptions& options, Collective& host);
+
+}  // namespace plsc
