@@ -233,7 +233,6 @@ void loss_scale_case(Backend& backend) {
 }  // namespace
 
 void elementwise_cases(Backend& backend, Dtype dtype) {
-  Device& device = *backend.device;
   for (float p : {0.0f, 0.4f}) dropout_case(backend, dtype, p);
   dropout_by_rank(backend, dtype);
   if (dtype != Dtype::f32) {
