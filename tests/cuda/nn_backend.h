@@ -1,14 +1,13 @@
-// A backend that has the network's ops alone, on the stand-in, for their parity cases.
+// A backend that has the network's ops alone, for their parity cases: on the stand-in or on a GPU.
 #pragma once
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/nn_ops_cuda.h"
-#include "standin_test.h"
 
 namespace plsc::test {
 
 class NnBackend {
  public:
-  explicit NnBackend(uint64_t seed = 1) : machine_(seed) {
+  NnBackend() {
     auto device = std::make_unique<CudaDevice>(CudaOptions{});
     const cudaStream_t stream = device->compute_stream();
     backend.device = std::move(device);
@@ -21,10 +20,6 @@ class NnBackend {
   NnBackend(const NnBackend&) = delete;
   NnBackend& operator=(const NnBackend&) = delete;
 
- private:
-  standin::TestMachine machine_;
-
- public:
   Backend backend;
 
  private:

