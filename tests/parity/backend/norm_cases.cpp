@@ -57,7 +57,7 @@ ColumnSums sums_of(const Device& device, const Values& x, int64_t channels) {
     s.margin[c] = rows * sum;
     s.margin[width + c] = rows * squares;
   }
-  s.variance_margin = 26 * unit * farthest * farthest + 1e-13 * largest * largest;
+  s.variance_margin = 26 * unit * farthest * farthest + 3e-10 * (1 + largest) + 1e-13 * largest * largest;
   return s;
 }
 
