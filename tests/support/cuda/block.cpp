@@ -54,11 +54,13 @@ void BlockRunner::run(int threads, const std::function<void()>& thread, Draw& dr
   races_.begin_block(threads);
   choose();
   at_work = this;
-  running_ = idle_fibre();
-  races_.enter(current_);
-  outside_->switch_to(*running_);
+  leave_for_current(*outside_);
   running_ = nullptr;
   races_.end_block(threads);
+  if (races_.active()) {
+    idle_.clear();
+    for (const auto& fibre : fibres_) idle_.push_back(fibre.get());
+  }
   if (!error_) return;
   // The fibres that still wait never go on.
   idle_.clear();
@@ -117,18 +119,17 @@ void BlockRunner::work() {
   for (;;) {
     at_work->run_threads();
     Fibre* self = at_work->running_;
-    at_work->idle_.push_back(self);
+    if (!at_work->races_.active()) at_work->idle_.push_back(self);
     if (at_work->ended_ == at_work->threads_ || at_work->error_) {
       self->switch_to(*at_work->outside_);
     } else {
-      at_work->running_ = at_work->warp().fibres[static_cast<size_t>(at_work->current_ % 32)];
-      at_work->races_.enter(at_work->current_);
-      self->switch_to(*at_work->running_);
+      at_work->leave_for_current(*self);
     }
   }
 }
 
-// Returns when the block has ended, or when the current thread is one that goes on elsewhere.
+// Returns when the block has ended, or when the current thread is one that goes on elsewhere. Two threads of a block on
+// one stack would look like a race to the detector: then each has its own.
 void BlockRunner::run_threads() {
   try {
     do {
@@ -136,7 +137,7 @@ void BlockRunner::run_threads() {
       (*thread_)();
       end_thread();
       races_.leave();
-    } while (choose() && warp().fibres[static_cast<size_t>(current_ % 32)] == nullptr);
+    } while (choose() && warp().fibres[static_cast<size_t>(current_ % 32)] == nullptr && !races_.active());
   } catch (...) {
     error_ = std::current_exception();
     races_.leave();
@@ -162,10 +163,14 @@ void BlockRunner::wait() {
   Fibre* self = running_;
   warp().fibres[static_cast<size_t>(current_ % 32)] = self;
   choose();  // there is one: what all others wait for ends them before
+  leave_for_current(*self);
+}
+
+void BlockRunner::leave_for_current(Fibre& from) {
   Fibre* next = warp().fibres[static_cast<size_t>(current_ % 32)];
   running_ = next != nullptr ? next : idle_fibre();
   races_.enter(current_);
-  self->switch_to(*running_);
+  from.switch_to(*running_);
 }
 
 void BlockRunner::join(Gathering& gathering, Meeting meeting, Place place, size_t bytes) {

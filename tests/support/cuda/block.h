@@ -59,6 +59,8 @@ class BlockRunner {
   void run_threads();
   void end_thread();
   void wait();
+  /// From the fibre `from` to that of the current thread: one of its own where it waited, else an idle one.
+  void leave_for_current(Fibre& from);
   void release_block();
   /// Makes another runnable thread the current one; false where there is none.
   bool choose();

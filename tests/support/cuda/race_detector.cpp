@@ -28,7 +28,7 @@ RaceDetector::~RaceDetector() {
 }
 
 void RaceDetector::begin_block(int threads) {
-  if (outside_ == nullptr) return;
+  if (!active()) return;
   while (fibres_.size() < static_cast<size_t>(threads)) fibres_.push_back(__tsan_create_fiber(0));
   for (int thread = 0; thread < threads; ++thread) {
     __tsan_switch_to_fiber(fibres_[static_cast<size_t>(thread)], kOrdered);
@@ -37,7 +37,7 @@ void RaceDetector::begin_block(int threads) {
 }
 
 void RaceDetector::end_block(int threads) {
-  if (outside_ == nullptr) return;
+  if (!active()) return;
   for (int thread = 0; thread < threads; ++thread) {
     switch_to(fibres_[static_cast<size_t>(thread)]);
     __tsan_switch_to_fiber(outside_, kOrdered);

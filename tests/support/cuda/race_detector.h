@@ -15,15 +15,17 @@ class RaceDetector {
   RaceDetector(const RaceDetector&) = delete;
   RaceDetector& operator=(const RaceDetector&) = delete;
 
+  bool active() const { return outside_ != nullptr; }
+
   /// Before a block's first thread and after its last.
   void begin_block(int threads);
   void end_block(int threads);
   /// What runs from here on is this thread's text, or the emulator's own.
   void enter(int thread) {
-    if (outside_ != nullptr) switch_to(fibres_[static_cast<size_t>(thread)]);
+    if (active()) switch_to(fibres_[static_cast<size_t>(thread)]);
   }
   void leave() {
-    if (outside_ != nullptr) switch_to(outside_);
+    if (active()) switch_to(outside_);
   }
 
   /// What meets orders all before arrive() before all after pass(), for those of the same `place`.
