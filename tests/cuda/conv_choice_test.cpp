@@ -131,33 +131,55 @@ TEST_CASE("convolution: a workspace beyond the bound is not taken") {
   for (size_t bytes : workspaces({.conv_workspace = weight_bytes})) CHECK(bytes <= weight_bytes);
 }
 
-TEST_CASE("convolution: where memory is short, an algorithm without workspace") {
-  standin::TestMachine machine;
-  const ConvSpec s = small_spec();
-  // The arena gets no more than one small segment: tensors fit, and so does a workspace until it is filled.
-  Backend backend = conv_backend({}, {.memory_limit = static_cast<int64_t>(Arena::kSmallSegment)});
-  Device& device = *backend.device;
-  const Tensor x = upload(device, random_values(x_shape(s), 1, s.dtype), x_shape(s));
-  const Tensor w = upload(device, random_values(w_shape(s), 3, s.dtype), w_shape(s));
-  Tensor y = device.tensor(y_shape(s)), first = device.tensor(y_shape(s));
-  runtime_of(backend).convs->remember(s, ConvPass::forward, {1, CUDNN_FMA_MATH, 9 * 256});
-  const Tensor converted_weight = device.tensor(w_shape(s));
-  std::vector<Tensor> filling;
-  for (size_t left = Arena::kSmall; left >= Arena::kAlignment;) {
-    try {
-      filling.push_back(device.tensor({static_cast<int64_t>(left)}, Dtype::u8));
-    } catch (const Error&) {
-      left /= 2;
+namespace {
+
+/// A device with room for little, all of it taken but for one converted weight.
+struct FullDevice {
+  explicit FullDevice(bool deterministic)
+      : backend(conv_backend({.deterministic = deterministic},
+                             {.memory_limit = static_cast<int64_t>(Arena::kSmallSegment)})) {
+    Tensor converted_weight = backend.device->tensor(w_shape(s));
+    for (size_t bytes = Arena::kSmall; bytes >= Arena::kAlignment;) {
+      try {
+        filling.push_back(backend.device->tensor({static_cast<int64_t>(bytes)}, Dtype::u8));
+      } catch (const Error&) {
+        bytes /= 2;
+      }
     }
   }
-  const auto conv = backend.nn->make_conv(s);
-  CHECK_THROWS_AS(conv->forward(x, w, y), Error);  // not even the converted weight fits
-  const_cast<Tensor&>(converted_weight) = {};
-  conv->forward(x, w, y);
-  CHECK(runtime_of(backend).convs->find(s, ConvPass::forward).value().workspace == 0);
-  filling.clear();
+  standin::TestMachine machine;
+  ConvSpec s = small_spec();
+  Backend backend;
+  Tensor x = upload(*backend.device, random_values(x_shape(s), 1, s.dtype), x_shape(s));
+  Tensor dy = upload(*backend.device, random_values(y_shape(s), 2, s.dtype), y_shape(s));
+  Tensor w = upload(*backend.device, random_values(w_shape(s), 3, s.dtype), w_shape(s));
+  Tensor y = backend.device->tensor(y_shape(s)), dx = backend.device->tensor(x_shape(s));
+  std::vector<Tensor> filling;
+};
+
+}  // namespace
+
+TEST_CASE("convolution: where memory is short, an algorithm without workspace") {
+  FullDevice full(false);
+  ConvAlgorithms& known = *runtime_of(full.backend).convs;
+  known.remember(full.s, ConvPass::forward, {1, CUDNN_FMA_MATH, 9 * 256});
+  full.backend.nn->make_conv(full.s)->forward(full.x, full.w, full.y);
+  CHECK(known.find(full.s, ConvPass::forward).value().workspace == 0);
+  full.filling.clear();
   Backend roomy = conv_backend({.deterministic = true});
-  CHECK(download(device, y) == results(roomy, s, 1)[0]);
+  CHECK(download(*full.backend.device, full.y) == results(roomy, full.s, 1)[0]);
+}
+
+TEST_CASE("convolution: where memory is short and every algorithm wants some, the device says so") {
+  FullDevice full(true);
+  const auto conv = full.backend.nn->make_conv(full.s);
+  const std::string text = error_text([&] { conv->backward_data(full.dy, full.w, full.dx); });
+  CHECK(contains(text, "workspace"));
+  CHECK(contains(text, "hint"));
+  full.filling.clear();
+  conv->backward_data(full.dy, full.w, full.dx);  // nothing is broken
+  Backend roomy = conv_backend({.deterministic = true});
+  CHECK(download(*full.backend.device, full.dx) == results(roomy, full.s, 1)[1]);
 }
 
 TEST_CASE("convolution: what CUDA does not offer is refused by name") {

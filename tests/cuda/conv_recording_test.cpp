@@ -68,7 +68,7 @@ TEST_CASE("convolution and linear layer: a replay gives what a call gives") {
   TinyNet net(backend);
   net.give(10);
   if (!first_use) net.run();
-  backend.device->begin_recording();
+  backend.device->begin_recording(backend.device->make_recording_memory());
   net.run();
   const auto recording = backend.device->end_recording();
   for (uint64_t values : {20u, 40u}) {
@@ -87,7 +87,7 @@ TEST_CASE("convolution: no race inside a recording") {
   Backend backend = conv_backend();
   TinyNet net(backend);
   net.give(10);
-  backend.device->begin_recording();
+  backend.device->begin_recording(backend.device->make_recording_memory());
   net.run();
   const auto recording = backend.device->end_recording();
   recording->replay();

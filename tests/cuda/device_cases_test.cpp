@@ -95,7 +95,7 @@ TEST_CASE("cuda device: a recorded update is that of each replay's state") {
   };
   begin_step(backend, {.rule = {.lr = 0}});
   update();
-  device.begin_recording();
+  device.begin_recording(device.make_recording_memory());
   update();
   const auto recording = device.end_recording();
   double expected = 0;

@@ -192,12 +192,17 @@ DeviceMemory Arena::memory() const {
   return {in_use_, peak_, reserved_};
 }
 
-int64_t Arena::begin_pool() {
+int64_t Arena::make_pool() {
+  const std::lock_guard lock(mutex_);
+  const int64_t pool = next_pool_++;
+  pools_[pool];
+  return pool;
+}
+
+void Arena::open_pool(int64_t pool) {
   const std::lock_guard lock(mutex_);
   PLSC_CHECK(open_ == &common_, "a pool is open already");
-  const int64_t pool = next_pool_++;
-  open_ = &pools_[pool];
-  return pool;
+  open_ = &pools_.at(pool);
 }
 
 void Arena::end_pool() {

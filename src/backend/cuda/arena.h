@@ -56,10 +56,17 @@ class Arena {
   MemoryUse exchange_use(MemoryUse use);
   DeviceMemory memory() const;
 
-  /// A pool of its own for work that will be run again and again in the same memory: until end_pool, blocks come from
+  /// A pool of its own for work that will be run again and again in the same memory: while it is open, blocks come from
   /// it alone, and blocks that others had before and release meanwhile are kept for it. Nobody else is handed any of
-  /// that before drop_pool, which makes it common memory. One pool at a time is open. Returns the pool's number.
-  int64_t begin_pool();
+  /// that before drop_pool, which makes it common memory. It may be opened many times, for parts that always run in
+  /// this order: what one has released the next is handed. One pool at a time is open. Returns the pool's number.
+  int64_t make_pool();
+  int64_t begin_pool() {  // made and opened
+    const int64_t pool = make_pool();
+    open_pool(pool);
+    return pool;
+  }
+  void open_pool(int64_t pool);
   void end_pool();
   void drop_pool(int64_t pool) noexcept;
 

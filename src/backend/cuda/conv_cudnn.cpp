@@ -262,9 +262,13 @@ class CudaConv final : public ConvOp {
     if (!choice) choice = choose<Pass>(o, bytes);
     Tensor workspace = scratch(choice->workspace);
     if (choice->workspace > 0 && !workspace.defined()) {
-      choice = first_allowed<Pass>(asked<Pass>(), 0);
-      if (!choice) fail_without_workspace(Pass::kName);
-      runtime_.convs->remember(spec_, Pass::kPass, *choice);
+      const std::optional<ConvChoice> frugal = first_allowed<Pass>(asked<Pass>(), 0);
+      if (frugal) {
+        choice = frugal;
+        runtime_.convs->remember(spec_, Pass::kPass, *choice);
+      } else {
+        workspace = memory(choice->workspace);  // its error says where the memory is
+      }
     }
     set_math(choice->math);
     o.workspace = workspace.raw();
@@ -282,8 +286,10 @@ class CudaConv final : public ConvOp {
     if (!runtime_.options.deterministic && !recording()) choice = first_allowed<Pass>(timed<Pass>(o, bytes), limit);
     if (!choice) choice = first_allowed<Pass>(asked<Pass>(), limit);
     if (!choice) {
-      fail("cuDNN has no {}algorithm for {} of {} within {} bytes of workspace",
-           runtime_.options.deterministic ? "repeatable " : "", Pass::kName, text(spec_), limit);
+      const bool repeatable = runtime_.options.deterministic;
+      fail_hint(repeatable ? "train.deterministic: false, or fewer samples at a time" : "fewer samples at a time",
+                "cuDNN has no {}algorithm for {} of {} within {} bytes of workspace", repeatable ? "repeatable " : "",
+                Pass::kName, text(spec_), limit);
     }
     runtime_.convs->remember(spec_, Pass::kPass, *choice);
     return *choice;
@@ -345,20 +351,18 @@ class CudaConv final : public ConvOp {
     return std::nullopt;
   }
 
+  Tensor memory(size_t bytes) const {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
+    return runtime_.device.tensor({static_cast<int64_t>(bytes)}, Dtype::u8);
+  }
   /// Device memory, or an undefined tensor where there is none: the caller has another way then.
   Tensor scratch(size_t bytes) const {
     if (bytes == 0) return {};
-    const MemoryScope use(runtime_.device, MemoryUse::workspace);
     try {
-      return runtime_.device.tensor({static_cast<int64_t>(bytes)}, Dtype::u8);
+      return memory(bytes);
     } catch (const Error&) {
       return {};
     }
-  }
-
-  [[noreturn]] void fail_without_workspace(const char* pass) const {
-    fail_hint("fewer samples at a time for each rank", "no memory on the device for the workspace of {} of {}", pass,
-              text(spec_));
   }
 
   CudaRuntime& runtime_;

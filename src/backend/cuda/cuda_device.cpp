@@ -175,10 +175,9 @@ void CudaDevice::synchronize() {
   }
 }
 
-void CudaDevice::begin_recording() {
+void CudaDevice::begin_recording(const std::shared_ptr<RecordingMemory>& memory) {
   PLSC_CHECK(!capture_, "work is being recorded already");
-  arena_.trim();
-  capture_ = std::make_unique<Capture>(compute_.get(), arena_);
+  capture_ = std::make_unique<Capture>(compute_.get(), std::dynamic_pointer_cast<ArenaPool>(memory));
 }
 
 std::unique_ptr<Recording> CudaDevice::end_recording() {

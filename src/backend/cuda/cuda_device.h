@@ -47,7 +47,8 @@ class CudaDevice final : public Device {
   /// Recordings are CUDA graphs. They must end before the device. What is kept for reuse is given back when one begins:
   /// it has memory of its own, and the work that it stands for needs the other no more.
   bool can_record() const override { return true; }
-  void begin_recording() override;
+  std::shared_ptr<RecordingMemory> make_recording_memory() override { return std::make_shared<ArenaPool>(arena_); }
+  void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override;
   std::unique_ptr<Recording> end_recording() override;
   void set_host_wait(HostWait wait) override { waiter_.set_hook(std::move(wait)); }
 
