@@ -123,7 +123,7 @@ TEST_CASE("arena: small requests do not cut up large blocks") {
 
 TEST_CASE("arena: rounds of the same work allocate nothing after the second") {
   standin::TestMachine machine;
-  const uint64_t seed = GENERATE(11u, 12u, 13u, 14u);
+  const uint64_t seed = GENERATE(1u, 2u, 60u, 62u, 68u, 77u, 97u);  // without room to spare, the last five fail
   TestArena arena;
   std::mt19937_64 sizes(seed);
   std::vector<size_t> layers(60);

@@ -83,12 +83,46 @@ TEST_CASE("recording: several, replayed in turn, allocate nothing") {
   CHECK(standin::counters().graph_launches == launches + 10);
 }
 
-TEST_CASE("recording: what was kept for others makes room for it") {
+TEST_CASE("recording: several in one memory use again what the ones before have released") {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    DeviceUnderTest test(seed);
+    Tensor x = test.upload(numbers(300, 1)), y = test.device.zeros({300}), z = test.device.zeros({300});
+    const auto memory = test.device.make_recording_memory();
+    const void* passing[2] = {};
+    std::unique_ptr<Recording> recordings[2];
+    for (int i = 0; i < 2; ++i) {
+      test.device.begin_recording(memory);
+      Tensor t = test.device.tensor({300});
+      passing[i] = t.raw();
+      test.device.copy(i == 0 ? x : y, t);
+      test.device.copy(t, i == 0 ? y : z);
+      t = {};
+      recordings[i] = test.device.end_recording();
+    }
+    CHECK(passing[0] == passing[1]);
+    for (int turn = 0; turn < 3; ++turn) {
+      const std::vector<float> values = numbers(300, static_cast<float>(100 * turn));
+      test.device.copy(Tensor::from(values, {300}), x);
+      for (const auto& recording : recordings) recording->replay();
+      CHECK(test.download(z) == values);
+    }
+    // One of them keeps the memory of all.
+    recordings[0].reset();
+    std::vector<Tensor> others;
+    for (int i = 0; i < 50; ++i) {
+      others.push_back(test.device.tensor({300}));
+      CHECK(others.back().raw() != passing[0]);
+    }
+  }
+}
+
+TEST_CASE("recording: a trim before it makes room of what was kept for others") {
   DeviceUnderTest test(1, {.memory_limit = int64_t{96} << 20});
   Tensor x = test.upload(numbers(100, 2)), y = test.device.zeros({int64_t{12} << 20});  // 48 MiB
   Tensor passing = test.device.tensor({int64_t{8} << 20});                              // 32 MiB
   test.device.fill_zero(passing);
   passing = {};
+  test.device.trim();
   test.device.begin_recording(test.device.make_recording_memory());
   {
     const Tensor inside = test.device.tensor({int64_t{10} << 20});  // 40 MiB

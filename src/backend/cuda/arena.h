@@ -73,6 +73,7 @@ class Arena {
  private:
   using FreeBlocks = std::set<std::pair<size_t, std::byte*>>;
   struct Pool {
+    size_t bytes = 0;  // of its segments
     FreeBlocks small, large;
     std::vector<std::byte*> held;  // released by their users, but used by what was recorded
   };
@@ -93,6 +94,7 @@ class Arena {
   static FreeBlocks& free_blocks(const Segment& segment) {
     return segment.small ? segment.pool->small : segment.pool->large;
   }
+  size_t growth(size_t block) const;
   void* take(size_t bytes, size_t segment_bytes);
   bool add_segment(size_t bytes, bool small);
   Blocks::iterator cut(Blocks::iterator block, size_t bytes);

@@ -44,8 +44,8 @@ class CudaDevice final : public Device {
   void synchronize() override;
   MemoryUse exchange_use(MemoryUse use) override { return arena_.exchange_use(use); }
 
-  /// Recordings are CUDA graphs. They must end before the device. What is kept for reuse is given back when one begins:
-  /// it has memory of its own, and the work that it stands for needs the other no more.
+  /// Recordings are CUDA graphs. They must end before the device. None is handed what is kept for reuse: their memory
+  /// is their own. A trim before the first makes room; inside one, cudaFree would break the capture.
   bool can_record() const override { return true; }
   std::shared_ptr<RecordingMemory> make_recording_memory() override { return std::make_shared<ArenaPool>(arena_); }
   void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override;

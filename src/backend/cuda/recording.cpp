@@ -31,8 +31,7 @@ cudaGraphExec_t instantiate(cudaGraph_t graph) {
 
 }  // namespace
 
-Capture::Capture(cudaStream_t stream, std::shared_ptr<ArenaPool> memory)
-    : stream_(stream), memory_(std::move(memory)) {
+Capture::Capture(cudaStream_t stream, std::shared_ptr<ArenaPool> memory) : stream_(stream), memory_(std::move(memory)) {
   PLSC_CHECK(memory_ != nullptr, "a recording without memory");
   memory_->open();
   const cudaError_t status = cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
