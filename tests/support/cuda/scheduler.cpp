@@ -229,13 +229,7 @@ void Scheduler::run_until(Lock& lock, const Mark& mark) {
   const bool only_needed = below(2) == 0;
   int failures = 0;
   while (!mark.reached) {
-    Step step = only_needed && failures == 0 ? run_towards(mark) : run_any();
-    if (step == Step::blocked) step = run_any();
-    if (step == Step::blocked) {
-      pause(lock, failures);
-    } else {
-      failures = 0;
-    }
+    if (!only_needed || failures > 0 || run_towards(mark) == Step::blocked) help(lock, failures);
   }
   run_some();
 }
@@ -250,6 +244,14 @@ void Scheduler::run_some() {
   const uint64_t most = below(3) == 0 ? 0 : below(16);
   for (uint64_t i = 0; i < most; ++i) {
     if (run_any() == Step::blocked) return;
+  }
+}
+
+void Scheduler::help(Lock& lock, int& failures) {
+  if (run_any() == Step::blocked) {
+    pause(lock, failures);
+  } else {
+    failures = 0;
   }
 }
 
@@ -271,7 +273,7 @@ std::string Scheduler::heads() const {
     if (!text.empty()) text += ", ";
     text += fmt::format("{} (stream {} of device {})", s->items.front().name, s->number, s->device);
   }
-  return text;
+  return text.empty() ? "other ranks" : text;
 }
 
 bool Scheduler::has_work() const {

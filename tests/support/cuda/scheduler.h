@@ -109,6 +109,9 @@ class Scheduler {
   void drain(Lock& lock, int device);
   /// Runs a random amount, perhaps nothing.
   void run_some();
+  /// For host calls that wait for other ranks: runs a piece of work, or opens the lock for a moment where nothing can
+  /// run. `failures` begins as 0.
+  void help(Lock& lock, int& failures);
   /// Random choices for other parts, under the lock: a number in [0, n).
   uint64_t below(uint64_t n) { return n == 0 ? 0 : random_() % n; }
   void reseed();
