@@ -86,7 +86,7 @@ TEST_CASE("recording: several, replayed in turn, allocate nothing") {
 TEST_CASE("recording: kept memory is given back for it where there is no other") {
   DeviceUnderTest test(1, {.memory_limit = int64_t{96} << 20});
   Tensor x = test.upload(numbers(100, 2)), y = test.device.zeros({int64_t{12} << 20});  // 48 MiB
-  Tensor passing = test.device.tensor({int64_t{8} << 20});                             // 32 MiB
+  Tensor passing = test.device.tensor({int64_t{8} << 20});                              // 32 MiB
   test.device.fill_zero(passing);
   passing = {};
   test.device.begin_recording();

@@ -244,7 +244,7 @@ void image_cases(Backend& backend, Dtype dtype) {
       if (flips) device.copy(flip, args.flip);
       args.y = garbage(device, s, dtype);
       backend.image->normalize(args);
-      require_close(download(device, args.y), expected, dtype == Dtype::bf16 ? kBf16Rounding : 2e-7, 1e-9);
+      require_close(download(device, args.y), expected, dtype == Dtype::f32 ? 2e-7 : rounding_of(dtype), 1e-9);
     }
   }
 }
