@@ -2,12 +2,12 @@
 get_directory_property(PLSC_MPI_ENVIRONMENT DIRECTORY ${PROJECT_SOURCE_DIR}/tests/dist DEFINITION PLSC_MPI_ENVIRONMENT)
 
 foreach(part nccl staged)
-  add_executable(test_standin_${part} ${part}_test.cpp)
-  set_target_properties(test_standin_${part} PROPERTIES PLSC_STANDIN ON)
-  target_link_libraries(test_standin_${part} PRIVATE plsc_mpi_test_main plsc_runtime plsc_cuda_standin)
+  add_executable(test_standin_comm_${part} ${part}_test.cpp)
+  set_target_properties(test_standin_comm_${part} PROPERTIES PLSC_STANDIN ON)
+  target_link_libraries(test_standin_comm_${part} PRIVATE plsc_mpi_test_main plsc_runtime plsc_cuda_standin)
   foreach(ranks 1 2 3 4)
-    plsc_mpi_test(standin.${part}.${ranks} test_standin_${part} ${ranks})
-    set_tests_properties(standin.${part}.${ranks} PROPERTIES LABELS standin
+    plsc_mpi_test(standin.comm_${part}.${ranks} test_standin_comm_${part} ${ranks})
+    set_tests_properties(standin.comm_${part}.${ranks} PROPERTIES LABELS standin
       ENVIRONMENT "${PLSC_MPI_ENVIRONMENT};PLSC_STANDIN_DEVICES=4")
   endforeach()
 endforeach()
