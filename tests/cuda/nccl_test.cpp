@@ -68,24 +68,24 @@ TEST_CASE("a wait leaves the host free; a barrier does not") {
   for (const int64_t other : gather_values(world.host_collective(), entered)) CHECK(left >= other);
 }
 
-TEST_CASE("a request that nobody waits for leaves no memory to be overwritten") {
+TEST_CASE("a request that nobody waits for keeps its memory until NCCL is done with it") {
   Joined joined;
   const int64_t n = 10'000;
+  const Tensor ones = Tensor::from<float>(std::vector<float>(n, 1.0F), {n});
   for (int round = 0; round < 5; ++round) {
-    Tensor kept = joined.device.zeros({n});
+    // Rank 0 comes late: until then the others' sums are under way.
+    if (test::world().rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     {
       Tensor forgotten = joined.device.zeros({n});
       const Pending pending = joined.nccl->start_all_reduce(forgotten, ReduceOp::sum);
     }
-    // Likely the same memory again: written behind the forgotten sum, or the sum would land in it.
-    Tensor next = joined.device.tensor({n});
-    const Tensor ones = Tensor::from<float>(std::vector<float>(n, 1.0F), {n});
+    Tensor next = joined.device.tensor({n});  // the same memory again
     joined.device.copy(ones, next);
+    joined.nccl->barrier();
     Tensor back(host_allocator(), {n}, Dtype::f32);
     joined.device.copy(next, back);
     CHECK(back.values<float>() == ones.values<float>());
   }
-  joined.nccl->barrier();
 }
 
 TEST_CASE("events are made once and used again") {
