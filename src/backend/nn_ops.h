@@ -78,6 +78,8 @@ struct BatchNormApply {
   Activation activation = Activation::none;
   Tensor slope;  // PReLU: (C) or (1) fp32
   Tensor y;      // output, like x (or fp32 where x is 16 bit)
+  /// Output (2, C) fp64, or undefined where not wanted: batch_norm_stats of y, in the same pass where the backend can.
+  Tensor sums;
 };
 
 /// The backward pass of BatchNormApply in two ops, because the sums may cross ranks in between.

@@ -51,7 +51,10 @@ Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, c
   args.activation = fused.activation;
   if (fused.slope != nullptr) args.slope = fused.slope->value;
   args.y = context.device().tensor(x.shape(), fused.fp32_output ? Dtype::f32 : x.dtype());
+  const bool feeds = next_ != nullptr && pass.train() && !next_->frozen();
+  if (feeds) args.sums = next_->local_sums();
   context.nn().batch_norm_apply(args);
+  if (feeds) next_->measured_ = args.y;
   if (pass.train()) {
     const double samples = static_cast<double>(options_.synchronised ? pass.all_samples : pass.samples);
     save(args, measure ? static_cast<double>(rows / pass.samples) * samples : 0, fused.slope);
@@ -59,8 +62,14 @@ Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, c
   return args.y;
 }
 
+void BatchNorm::feed(BatchNorm& next) {
+  PLSC_CHECK(next.options_.channels == options_.channels, "{} feeds {}", name_, next.name_);
+  next_ = &next;
+}
+
 void BatchNorm::save(const BatchNormApply& args, double count, Param* slope) {
   saved_ = {args, count, slope};
+  saved_.apply.sums = {};
   // Backward computes z again; only a ReLU behind a residual sum is read off its output.
   const bool reads_output = args.residual.defined() && args.activation != Activation::none;
   if (!reads_output) saved_.apply.residual = saved_.apply.y = {};
@@ -80,8 +89,12 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
     device.copy(Tensor::from<double>({static_cast<double>(rows)}, {1}), count);
     local_rows_ = rows;
   }
-  Tensor sums = local_.slice(0, {2, c});
-  context.nn().batch_norm_stats(x, sums);
+  const bool measured = measured_.defined() && measured_.raw() == x.raw();
+  measured_ = {};
+  if (!measured) {
+    Tensor sums = local_sums();
+    context.nn().batch_norm_stats(x, sums);
+  }
 
   // Several micro-batches of a step add up, and the ranks add up in the all-reduce: each contributes its own alone.
   if (pooled_step_ == pass.step.step) {

@@ -45,6 +45,10 @@ class BatchNorm {
   void visit(ParamVisitor& visitor);
   void finish_step(Context& context);
 
+  /// This norm's output is what `next`, which lives as long as this one, is given next: `next` measures it in the pass
+  /// that writes it.
+  void feed(BatchNorm& next);
+
  private:
   struct Saved {
     BatchNormApply apply;
@@ -53,6 +57,7 @@ class BatchNorm {
   };
 
   bool frozen() const { return all_frozen({&weight_, &bias_}); }
+  Tensor local_sums() const { return local_.slice(0, {2, options_.channels}); }
   Tensor batch_statistics(Context& context, const Tensor& x, const Pass& pass);
   Tensor running_statistics(Context& context);
   void save(const BatchNormApply& args, double count, Param* slope);
@@ -62,8 +67,10 @@ class BatchNorm {
   std::string name_;
   BatchNormOptions options_;
   Param weight_, bias_, running_mean_, running_var_, batches_;
-  Tensor local_;              // (2C + 1): this rank's sum, sum of squares, rows
-  int64_t local_rows_ = -1;   // that local_ holds
+  Tensor local_;             // (2C + 1): this rank's sum, sum of squares, rows
+  int64_t local_rows_ = -1;  // that local_ holds
+  BatchNorm* next_ = nullptr;
+  Tensor measured_;           // what local_ was written from already, or undefined
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
   int64_t pooled_step_ = -1;  // the step that pooled_ belongs to
   Saved saved_;

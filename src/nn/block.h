@@ -18,6 +18,11 @@ class Block {
   /// dx, or undefined where it is not wanted (everything below is frozen, or is the images).
   virtual Tensor backward(Context& context, const Tensor& dy, bool want_dx) = 0;
   virtual void visit(ParamVisitor& visitor) = 0;
+
+  /// The batch norm that the block's input goes to first, or null: it can be measured while that input is written.
+  virtual BatchNorm* input_norm() { return nullptr; }
+  /// `next` is the input norm of the block behind this one; both live equally long.
+  virtual void feed(BatchNorm&) {}
 };
 
 /// What the blocks of a network are built with.
@@ -62,6 +67,8 @@ class IrBlock final : public Block {
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
+  BatchNorm* input_norm() override { return &norm1_; }
+  void feed(BatchNorm& next) override { norm3_.feed(next); }
 
  private:
   BatchNorm norm1_;

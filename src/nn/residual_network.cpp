@@ -18,6 +18,18 @@ void for_each_param(Block& block, F f) {
   block.visit(visitor);
 }
 
+/// Tells every block whose output a batch norm measures which one that is.
+void connect(std::vector<ResidualNetwork::Part>& parts) {
+  Block* before = nullptr;
+  for (ResidualNetwork::Part& part : parts) {
+    for (auto& block : part.blocks) {
+      BatchNorm* norm = block->input_norm();
+      if (before != nullptr && norm != nullptr) before->feed(*norm);
+      before = block.get();
+    }
+  }
+}
+
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& w : words) text += (text.empty() ? "" : ", ") + w;
@@ -28,6 +40,7 @@ std::string joined(const std::vector<std::string>& words) {
 
 ResidualNetwork::ResidualNetwork(Options options, std::unique_ptr<ConvOps> ops, std::vector<Part> parts)
     : options_(std::move(options)), ops_(std::move(ops)), parts_(std::move(parts)) {
+  connect(parts_);
   for (const Param* p : params()) {
     if (p->kind != ParamKind::buffer) parameters_ += p->value.elements();
   }

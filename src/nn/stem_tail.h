@@ -18,6 +18,9 @@ class Stem final : public Block {
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
+  void feed(BatchNorm& next) override {
+    if (!pool_) layer_.norm.feed(next);
+  }
 
  private:
   explicit Stem(ConvNorm layer) : layer_(std::move(layer)) {}
@@ -41,6 +44,7 @@ class IrTail final : public Block {
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
+  BatchNorm* input_norm() override { return &norm_; }
 
  private:
   BatchNorm norm_;

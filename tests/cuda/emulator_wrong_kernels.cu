@@ -100,8 +100,8 @@ __global__ void misaligned_atomic(float* out) {
 }
 
 __global__ void large_stack(float* out) {
-  volatile float numbers[20000];
-  for (int i = 19999; i >= 0; --i) numbers[i] = out[0];
+  volatile float numbers[68000];
+  for (int i = 67999; i >= 0; --i) numbers[i] = out[0];
   out[threadIdx.x] = numbers[threadIdx.x];
 }
 

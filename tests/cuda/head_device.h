@@ -41,14 +41,21 @@ class OnDevice {
   T* data_ = nullptr;
 };
 
-/// The default stream.
-inline constexpr cudaStream_t kStream = nullptr;
+/// The stream of these tests.
+inline cudaStream_t stream() {
+  static const cudaStream_t one = [] {
+    cudaStream_t made = nullptr;
+    REQUIRE(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking) == cudaSuccess);
+    return made;
+  }();
+  return one;
+}
 
-/// Uniform in [-1, 1), a function of (stream, i).
-inline std::vector<float> random_floats(int64_t count, uint64_t stream) {
+/// Uniform in [-1, 1), a function of (draw, i).
+inline std::vector<float> random_floats(int64_t count, uint64_t draw) {
   std::vector<float> out;
   for (int64_t i = 0; i < count; ++i) {
-    const auto r = math::random4(21, math::Draw::synthetic, stream, static_cast<uint64_t>(i));
+    const auto r = math::random4(21, math::Draw::synthetic, draw, static_cast<uint64_t>(i));
     out.push_back(2 * math::to_unit_float(r.x[0]) - 1);
   }
   return out;

@@ -47,14 +47,14 @@ TEST_CASE("rows are normalised as on the CPU, and so is the gradient behind them
     for (float& g : dx) g *= 1024;
 
     const OnDevice<float> there(x), gradient(dy), unit(rows * columns), norms(rows), back(rows * columns);
-    gpu::row_normalize({there.get(), unit.get(), norms.get(), rows, columns}, kStream);
+    gpu::row_normalize({there.get(), unit.get(), norms.get(), rows, columns}, stream());
     CHECK(largest_error(unit.read(), y) < kTolerance);
     CHECK(largest_error(norms.read(), norm) < kTolerance);
     // A row of one column is divided by itself: what is left of its gradient is rounding.
     if (columns == 1) continue;
     const OnDevice<math::StepState> state({scaled_state(1024)});
     gpu::row_normalize_backward({unit.get(), norms.get(), gradient.get(), back.get(), rows, columns, state.get()},
-                                kStream);
+                                stream());
     CHECK(largest_error(back.read(), dx) < kTolerance);
   }
 }
@@ -67,8 +67,8 @@ TEST_CASE("a row's first values are the CPU's") {
     for (int64_t i = 0; i < rows; ++i) kernels::row_init(5, first + i, 0.25F, columns, expected.data() + i * columns);
     const OnDevice<float> wide(n);
     const OnDevice<uint16_t> narrow(n);
-    gpu::init_rows({wide.get(), gpu::HeadType::f32, rows, columns, 5, first, 0.25F}, kStream);
-    gpu::init_rows({narrow.get(), gpu::HeadType::bf16, rows, columns, 5, first, 0.25F}, kStream);
+    gpu::init_rows({wide.get(), gpu::HeadType::f32, rows, columns, 5, first, 0.25F}, stream());
+    gpu::init_rows({narrow.get(), gpu::HeadType::bf16, rows, columns, 5, first, 0.25F}, stream());
     // The same text in double; a device's logarithm may be off by its last bit, which seldom shows in fp32.
     CHECK(largest_error(wide.read(), expected) < 1e-7);
     const std::vector<uint16_t> bits = narrow.read();
@@ -175,9 +175,9 @@ TEST_CASE("a tile is gathered, caught up, rounded and measured") {
     const StoreOnDevice there(s);
     const OnDevice<float> wide(n), norms(s.count), norms_alone(s.count);
     const OnDevice<uint16_t> narrow(n);
-    gpu::prepare_rows(there.rows(), {wide.get(), gpu::HeadType::f32, padded, norms.get()}, kStream);
-    gpu::prepare_rows(there.rows(), {narrow.get(), gpu::HeadType::bf16, padded, nullptr}, kStream);
-    gpu::prepare_rows(there.rows(), {nullptr, gpu::HeadType::f32, s.count, norms_alone.get()}, kStream);
+    gpu::prepare_rows(there.rows(), {wide.get(), gpu::HeadType::f32, padded, norms.get()}, stream());
+    gpu::prepare_rows(there.rows(), {narrow.get(), gpu::HeadType::bf16, padded, nullptr}, stream());
+    gpu::prepare_rows(there.rows(), {nullptr, gpu::HeadType::f32, s.count, norms_alone.get()}, stream());
     CHECK(largest_error(wide.read(), expected) < 1e-7);
     CHECK(largest_error(norms.read(), inverse) < kTolerance);
     CHECK(norms_alone.read() == norms.read());
@@ -206,7 +206,7 @@ TEST_CASE("targets' cosines are of caught-up rows, in double, and 0 for targets 
     const OnDevice<float> embeddings(x);
     const OnDevice<int64_t> positions(position);
     const OnDevice<double> cosine(samples);
-    gpu::target_cosines(there.rows(), {embeddings.get(), positions.get(), samples, cosine.get()}, kStream);
+    gpu::target_cosines(there.rows(), {embeddings.get(), positions.get(), samples, cosine.get()}, stream());
     CHECK(largest_error(cosine.read(), expected) < 2e-7);  // the inverse norm is fp32
   });
 }
@@ -244,7 +244,8 @@ TEST_CASE("a fused update catches up, projects, steps, and rounds bf16 weights b
         const StoreOnDevice there(s);
         const OnDevice<float> gradient(u), norms(inverse);
         const OnDevice<math::StepState> state({math::StepState{}});
-        gpu::update_rows(there.rows(), {gradient.get(), projected ? norms.get() : nullptr}, rule, state.get(), kStream);
+        gpu::update_rows(there.rows(), {gradient.get(), projected ? norms.get() : nullptr}, rule, state.get(),
+                         stream());
         CHECK(largest_error(there.v.read(), expected.v) < kTolerance);
         // A sum that is off by its last bit may fall on the other side of a random bound: a step of bf16.
         const std::vector<float> seen = there.weights();
@@ -271,7 +272,7 @@ TEST_CASE("an update does nothing where the step's state blocks it") {
     const StoreOnDevice there(s);
     const OnDevice<float> gradient(u);
     const OnDevice<math::StepState> state({blocked});
-    gpu::update_rows(there.rows(), {gradient.get(), nullptr}, {0.1F, 0.9F, 0.1F}, state.get(), kStream);
+    gpu::update_rows(there.rows(), {gradient.get(), nullptr}, {0.1F, 0.9F, 0.1F}, state.get(), stream());
     CHECK(there.weights() == s.w);
     CHECK(there.v.read() == s.v);
     CHECK(there.last.read() == s.last);
@@ -293,8 +294,8 @@ TEST_CASE("a gradient is kept, and added to, of caught-up rows; the rows stay") 
     }
     const StoreOnDevice there(s);
     const OnDevice<float> gradient(u), norms(inverse), dw(s.count * s.columns), sum(before);
-    gpu::keep_gradients(there.rows(), {gradient.get(), norms.get()}, false, dw.get(), kStream);
-    gpu::keep_gradients(there.rows(), {gradient.get(), norms.get()}, true, sum.get(), kStream);
+    gpu::keep_gradients(there.rows(), {gradient.get(), norms.get()}, false, dw.get(), stream());
+    gpu::keep_gradients(there.rows(), {gradient.get(), norms.get()}, true, sum.get(), stream());
     CHECK(largest_error(dw.read(), written) < kTolerance);
     CHECK(largest_error(sum.read(), added) < kTolerance);
     CHECK(there.weights() == s.w);
@@ -317,7 +318,7 @@ TEST_CASE("rows are caught up where they lie") {
       if (s.lagging) expected.last[static_cast<size_t>(j)] = Store::kNext;
     }
     const StoreOnDevice there(s);
-    gpu::catch_up_rows(there.rows(), kStream);
+    gpu::catch_up_rows(there.rows(), stream());
     CHECK(largest_error(there.v.read(), expected.v) < 1e-7);
     CHECK(largest_error(there.weights(), expected.w) < (s.bf16 ? 1.0 / 128 : 1e-7));
     CHECK(there.last.read() == expected.last);
@@ -329,9 +330,9 @@ TEST_CASE("no rows: nothing is written") {
   const StoreOnDevice there(s);
   const OnDevice<float> empty(0);
   const OnDevice<math::StepState> state({math::StepState{}});
-  gpu::update_rows(there.rows(), {empty.get(), empty.get()}, {0.1F}, state.get(), kStream);
-  gpu::catch_up_rows(there.rows(), kStream);
-  gpu::prepare_rows(there.rows(), {empty.get(), gpu::HeadType::f32, 0, empty.get()}, kStream);
+  gpu::update_rows(there.rows(), {empty.get(), empty.get()}, {0.1F}, state.get(), stream());
+  gpu::catch_up_rows(there.rows(), stream());
+  gpu::prepare_rows(there.rows(), {empty.get(), gpu::HeadType::f32, 0, empty.get()}, stream());
   CHECK(there.weights() == s.w);
 }
 

@@ -32,10 +32,10 @@ std::vector<int64_t> sampled(gpu::SampleClasses s, const std::vector<int64_t>& p
   s.positive_count = static_cast<int64_t>(positives.size());
   const int64_t blocks = gpu::sample_blocks(s);
   const OnDevice<int64_t> counts(blocks), total(1);
-  gpu::count_samples(s, counts.get(), kStream);
-  gpu::scan_counts(counts.get(), blocks, total.get(), kStream);
+  gpu::count_samples(s, counts.get(), stream());
+  gpu::scan_counts(counts.get(), blocks, total.get(), stream());
   const OnDevice<int64_t> rows(total.read()[0]);
-  gpu::write_samples(s, counts.get(), rows.get(), kStream);
+  gpu::write_samples(s, counts.get(), rows.get(), stream());
   return rows.read();
 }
 
@@ -87,7 +87,7 @@ TEST_CASE("counts of many blocks are summed in their order") {
       total += counts.back();
     }
     const OnDevice<int64_t> there(counts), sum(1);
-    gpu::scan_counts(there.get(), blocks, sum.get(), kStream);
+    gpu::scan_counts(there.get(), blocks, sum.get(), stream());
     CHECK(there.read() == before);
     CHECK(sum.read()[0] == total);
   }
@@ -97,9 +97,9 @@ TEST_CASE("rows are found among the active ones") {
   const std::vector<int64_t> active = {0, 3, 4, 9, 10, 11, 40, int64_t{1} << 40};
   const std::vector<int64_t> wanted = {3, -1, 5, 0, int64_t{1} << 40, 41, 10, int64_t{1} << 41};
   const OnDevice<int64_t> there(active), rows(wanted), position(8), none(8);
-  gpu::find_rows({there.get(), 8, rows.get(), 8, position.get()}, kStream);
+  gpu::find_rows({there.get(), 8, rows.get(), 8, position.get()}, stream());
   CHECK(position.read() == std::vector<int64_t>{1, -1, -1, 0, 7, -1, 4, -1});
-  gpu::find_rows({there.get(), 0, rows.get(), 8, none.get()}, kStream);
+  gpu::find_rows({there.get(), 0, rows.get(), 8, none.get()}, stream());
   CHECK(none.read() == std::vector<int64_t>(8, -1));
 }
 
@@ -130,13 +130,13 @@ TEST_CASE("the nearest classes over tiles, ties by row, -1 where there are no mo
         cosines[i] = random_floats(rows, static_cast<uint64_t>(40 + i));
         // Many ties, some beyond the ends, and rows that are not numbers.
         for (float& c : cosines[i]) c = i == 0 ? std::round(4 * c) / 3 : c;
-        if (rows > 2) cosines[1][2] = std::numeric_limits<float>::quiet_NaN();
+        if (i == 1 && rows > 2) cosines[i][2] = std::numeric_limits<float>::quiet_NaN();
         best(cosines[i], k, expected, expected_rows);
       }
       const OnDevice<float> values(kSamples * k);
       const OnDevice<int64_t> places(kSamples * k);
       const gpu::TopLists lists{values.get(), places.get(), kSamples, k};
-      gpu::start_top(lists, kStream);
+      gpu::start_top(lists, stream());
       for (int64_t begin = 0; begin < rows; begin += tile_rows) {
         const int64_t count = std::min(tile_rows, rows - begin);
         std::vector<float> dots(static_cast<size_t>(kSamples * (count + 1)), 99.0F);
@@ -146,7 +146,7 @@ TEST_CASE("the nearest classes over tiles, ties by row, -1 where there are no mo
           }
         }
         const OnDevice<float> there(dots), inverse(std::vector<float>(static_cast<size_t>(count), 0.5F));
-        gpu::merge_top({there.get(), inverse.get(), begin, count, count + 1}, lists, kStream);
+        gpu::merge_top({there.get(), inverse.get(), begin, count, count + 1}, lists, stream());
         REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
       }
       CHECK(places.read() == expected_rows);

@@ -103,10 +103,10 @@ TEST_CASE("a tile's sums with a fixed shift are the CPU's") {
 
     const OnGpu there(p);
     const Sums parts(gpu::tile_parts(p.shape()) * p.stride), total(p.samples);
-    gpu::start_sums(p.samples, total.get(), true, kStream);
+    gpu::start_sums(p.samples, total.get(), true, stream());
     for (int tile = 0; tile < 2; ++tile) {  // the same tile twice
-      gpu::sum_tile(p.shape(), there.logits(), there.shift.get(), parts.get(), kStream);
-      gpu::merge_tile(p.shape(), parts.get(), total.get(), true, kStream);
+      gpu::sum_tile(p.shape(), there.logits(), there.shift.get(), parts.get(), stream());
+      gpu::merge_tile(p.shape(), parts.get(), total.get(), true, stream());
     }
     CHECK(largest_error(total.sum.read(), sum) < kTolerance);
     CHECK(largest_error(total.max_cosine.read(), largest) < 1e-7);
@@ -125,9 +125,9 @@ TEST_CASE("a running shift ends at the largest logit, and the sum is relative to
 
     const OnGpu there(p);
     const Sums parts(gpu::tile_parts(p.shape()) * p.stride), total(p.samples);
-    gpu::start_sums(p.samples, total.get(), false, kStream);
-    gpu::sum_tile(p.shape(), there.logits(), nullptr, parts.get(), kStream);
-    gpu::merge_tile(p.shape(), parts.get(), total.get(), false, kStream);
+    gpu::start_sums(p.samples, total.get(), false, stream());
+    gpu::sum_tile(p.shape(), there.logits(), nullptr, parts.get(), stream());
+    gpu::merge_tile(p.shape(), parts.get(), total.get(), false, stream());
     CHECK(largest_error(total.sum.read(), sum) < kTolerance);
     CHECK(largest_error(total.shift.read(), largest) < 1e-6);
     CHECK(largest_error(total.max_cosine.read(), cosine) < 1e-7);
@@ -142,11 +142,11 @@ TEST_CASE("sums over tiles of rising and falling logits keep to the largest shif
     const OnDevice<int64_t> position(std::vector<int64_t>{2});
     const gpu::TileShape shape{1, 1, 1, 4};
     const Sums parts(4), total(1);
-    gpu::start_sums(1, total.get(), false, kStream);
+    gpu::start_sums(1, total.get(), false, stream());
     for (int64_t t = 0; t < 3; ++t) {
       gpu::sum_tile(shape, {dots.get() + 4 * (t % 2), inverse.get(), position.get(), t, 20}, nullptr, parts.get(),
-                    kStream);
-      gpu::merge_tile(shape, parts.get(), total.get(), false, kStream);
+                    stream());
+      gpu::merge_tile(shape, parts.get(), total.get(), false, stream());
     }
     CHECK(total.shift.read()[0] == Approx(18));
     CHECK(total.sum.read()[0] == Approx(1 + std::exp(-16.0)).epsilon(1e-6));
@@ -155,7 +155,7 @@ TEST_CASE("sums over tiles of rising and falling logits keep to the largest shif
 
 TEST_CASE("no negatives: an empty sum, and the maxima of nothing") {
   const Sums total(3);
-  gpu::start_sums(3, total.get(), false, kStream);
+  gpu::start_sums(3, total.get(), false, stream());
   CHECK(total.sum.read() == std::vector<double>(3, 0.0));
   CHECK(total.shift.read() == std::vector<float>(3, -kInfinity));
   CHECK(total.max_cosine.read() == std::vector<float>(3, -kInfinity));
@@ -168,9 +168,9 @@ TEST_CASE("a dot product that is not a number reaches its sample's sum, and no o
     p.position.assign(8, -1);
     const OnGpu there(p);
     const Sums parts(gpu::tile_parts(p.shape()) * p.stride), total(p.samples);
-    gpu::start_sums(p.samples, total.get(), fixed, kStream);
-    gpu::sum_tile(p.shape(), there.logits(), fixed ? there.shift.get() : nullptr, parts.get(), kStream);
-    gpu::merge_tile(p.shape(), parts.get(), total.get(), fixed, kStream);
+    gpu::start_sums(p.samples, total.get(), fixed, stream());
+    gpu::sum_tile(p.shape(), there.logits(), fixed ? there.shift.get() : nullptr, parts.get(), stream());
+    gpu::merge_tile(p.shape(), parts.get(), total.get(), fixed, stream());
     const auto sums = total.sum.read();
     for (size_t i = 0; i < sums.size(); ++i) CHECK(std::isnan(sums[i]) == (i == 5));
   }
@@ -191,8 +191,8 @@ TEST_CASE("a tile's gradient is the CPU's, in fp32 and in bf16, with the targets
     const OnGpu there(p);
     const OnDevice<uint16_t> narrow(static_cast<int64_t>(padded.size()));
     const gpu::TileGradient how{0.5F, there.log_sum.get(), there.target_gradient.get()};
-    gpu::tile_gradient_bf16(p.shape(), there.logits(), how, narrow.get(), kStream);
-    gpu::tile_gradient(p.shape(), there.logits(), how, there.dots.get(), kStream);
+    gpu::tile_gradient_bf16(p.shape(), there.logits(), how, narrow.get(), stream());
+    gpu::tile_gradient(p.shape(), there.logits(), how, there.dots.get(), stream());
     const std::vector<float> wide = there.dots.read();
     CHECK(largest_error(wide, padded) < kTolerance);
     const std::vector<uint16_t> bits = narrow.read();
@@ -228,7 +228,7 @@ struct LossOnGpu {
         result(2) {}
   void run(const math::MarginRule& rule, const OnDevice<math::StepState>& state) const {
     gpu::head_loss({sum.get(), cosine.get(), shift.get(), max_cosine.get(), labels.get(), samples, rule, 12, 0.25},
-                   {log_sum.get(), gradient.get(), result.get()}, state.get(), kStream);
+                   {log_sum.get(), gradient.get(), result.get()}, state.get(), stream());
   }
   int64_t samples;
   OnDevice<double> sum, cosine;
@@ -285,7 +285,7 @@ TEST_CASE("a loss that is not finite is marked in the step's state") {
 TEST_CASE("sums are brought to another shift; an empty one stays") {
   const OnDevice<double> sum(std::vector<double>{2, 0, 3});
   const OnDevice<float> from(std::vector<float>{1, -kInfinity, 5}), to(std::vector<float>{4, 4, 5});
-  gpu::rescale_sums(sum.get(), from.get(), to.get(), 3, kStream);
+  gpu::rescale_sums(sum.get(), from.get(), to.get(), 3, stream());
   const auto seen = sum.read();
   CHECK(seen[0] == Approx(2 * std::exp(-3.0)));
   CHECK(seen[1] == 0);

@@ -174,6 +174,8 @@ void cpu_batch_norm_apply(const BatchNormApply& a, int threads) {
       kernels::norm_forward(k);
     });
   });
+  Tensor sums = a.sums;
+  if (sums.defined()) cpu_batch_norm_stats(a.y, sums, threads);
 }
 
 void cpu_batch_norm_backward_sums(const BatchNormBackward& b, int threads) {
