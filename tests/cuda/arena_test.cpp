@@ -247,6 +247,16 @@ TEST_CASE("arena: a pool outlives its owner's blocks and the other way round") {
   arena.drop_pool(second);
 }
 
+TEST_CASE("arena: nothing is given back while a pool is open") {
+  standin::TestMachine machine;
+  Arena arena({64 * kMiB, [] { FAIL("a wait while work is recorded"); }});
+  arena.release(arena.allocate(40 * kMiB));
+  arena.begin_pool();
+  CHECK(contains(error_text([&] { arena.allocate(30 * kMiB); }), "kept for reuse: 40.0 MiB"));
+  CHECK_THROWS_AS(arena.trim(), LogicError);
+  arena.end_pool();
+}
+
 TEST_CASE("arena: pools count in the report") {
   standin::TestMachine machine;
   TestArena arena(64 * kMiB);

@@ -174,7 +174,7 @@ TEST_CASE("optimizer on the stand-in: a recorded step runs by the state of each 
   begin_step(test.backend, {.rule = resting});
   step();  // sends the tables
   test.device->copy(test::upload(*test.device, network.momenta, network.momentum.shape()), network.momentum);
-  test.device->begin_recording();
+  test.device->begin_recording(test.device->make_recording_memory());
   step();
   const auto recording = test.device->end_recording();
   begin_step(test.backend, {.rule = kRule});

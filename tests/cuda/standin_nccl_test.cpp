@@ -411,6 +411,23 @@ TEST_CASE("stand-in NCCL: an injected hang lets nobody go on until an abort") {
   CHECK(trouble(endings) == "");
 }
 
+TEST_CASE("stand-in: a host that touches device memory does not survive it") {
+  const bool protect = GENERATE(true, false), write = GENERATE(true, false);
+  const auto endings = run_ranks(1, [=](const Rank&) {
+    Options mine = options();
+    mine.protect = protect;
+    set_options(mine);
+    volatile std::byte* p = device_bytes(1, 4);
+    if (write) {
+      *p = std::byte{1};
+    } else {
+      expect(*p == std::byte{0xFF}, "not fresh");
+    }
+  });
+  CHECK(endings[0].good == !protect);
+  CHECK(endings[0].message == (protect ? "" : "good"));
+}
+
 TEST_CASE("stand-in NCCL: CUDA from before a fork is refused after it") {
   const auto endings = run_ranks(1, [](const Rank&) {
     const auto inner = run_ranks(1, [](const Rank&) {});

@@ -39,7 +39,7 @@ void* Arena::allocate(size_t bytes) {
     return take(size, segment);
   };
   if (void* data = attempt(segment_size(size))) return data;
-  trim();
+  if (!pool_is_open()) trim();
   // At the end of the memory a segment may be as small as its block.
   for (const size_t segment : {segment_size(size), size}) {
     if (void* data = attempt(segment)) return data;
@@ -141,7 +141,13 @@ void Arena::join_next(Blocks::iterator block) {
   blocks_.erase(next);
 }
 
+bool Arena::pool_is_open() const {
+  const std::lock_guard lock(mutex_);
+  return open_ != &common_;
+}
+
 void Arena::trim() {
+  PLSC_CHECK(!pool_is_open(), "memory cannot be given back while work is recorded");
   options_.wait_idle();
   const std::lock_guard lock(mutex_);
   trim_locked();
@@ -174,12 +180,17 @@ DeviceMemory Arena::memory() const {
   return {in_use_, peak_, reserved_};
 }
 
-int64_t Arena::begin_pool() {
+int64_t Arena::make_pool() {
+  const std::lock_guard lock(mutex_);
+  const int64_t pool = next_pool_++;
+  pools_[pool];
+  return pool;
+}
+
+void Arena::open_pool(int64_t pool) {
   const std::lock_guard lock(mutex_);
   PLSC_CHECK(open_ == &common_, "a pool is open already");
-  const int64_t pool = next_pool_++;
-  open_ = &pools_[pool];
-  return pool;
+  open_ = &pools_.at(pool);
 }
 
 void Arena::end_pool() {

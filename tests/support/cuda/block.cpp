@@ -51,11 +51,14 @@ void BlockRunner::run(int threads, const std::function<void()>& thread, Draw& dr
   thread_ = &thread;
   draw_ = &draw;
   prepare(threads);
+  races_.begin_block(threads);
   choose();
   at_work = this;
   running_ = idle_fibre();
+  races_.enter(current_);
   outside_->switch_to(*running_);
   running_ = nullptr;
+  races_.end_block(threads);
   if (!error_) return;
   // The fibres that still wait never go on.
   idle_.clear();
@@ -119,6 +122,7 @@ void BlockRunner::work() {
       self->switch_to(*at_work->outside_);
     } else {
       at_work->running_ = at_work->warp().fibres[static_cast<size_t>(at_work->current_ % 32)];
+      at_work->races_.enter(at_work->current_);
       self->switch_to(*at_work->running_);
     }
   }
@@ -128,11 +132,14 @@ void BlockRunner::work() {
 void BlockRunner::run_threads() {
   try {
     do {
+      races_.enter(current_);
       (*thread_)();
       end_thread();
+      races_.leave();
     } while (choose() && warp().fibres[static_cast<size_t>(current_ % 32)] == nullptr);
   } catch (...) {
     error_ = std::current_exception();
+    races_.leave();
   }
 }
 
@@ -151,11 +158,13 @@ void BlockRunner::end_thread() {
 
 void BlockRunner::wait() {
   if (++switches_ > kMostSwitches) misuse("{}: the block does not end", running_thread());
+  races_.leave();
   Fibre* self = running_;
   warp().fibres[static_cast<size_t>(current_ % 32)] = self;
   choose();  // there is one: what all others wait for ends them before
   Fibre* next = warp().fibres[static_cast<size_t>(current_ % 32)];
   running_ = next != nullptr ? next : idle_fibre();
+  races_.enter(current_);
   self->switch_to(*running_);
 }
 
@@ -180,7 +189,19 @@ void BlockRunner::meet_block(Place place) {
   if (own.exchange.arrived > 0) join(own.exchange, Meeting::block_barrier, place, 0);
   join(barrier_, Meeting::block_barrier, place, 0);
   ++own.in_barrier;
-  if (barrier_.arrived < threads_) return wait();
+  const std::byte& order_place = barrier_places_[static_cast<size_t>(gathering_barrier_)];
+  RaceDetector::arrive(order_place);
+  if (barrier_.arrived < threads_) {
+    wait();
+  } else {
+    release_block();
+  }
+  RaceDetector::pass(order_place);
+}
+
+// The current thread is the last: all others may go on.
+void BlockRunner::release_block() {
+  gathering_barrier_ ^= 1;
   barrier_.arrived = 0;
   const int warps = threads_ / 32;
   for (int warp = 0; warp < warps; ++warp) {
@@ -189,7 +210,7 @@ void BlockRunner::meet_block(Place place) {
     state.in_barrier = 0;
     set_runnable(warp, kAll);
   }
-  set_runnable(current_ / 32, kAll & ~(1u << own.order.place(current_ % 32)));
+  set_runnable(current_ / 32, kAll & ~(1u << warp().order.place(current_ % 32)));
 }
 
 const uint64_t* BlockRunner::meet_warp(Meeting meeting, Place place, size_t bytes, uint64_t value) {
@@ -202,6 +223,9 @@ const uint64_t* BlockRunner::meet_warp(Meeting meeting, Place place, size_t byte
   join(own.exchange, meeting, place, bytes);
   std::array<uint64_t, 32>& values = own.values[static_cast<size_t>(own.gathering_values)];
   values[static_cast<size_t>(current_ % 32)] = value;
+  // An exchange hands over its values and orders nothing else.
+  const std::byte& order_place = own.order_places[static_cast<size_t>(own.gathering_values)];
+  if (meeting == Meeting::warp_barrier) RaceDetector::arrive(order_place);
   if (own.exchange.arrived < 32) {
     wait();
   } else {
@@ -210,6 +234,7 @@ const uint64_t* BlockRunner::meet_warp(Meeting meeting, Place place, size_t byte
     own.order = Order32(*draw_);
     set_runnable(current_ / 32, kAll & ~(1u << own.order.place(current_ % 32)));
   }
+  if (meeting == Meeting::warp_barrier) RaceDetector::pass(order_place);
   return values.data();
 }
 

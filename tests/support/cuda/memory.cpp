@@ -78,7 +78,15 @@ class Memory {
     std::fill_n(m.end(), m.tail(), kGuardByte);
     set_guards(m, false);
     live_[reinterpret_cast<uintptr_t>(m.block.data)] = m;
+    apply(m);
     return m.block.data;
+  }
+
+  void open(bool open) {
+    const std::lock_guard lock(mutex_);
+    if (open_ == open) return;
+    open_ = open;
+    for (const auto& [address, m] : live_) apply(m);
   }
 
   void release(MemoryKind kind, void* p, const char* call) {
@@ -87,6 +95,7 @@ class Memory {
     if (found == live_.end()) misuse("{} of {}, which was not allocated or was freed before", call, p);
     const Mapping m = found->second;
     if (m.block.kind != kind) misuse("{} of {}, which is {} memory", call, p, kind_name(m.block.kind));
+    permit(m, true);
     check(m, call);
     live_.erase(found);
     std::memset(m.block.data, 0xFF, m.block.bytes);
@@ -140,6 +149,11 @@ class Memory {
   }
 
  private:
+  static void permit(const Mapping& m, bool permitted) {
+    if (m.block.kind == MemoryKind::device) mprotect(m.base, m.mapped, permitted ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+  void apply(const Mapping& m) const { permit(m, open_); }
+
   static void set_guards(const Mapping& m, bool allowed) {
     allow(m.base, kGuard, allowed);
     // Whole granules of the sanitizer's only: a block's last bytes may share one with the guard.
@@ -168,6 +182,7 @@ class Memory {
   }
 
   std::mutex mutex_;
+  bool open_ = true;
   std::map<uintptr_t, Mapping> live_;  // by the block's address
   std::deque<Mapping> kept_;
   size_t kept_bytes_ = 0;
@@ -199,6 +214,7 @@ cudaError_t release(MemoryKind kind, void* p, const char* call) {
 }  // namespace
 
 std::optional<Block> find_block(const void* p) { return Memory::instance().find(p); }
+void open_device_memory(bool open) { Memory::instance().open(open); }
 void check_guards(const std::string& after) { Memory::instance().check_all(after); }
 size_t used_memory(int device) { return Memory::instance().used_now(device); }
 void report_live_blocks() { Memory::instance().report(); }
@@ -220,6 +236,7 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   const auto lock = scheduler.enter();
   if (p == nullptr) return told(cudaErrorInvalidValue);
   refuse_in_capture(scheduler, "cudaMalloc");
+  explain_host_access();
   ++scheduler.counters.device_allocations;
   *p = nullptr;
   if (bytes == 0) return cudaSuccess;

@@ -104,6 +104,7 @@ Options options_from_environment() {
   read_number("PLSC_STANDIN_SEED", "1", [&](int64_t n) { options.seed = static_cast<uint64_t>(n); });
   read_number("PLSC_STANDIN_IDLE_MS", "20", [&](int64_t n) { options.idle_ms = static_cast<int>(n); });
   options.check_guards = variable("PLSC_STANDIN_GUARDS") == "1";
+  options.protect = variable("PLSC_STANDIN_PROTECT") != "0";
   options.report_leaks = variable("PLSC_STANDIN_LEAKS") == "1";
   read_memory(options);
   read_fault(options);
@@ -112,6 +113,7 @@ Options options_from_environment() {
 
 void say_goodbye() {
   Scheduler::instance().stop();
+  open_device_memory(true);
   check_guards("the process's end");
   if (options().report_leaks) report_live_blocks();
   if (const auto name = variable("PLSC_STANDIN_COUNTERS")) write_counters(*name);
@@ -125,7 +127,7 @@ Options options() {
 void set_options(const Options& options) {
   const auto lock = Scheduler::instance().enter();
   Scheduler::instance().options = options;
-  Scheduler::instance().reseed();
+  Scheduler::instance().take_options();
 }
 
 Counters counters() {

@@ -33,7 +33,7 @@ Scheduler& Scheduler::instance() {
 }
 
 Scheduler::Scheduler() : options(options_from_environment()), last_call_(Clock::now()), process_(getpid()) {
-  reseed();
+  take_options();
   std::atexit([] {
     if (getpid() == instance().process_) say_goodbye();  // not in a child that never used CUDA
   });
@@ -60,7 +60,15 @@ Scheduler::Lock Scheduler::enter() {
   return lock;
 }
 
-void Scheduler::reseed() { random_.seed(options.seed); }
+void Scheduler::take_options() {
+  random_.seed(options.seed);
+  mutex_.protect(options.protect);
+}
+
+void DeviceMutex::unlock() {
+  open_device_memory(!protect_);
+  mutex_.unlock();
+}
 
 cudaStream_t Scheduler::add_stream(int device, unsigned flags, int priority) {
   auto stream = std::make_unique<CUstream_st>();
@@ -177,6 +185,7 @@ Step Scheduler::run_head(CUstream_st& stream) {
   Item& item = stream.items.front();
   if (item.awaits && !item.awaits->reached) return Step::blocked;
   Step step = Step::done;
+  open_device_memory(true);
   runs_work_ = std::this_thread::get_id();
   try {
     step = item.attempt();

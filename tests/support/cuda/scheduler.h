@@ -72,13 +72,26 @@ struct CUevent_st {
 
 namespace plsc::standin {
 
+/// A mutex that is opened with device memory closed again.
+class DeviceMutex {
+ public:
+  void lock() { mutex_.lock(); }
+  bool try_lock() { return mutex_.try_lock(); }
+  void unlock();
+  void protect(bool on) { protect_ = on; }
+
+ private:
+  std::mutex mutex_;
+  bool protect_ = true;
+};
+
 class Scheduler {
  public:
   /// The process's one. Never destroyed, since other static objects may still call CUDA when they are.
   static Scheduler& instance();
 
   /// A host call holds this for its whole length. Refuses calls from queued work and from a forked child.
-  using Lock = std::unique_lock<std::mutex>;
+  using Lock = std::unique_lock<DeviceMutex>;
   Lock enter();
   Options options;    // under the lock
   Counters counters;  // under the lock
@@ -114,7 +127,8 @@ class Scheduler {
   void help(Lock& lock, int& failures);
   /// Random choices for other parts, under the lock: a number in [0, n).
   uint64_t below(uint64_t n) { return n == 0 ? 0 : random_() % n; }
-  void reseed();
+  /// After a change of the options.
+  void take_options();
   /// Ends the thread. Nothing runs by itself any more.
   void stop();
   /// The captures that are going on.
@@ -130,8 +144,8 @@ class Scheduler {
   std::string heads() const;
   bool has_work() const;
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  DeviceMutex mutex_;
+  std::condition_variable_any changed_;
   std::vector<std::unique_ptr<CUstream_st>> streams_;
   std::vector<CUstream_st*> legacy_;
   std::set<cudaEvent_t> events_;

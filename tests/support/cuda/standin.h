@@ -66,6 +66,7 @@ struct Options {
   uint64_t seed = 1;                    // PLSC_STANDIN_SEED
   int idle_ms = 20;                     // PLSC_STANDIN_IDLE_MS without a call, until work runs by itself; < 0: never
   bool check_guards = false;            // PLSC_STANDIN_GUARDS=1: after each piece of work, so that the guilty is named
+  bool protect = true;                  // PLSC_STANDIN_PROTECT=0: a host that touches device memory does not crash
   bool report_leaks = false;            // PLSC_STANDIN_LEAKS=1: device memory that is live at the process's exit
   std::optional<NcclFault> nccl_fault;  // PLSC_STANDIN_NCCL, as "error:rank=1:call=10" or "hang:rank=1:call=10"
 };
