@@ -21,7 +21,7 @@ int capability_of(const cudaDeviceProp& gpu) { return gpu.major * 10 + gpu.minor
 /// The GPU becomes the calling thread's.
 cudaDeviceProp take_device(int number) {
   const CudaProbe probe = probe_cuda();
-  if (!probe.problem.empty()) throw Error(probe.problem);
+  if (!probe.problem.empty()) throw Error(probe.problem, "use device: cpu");
   const auto count = static_cast<int>(probe.gpus.size());
   if (number < 0 || number >= count) {
     fail_hint("see gpus, and CUDA_VISIBLE_DEVICES", "there is no GPU {}: this process sees {}, from 0 on", number,

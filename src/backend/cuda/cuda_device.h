@@ -51,6 +51,7 @@ class CudaDevice final : public Device {
   void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override;
   std::unique_ptr<Recording> end_recording() override;
   void set_host_wait(HostWait wait) override { waiter_.set_hook(std::move(wait)); }
+  void* native_stream() const override { return compute_.get(); }
 
   const CudaOptions& options() const { return options_; }
   int capability() const { return capability_; }  // 90 for 9.0
