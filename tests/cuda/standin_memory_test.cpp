@@ -1,4 +1,5 @@
 // The stand-in's devices, memory and copies: what it plays, and what it refuses.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -77,6 +78,18 @@ TEST_CASE("stand-in: memory is limited and starts as NaN") {
   }
   REQUIRE(cudaMemGetInfo(&free_now, &total) == cudaSuccess);
   CHECK(free_now == free_before);
+}
+
+TEST_CASE("stand-in: large blocks are fresh to the last byte, and again after each other") {
+  TestMachine machine;
+  const size_t n = GENERATE(as<size_t>(), 1 << 20, (1 << 20) + 4097, (33 << 20) + 5);
+  for (int round = 0; round < 2; ++round) {
+    const DeviceArray<uint8_t> block(n);
+    const auto bytes = block.read();
+    CHECK(std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0xFF; }));
+    block.write(std::vector<uint8_t>(n, 1));
+    CHECK(block.read()[n - 1] == 1);
+  }
 }
 
 TEST_CASE("stand-in: which addresses are device memory") {

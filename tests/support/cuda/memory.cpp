@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -73,7 +72,7 @@ class Memory {
     m.base = static_cast<std::byte*>(base);
     m.block = {m.base + kGuard, bytes, kind, device};
     allow(m.base, m.mapped, true);  // a mapping before this one may have left its marks
-    std::memset(m.block.data, 0xFF, bytes);
+    fill_fresh(m.block.data, bytes);
     std::fill_n(m.block.data - kChecked, kChecked, kGuardByte);
     std::fill_n(m.end(), m.tail(), kGuardByte);
     set_guards(m, false);
@@ -98,7 +97,7 @@ class Memory {
     permit(m, true);
     check(m, call);
     live_.erase(found);
-    std::memset(m.block.data, 0xFF, m.block.bytes);
+    fill_fresh(m.block.data, m.block.bytes);
     allow(m.base, m.mapped, false);
     kept_.push_back(m);
     kept_bytes_ += m.mapped;

@@ -18,11 +18,15 @@ struct Block {
 /// The live block that `p` points into.
 std::optional<Block> find_block(const void* p);
 
+/// Makes whole pages at `data` and what follows them fresh: bytes of 0xFF.
+void fill_fresh(std::byte* data, size_t bytes);
+
 /// Device memory can be touched only while it is open: queued work opens it, and it closes before host code goes on, so
 /// that a host that reads or writes it fails as it would with a real device.
 void open_device_memory(bool open);
 
-/// From the first call on, the process says in a sentence that it is the host that touched device memory, before it ends.
+/// From the first call on, the process says in a sentence that it is the host that touched device memory, before it
+/// ends.
 void explain_host_access();
 
 /// Misuse where somebody wrote beside a live block; `after` says what ran last.
