@@ -121,6 +121,20 @@ TEST_CASE("stand-in: work runs by itself while the host is elsewhere") {
   CHECK(ran);
 }
 
+TEST_CASE("stand-in: the misuse of work that ran by itself is the next call's") {
+  TestMachine machine;
+  machine.change([](Options& o) { o.idle_ms = 1; });
+  Stream stream;
+  std::atomic<bool> ran = false;
+  enqueue(stream, "work", [&ran] {
+    ran = true;
+    misuse("wrong");
+  });
+  while (!ran) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK_THROWS_WITH(cudaStreamSynchronize(stream), "wrong");
+  CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
+}
+
 TEST_CASE("stand-in: freeing memory waits for the device") {
   TestMachine machine;
   Stream stream;

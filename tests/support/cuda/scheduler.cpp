@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "graph.h"
 #include "memory.h"
@@ -56,8 +57,14 @@ Scheduler::Lock Scheduler::enter() {
     mutex_.lock();
   }
   lock = Lock(mutex_, std::adopt_lock);
-  last_call_ = Clock::now();
+  resume();
   return lock;
+}
+
+/// A host call has the lock: work that runs by itself waits, and what it threw is told.
+void Scheduler::resume() {
+  last_call_ = Clock::now();
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void Scheduler::take_options() {
@@ -272,7 +279,7 @@ void Scheduler::pause(Lock& lock, int& failures) {
   lock.unlock();
   std::this_thread::sleep_for(std::min<Clock::duration>(kPause * std::min(failures, 20), std::chrono::milliseconds(1)));
   lock.lock();
-  last_call_ = Clock::now();
+  resume();
 }
 
 std::string Scheduler::heads() const {
@@ -315,9 +322,8 @@ void Scheduler::background() {
     Step step = Step::blocked;
     try {
       step = run_any();
-    } catch (const std::exception& e) {
-      std::fprintf(stderr, "stand-in: in work that ran by itself: %s\n", e.what());
-      std::abort();
+    } catch (...) {
+      failure_ = std::current_exception();
     }
     if (step == Step::blocked) {
       changed_.wait_for(lock, std::chrono::milliseconds(1));

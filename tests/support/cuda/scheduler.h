@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -137,6 +138,7 @@ class Scheduler {
  private:
   Scheduler();
   void background();
+  void resume();
   Step run_any();
   Step run_towards(const Mark& mark);
   Step run_head(CUstream_st& stream);
@@ -153,6 +155,7 @@ class Scheduler {
   Clock::time_point last_call_;
   std::thread thread_;
   std::atomic<std::thread::id> runs_work_;  // the thread that is inside a piece of work
+  std::exception_ptr failure_;              // of work that ran by itself: for the next host call
   bool stop_ = false;
   bool asleep_ = false;  // the thread, because there is nothing to run
   int streams_made_ = 0;

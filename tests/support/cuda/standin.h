@@ -34,7 +34,7 @@ template <class... Args>
   misuse_text(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// What misuse() throws while a ThrowMisuse lives.
+/// What misuse() throws while a ThrowMisuse lives; what a piece of work threw that ran by itself, the next call throws.
 struct Misuse : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
