@@ -10,7 +10,9 @@ constexpr int kMostSums = 3;  // of a channel: the backward pass has that of the
 /// The most blocks that any vector width gives.
 int64_t most_blocks(const NormShape& shape) {
   int64_t most = 0;
-  for (const int vector : {1, 4, 8}) most = std::max(most, norm_sum_strips(shape, vector).blocks);
+  for (const int vector : {1, 4, 8}) {
+    if (shape.channels % vector == 0) most = std::max(most, norm_sum_strips(shape, vector).blocks);
+  }
   return most;
 }
 

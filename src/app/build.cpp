@@ -74,6 +74,12 @@ void connect(Machine& machine, World& world, int number) {
     device.set_host_wait([&nccl = *nccl](const std::function<bool()>& done) { nccl.host_wait(done); });
     machine.tensors = std::move(nccl);
   }
+  if (machine.tensors && device.can_record()) machine.tape = std::make_unique<Tape>(device, *machine.tensors);
+}
+
+Collective& collective_of(const Machine& machine, World& world) {
+  if (machine.tape) return *machine.tape;
+  return machine.tensors ? *machine.tensors : world.device_collective();
 }
 
 }  // namespace
@@ -102,13 +108,14 @@ Session::Session(const Config& config, World& world)
     : log(world.rank()),
       machine(build_machine(config, world, log)),
       context{machine.backend,
-              machine.tensors ? *machine.tensors : world.device_collective(),
+              collective_of(machine, world),
               world.host_collective(),
               log,
               machine.arithmetic.activations,
               config.seed,
               machine.arithmetic.sums_in_double,
-              machine.arithmetic.loss_scaling} {
+              machine.arithmetic.loss_scaling,
+              machine.tape.get()} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
 

@@ -41,14 +41,9 @@ std::map<int, std::vector<int>> ranks_by_node(const std::vector<RankGpus>& ranks
 std::vector<int> usable_gpus(const Config& config, const CudaProbe& probe) {
   const bool insists = config.device == "cuda" || config.comm.backend == "nccl";
   if (config.device == "cpu") return {};
-  const std::string what = config.device == "cuda" ? "device: cuda" : "comm.backend: nccl";
-  if (insists && !probe.built) {
-    fail_hint(config.device == "cuda" ? "use device: cpu, or auto" : "use comm.backend: auto or mpi", "{}: {}", what,
-              probe.problem);
-  }
   if (insists && probe.gpus.empty()) {
-    fail_hint(config.comm.backend == "nccl" ? "use device: cpu with comm.backend: auto" : "use device: cpu",
-              "{}: no GPU was found: {}", what, probe.problem);
+    if (config.device != "cuda") fail_hint("use comm.backend: auto or mpi", "comm.backend: nccl: {}", probe.problem);
+    fail_hint(probe.built ? "use device: cpu" : "use device: cpu, or auto", "device: cuda: {}", probe.problem);
   }
   if (probe.gpus.empty()) return {};
   std::vector<int> usable(config.gpus.begin(), config.gpus.end());
@@ -149,7 +144,7 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
 
 std::string explain_automatic_device(const Config& config, const CudaProbe& probe) {
   if (config.device != "auto" || !probe.built) return "";
-  if (probe.gpus.empty()) return fmt::format("cpu: no GPU was found: {}", probe.problem);
+  if (probe.gpus.empty()) return fmt::format("cpu: {}", probe.problem);
   return fmt::format("cuda: {} here, {}", count_of(probe.gpus.size(), "GPU"), probe.gpus.front().name);
 }
 

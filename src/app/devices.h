@@ -57,7 +57,7 @@ struct Arithmetic {
 /// `gpu`: null on a CPU. Error naming what the device lacks, and what to choose instead.
 Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bool cpu_has_bf16);
 
-/// "cuda: 2 GPUs, NVIDIA H200" or "cpu: no GPU was found (no driver)": for the log, where `device: auto` was to choose.
+/// "cuda: 2 GPUs here, NVIDIA H200" or "cpu: this machine has no GPU": for the log, where `device: auto` was to choose.
 /// Empty where nothing was: in a build without CUDA there is nothing to say.
 std::string explain_automatic_device(const Config& config, const CudaProbe& probe);
 

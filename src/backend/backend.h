@@ -16,6 +16,8 @@ namespace plsc {
 struct Backend {
   // The device comes first: it outlives the ops, which hold memory of it.
   std::unique_ptr<Device> device;
+  /// What the ops share beside it: handles of libraries, plans. They outlive the ops, too.
+  std::shared_ptr<void> libraries;
   /// A math::StepState in device memory, fp64 elements of 8 bytes each. The ops know where it is.
   Tensor step_state;
   std::unique_ptr<NnOps> nn;

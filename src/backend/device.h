@@ -35,6 +35,13 @@ class Recording {
   virtual void replay() = 0;
 };
 
+/// Memory of recordings that are always replayed in the same order: what one has released a later one uses again. It
+/// is theirs alone as long as one of them or this lives.
+class RecordingMemory {
+ public:
+  virtual ~RecordingMemory() = default;
+};
+
 /// How the host waits for a device: calls `done` until it says true. Throws where something is wrong meanwhile (another
 /// rank is gone, a collective failed).
 using HostWait = std::function<void(const std::function<bool()>& done)>;
@@ -74,10 +81,13 @@ class Device : public Allocator {
   /// What memory taken from now on is for; returns what it was for before. See MemoryScope.
   virtual MemoryUse exchange_use(MemoryUse) { return MemoryUse::other; }
 
-  /// Whether work can be recorded. What ops are given between begin and end is recorded instead of done; memory that is
-  /// taken meanwhile stays the recording's as long as it lives. Nothing may be waited for or read in between.
+  /// Whether work can be recorded. What ops are given between begin and end is recorded instead of done, and memory
+  /// that is taken meanwhile comes from `memory`. Nothing may be waited for or read in between.
   virtual bool can_record() const { return false; }
-  virtual void begin_recording() { PLSC_CHECK(false, "this device records nothing"); }
+  virtual std::shared_ptr<RecordingMemory> make_recording_memory() { return nullptr; }
+  virtual void begin_recording(const std::shared_ptr<RecordingMemory>&) {
+    PLSC_CHECK(false, "this device records nothing");
+  }
   virtual std::unique_ptr<Recording> end_recording() { PLSC_CHECK(false, "this device records nothing"); }
 
   /// How this device's waits are done; without it they poll for ever.

@@ -103,8 +103,9 @@ class NnOps {
   virtual std::unique_ptr<LinearOp> make_linear(const LinearSpec& spec) = 0;
   virtual std::unique_ptr<PoolOp> make_pool(const PoolSpec& spec) = 0;
 
-  /// Per channel over all rows of x: sums (2, C) fp64 = sum of x, sum of x^2, as exact sums (kernels/math/exact_sum.h).
-  /// The same curve on any number of ranks begins here.
+  /// Per channel over all rows of x: sums (2, C) fp64 = sum of x, sum of x^2. The CPU's are exact sums
+  /// (kernels/math/exact_sum.h): the same curve on any number of ranks begins here. CUDA's are the same each time, and
+  /// as near as fp32 arithmetic on distances to the first row is (kernels/cuda/batch_norm.h).
   virtual void batch_norm_stats(const Tensor& x, Tensor& sums) = 0;
   /// gathered (W, 2C + 1) fp64: each rank's sums and its row count. mean_rstd (2, C) fp32 of all of them,
   /// rstd = 1 / sqrt(variance + eps).

@@ -120,6 +120,7 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
       store_(context, {.first_class = shard_.begin,
                        .rows = shard_.size(),
                        .columns = embedding_size,
+                       .type = config.store.dtype == "bf16" ? Dtype::bf16 : Dtype::f32,
                        .lagging = config.sampling.method == "uniform" && config.update == "dense"}) {}
 
 ShardedMarginHead::MicroBatch ShardedMarginHead::micro_batch(Context& context,

@@ -103,6 +103,7 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
     device.copy(local_, pooled_);
   }
   pooled_step_ = pass.step.step;
+  measures_ = true;
 
   Tensor gathered = local_.reshape({1, 2 * c + 1});
   if (merge_ranks) {
@@ -155,7 +156,7 @@ void BatchNorm::accumulate_gradients(Context& context, BatchNormBackward& args, 
 }
 
 void BatchNorm::finish_step(Context& context) {
-  if (pooled_step_ < 0) return;
+  if (!measures_) return;
   pooled_step_ = -1;
   context.nn().batch_norm_fold(pooled_, kMomentum, running_mean_.value, running_var_.value);
   ++*batches_.value.data<int64_t>();

@@ -72,7 +72,8 @@ class BatchNorm {
   BatchNorm* next_ = nullptr;
   Tensor measured_;           // what local_ was written from already, or undefined
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
-  int64_t pooled_step_ = -1;  // the step that pooled_ belongs to
+  int64_t pooled_step_ = -1;  // the step that pooled_ belongs to; below 0 once it is folded
+  bool measures_ = false;     // a pass has measured its input: its steps end with a fold, played back or not
   Saved saved_;
 };
 

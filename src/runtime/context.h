@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "base/log.h"
 #include "comm/collective.h"
+#include "runtime/tape.h"
 
 namespace plsc {
 
@@ -17,6 +18,7 @@ struct Context {
   uint64_t seed = 1;
   bool sums_in_double = false;  // of gradients over samples and classes: train.deterministic
   bool loss_scaling = false;    // gradients of the network are scaled, and a step may be skipped: train.precision fp16
+  Tape* tape = nullptr;         // `comm`, where the device can record; else null
 
   Device& device() const { return *backend.device; }
   NnOps& nn() const { return *backend.nn; }

@@ -37,7 +37,8 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       note_phase_(std::move(note_phase)),
       params_(backbone.params()),
       sgd_(config.optimizer),
-      sync_(context, backbone) {
+      sync_(context, backbone),
+      network_(context, backbone, sync_, config.train.graphs != "false") {
   // Gradients start their way over the ranks while the rest of the backward pass computes.
   backbone_.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
 }
@@ -77,7 +78,9 @@ void TrainingStep::run(double lr) {
   begin_step(context_.backend, inputs(lr));
   head_.begin_step(context_, sgd_.rule(lr));
   zero_grad(params_);
-  sync_.begin(static_cast<int64_t>(now.batches.size()));
+  std::vector<Shape> shapes;
+  for (const Batch& b : now.batches) shapes.push_back(b.bytes.shape());
+  network_.begin_step(shapes);
   for (const Batch& b : now.batches) {
     info_.first_sample = b.first_sample;
     next_micro_batch(context_.backend, inputs(lr));
@@ -94,12 +97,14 @@ void TrainingStep::run(double lr) {
 
 void TrainingStep::micro_batch(const Batch& batch, StepRecord& record) {
   phase("forward");
-  const Tensor embeddings = backbone_.forward(
-      context_, to_network_input(context_, config_.data, batch.bytes, batch.flip), Mode::train, info_);
+  Tensor input = network_.input();
+  to_network_input(context_, config_.data, batch.bytes, batch.flip, input);
+  input = Tensor();  // the network's alone: its memory is free once the stem has read it
+  const Tensor embeddings = network_.forward(info_);
   phase("head");
   const HeadResult result = head_.run(context_, embeddings);
   phase("backward");
-  backbone_.backward(context_, result.d_embedding);
+  network_.backward(result.d_embedding);
   if (sums_.defined()) {
     context_.nn().add(result.sums, sums_);
   } else {
@@ -109,8 +114,7 @@ void TrainingStep::micro_batch(const Batch& batch, StepRecord& record) {
 }
 
 void TrainingStep::finish_step() {
-  phase("gradient all-reduce");
-  sync_.run(context_);
+  phase("update");
   if (context_.loss_scaling) {
     // Each rank has rows of the head of its own: one that overflows makes all of them skip the step.
     head_.check_gradient(context_);

@@ -12,6 +12,7 @@
 #include "nn/module.h"
 #include "optim/grad_sync.h"
 #include "optim/sgd.h"
+#include "train/network_runner.h"
 #include "train/recorder.h"
 
 namespace plsc {
@@ -60,6 +61,7 @@ class TrainingStep {
   std::vector<Param*> params_;
   Sgd sgd_;
   GradSync sync_;
+  NetworkRunner network_;
   std::optional<Prepared> prepared_;
   StepInfo info_;
   Tensor sums_;  // (2) fp64, device memory: HeadResult::sums over the micro-batches

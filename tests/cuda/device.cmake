@@ -1,5 +1,9 @@
 # The CUDA device, its memory, and the ops that need no vendor library.
+set(device_cases
+  ${CMAKE_CURRENT_SOURCE_DIR}/device_cases_test.cpp
+  ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp)
 standin_test(device DEPS plsc_backend SOURCES
+  ${device_cases}
   ${CMAKE_CURRENT_SOURCE_DIR}/arena_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/device_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/image_test.cpp
@@ -7,5 +11,5 @@ standin_test(device DEPS plsc_backend SOURCES
   ${CMAKE_CURRENT_SOURCE_DIR}/optim_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/probe_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/recording_test.cpp
-  ${CMAKE_CURRENT_SOURCE_DIR}/ring_test.cpp
-  ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp)
+  ${CMAKE_CURRENT_SOURCE_DIR}/ring_test.cpp)
+gpu_test(device DEPS plsc_backend plsc_cuda_headers SOURCES ${device_cases})

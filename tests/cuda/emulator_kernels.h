@@ -96,4 +96,15 @@ void err(Mistake mistake, float* out, cudaStream_t stream);
 /// Reads what the neighbouring lane wrote without a __syncwarp between: right in lock-step alone.
 void rely_on_lock_step(float* out, cudaStream_t stream);
 
+/// Kernels of 64 threads that write `out` after they talked through shared memory, with a race or without.
+enum class Race {
+  none_by_warp_barrier,
+  read_before_barrier,
+  written_again_before_barrier,
+  shuffle_is_no_barrier,
+  warp_barrier_between_warps,
+  same_output,
+};
+void race(Race kind, float* out, cudaStream_t stream);
+
 }  // namespace plsc::kernels::cuda::test

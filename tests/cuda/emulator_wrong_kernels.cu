@@ -113,6 +113,33 @@ __global__ void rely_on_lock_step_kernel(float* out) {
   out[threadIdx.x] = values[(threadIdx.x + 1) % 32];
 }
 
+// Each thread writes its number and reads another's. What lies between depends on the kind.
+__global__ void race_kernel(Race kind, float* out) {
+  __shared__ float values[64];
+  const int own = static_cast<int>(threadIdx.x);
+  const int neighbour = own / kWarp * kWarp + (own + 1) % kWarp;
+  const int other_warp = (own + kWarp) % 64;
+  values[own] = static_cast<float>(own);
+  if (kind == Race::none_by_warp_barrier) {
+    __syncwarp();
+    out[own] = values[neighbour];
+  } else if (kind == Race::read_before_barrier) {
+    out[own] = values[other_warp];
+  } else if (kind == Race::written_again_before_barrier) {
+    __syncthreads();
+    out[own] = values[other_warp];
+    values[own] = 0.0f;
+  } else if (kind == Race::shuffle_is_no_barrier) {
+    const float one = __shfl_sync(kAllLanes, 1.0f, 0);
+    out[own] = values[neighbour] + one;
+  } else if (kind == Race::warp_barrier_between_warps) {
+    __syncwarp();
+    out[own] = values[other_warp];
+  } else {
+    out[own / 2] = values[own];
+  }
+}
+
 Kernel kernel_with(Mistake mistake) {
   switch (mistake) {
     case Mistake::thread_ends_before_barrier:
@@ -161,6 +188,8 @@ void err(Mistake mistake, float* out, cudaStream_t stream) {
   // 63 floats for 64 threads.
   launch(kernel_with(mistake), {.threads = 64, .shared = 63 * sizeof(float)}, stream, out);
 }
+
+void race(Race kind, float* out, cudaStream_t stream) { launch(race_kernel, {.threads = 64}, stream, kind, out); }
 
 void rely_on_lock_step(float* out, cudaStream_t stream) {
   launch(rely_on_lock_step_kernel, {.threads = 32}, stream, out);

@@ -17,6 +17,11 @@ std::vector<uint8_t> numbered(size_t bytes, size_t number) {
   return values;
 }
 
+/// Work that the device comes back to some times before it is done, so that the host gets ahead.
+void slow_down(const Stream& stream, std::mt19937_64& random) {
+  standin::enqueue_polled(stream.get(), "slow", [turns = random() % 100]() mutable { return turns-- == 0; });
+}
+
 }  // namespace
 
 TEST_CASE("ring: every upload arrives as it was, and its source may change at once") {
@@ -33,7 +38,9 @@ TEST_CASE("ring: every upload arrives as it was, and its source may change at on
       sizes.push_back(1 + random() % (i % 10 == 0 ? 3 * kRing : 700));
       targets.push_back(std::make_unique<standin::DeviceArray<uint8_t>>(sizes.back()));
       std::vector<uint8_t> source = numbered(sizes.back(), i);
-      ring.upload(source.data(), targets.back()->get(), source.size(), (random() % 2 ? first : second).get());
+      const Stream& stream = random() % 2 ? first : second;
+      if (random() % 3 == 0) slow_down(stream, random);
+      ring.upload(source.data(), targets.back()->get(), source.size(), stream.get());
       std::fill(source.begin(), source.end(), uint8_t{0});
     }
     REQUIRE(cudaDeviceSynchronize() == cudaSuccess);

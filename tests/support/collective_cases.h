@@ -29,6 +29,11 @@ class CollectiveCases {
     refusals();
     comm_.barrier();
   }
+  /// Where nothing stages it.
+  void refuses_host_memory() {
+    Tensor host = Tensor::from<float>({1.0F}, {1});
+    refused("host memory", [&] { comm_.all_reduce(host, ReduceOp::sum); });
+  }
 
  private:
   /// What rank r holds at element i.

@@ -37,6 +37,20 @@ inline std::vector<double> to_doubles(const Tensor& t) {
   return {s.begin(), s.end()};
 }
 
+/// The same in memory of the context's device, whatever that is, and back.
+inline Tensor to_device_tensor(Context& context, const std::vector<double>& values, Shape shape) {
+  Tensor t = context.device().tensor(shape);
+  context.device().copy(to_tensor(values, shape), t);
+  return t;
+}
+inline std::vector<double> to_doubles(Context& context, const Tensor& t) {
+  return to_doubles(context.device().start_read(t)->get());
+}
+/// Overwrites a tensor of the context's device.
+inline void set_values(Context& context, Tensor to, const std::vector<double>& values) {
+  context.device().copy(to_tensor(values, to.shape()), to);
+}
+
 /// A head with its first values.
 inline std::unique_ptr<MarginHead> drawn_head(Context& context, const HeadConfig& config, int64_t classes,
                                               int64_t columns) {

@@ -27,7 +27,7 @@ namespace plsc {
 struct ArenaOptions {
   size_t limit = 0;  // most bytes that are taken from the device; 0: what it has
   /// Returns once nothing that was given to the device so far can still use a released block: called before memory is
-  /// given back to it. May throw.
+  /// given back to it, never while a pool is open. May throw.
   std::function<void()> wait_idle;
 };
 
@@ -45,26 +45,35 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  /// At least `bytes` bytes, aligned to kAlignment; never null. Where there are none, gives free segments back, tries
-  /// again, and throws the Error of fail_out_of_memory.
+  /// At least `bytes` bytes, aligned to kAlignment; never null. Where there are none, gives free segments back (but not
+  /// while a pool is open) and tries again; then throws the Error of fail_out_of_memory.
   void* allocate(size_t bytes);
   void release(void* data) noexcept;
-  /// Gives the segments that are wholly free back to the device. Waits for it.
+  /// Gives the segments that are wholly free back to the device. Waits for it. Not while a pool is open: cudaFree waits
+  /// for the whole device, which breaks a capture.
   void trim();
 
   MemoryUse exchange_use(MemoryUse use);
   DeviceMemory memory() const;
 
-  /// A pool of its own for work that will be run again and again in the same memory: until end_pool, blocks come from
+  /// A pool of its own for work that will be run again and again in the same memory: while it is open, blocks come from
   /// it alone, and blocks that others had before and release meanwhile are kept for it. Nobody else is handed any of
-  /// that before drop_pool, which makes it common memory. One pool at a time is open. Returns the pool's number.
-  int64_t begin_pool();
+  /// that before drop_pool, which makes it common memory. It may be opened many times, for parts that always run in
+  /// this order: what one has released the next is handed. One pool at a time is open. Returns the pool's number.
+  int64_t make_pool();
+  int64_t begin_pool() {  // made and opened
+    const int64_t pool = make_pool();
+    open_pool(pool);
+    return pool;
+  }
+  void open_pool(int64_t pool);
   void end_pool();
   void drop_pool(int64_t pool) noexcept;
 
  private:
   using FreeBlocks = std::set<std::pair<size_t, std::byte*>>;
   struct Pool {
+    size_t bytes = 0;  // of its segments
     FreeBlocks small, large;
     std::vector<std::byte*> held;  // released by their users, but used by what was recorded
   };
@@ -85,11 +94,13 @@ class Arena {
   static FreeBlocks& free_blocks(const Segment& segment) {
     return segment.small ? segment.pool->small : segment.pool->large;
   }
+  size_t growth(size_t block) const;
   void* take(size_t bytes, size_t segment_bytes);
   bool add_segment(size_t bytes, bool small);
   Blocks::iterator cut(Blocks::iterator block, size_t bytes);
   void make_free(Blocks::iterator block);
   void join_next(Blocks::iterator block);
+  bool pool_is_open() const;
   void trim_locked() noexcept;
   MemoryReport report(size_t asked) const;
 

@@ -34,7 +34,7 @@ class ConvAlgorithms {
 
 /// x, y and their gradients in the spec's type (fp32, bf16, f16), summed in fp32. A pass's weight gradient is rounded
 /// to that type once, then written or added to fp32: cuDNN's filters have the activations' type. Gradients in fp64 are
-/// not offered. The runtime outlives the op. The first pass of each kind must not be inside a stream capture.
+/// not offered. The runtime outlives the op.
 std::unique_ptr<ConvOp> make_cuda_conv(CudaRuntime& runtime, const ConvSpec& spec);
 
 }  // namespace plsc

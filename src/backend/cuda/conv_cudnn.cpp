@@ -209,7 +209,7 @@ class CudaConv final : public ConvOp {
     if (as_kept_) {
       return run<WeightPass>({x.raw(), dy.raw(), dweight.raw()}, dweight.bytes(), accumulate ? 1.0f : 0.0f);
     }
-    const Tensor ohwi = runtime_.device.tensor(w_, spec_.dtype);
+    const Tensor ohwi = ohwi_weight();
     run<WeightPass>({x.raw(), dy.raw(), ohwi.raw()}, ohwi.bytes(), 0);
     const kernels::cuda::MatrixBatch shape{spec_.out_channels, spec_.kernel * spec_.kernel, spec_.in_channels};
     const auto back = [&](auto* from) {
@@ -227,11 +227,17 @@ class CudaConv final : public ConvOp {
     visit(static_cast<__nv_bfloat16*>(t.raw()));
   }
 
-  /// The weight as (O, K, K, I) in the activations' type.
+  /// Room for weights as cuDNN has them: (O, K, K, I) in the activations' type.
+  Tensor ohwi_weight() const {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
+    return runtime_.device.tensor({spec_.out_channels, spec_.kernel, spec_.kernel, spec_.in_channels}, spec_.dtype);
+  }
+
+  /// The weight as cuDNN has it.
   Tensor converted(const Tensor& weight) const {
     check_device_tensor("convolution weight", weight, w_, Dtype::f32);
     if (as_kept_) return weight;
-    const Tensor ohwi = runtime_.device.tensor(w_, spec_.dtype);
+    const Tensor ohwi = ohwi_weight();
     const kernels::cuda::MatrixBatch shape{spec_.out_channels, spec_.in_channels, spec_.kernel * spec_.kernel};
     with_elements(ohwi,
                   [&](auto* to) { kernels::cuda::transpose(shape, weight.data<float>(), to, false, runtime_.stream); });
@@ -256,9 +262,13 @@ class CudaConv final : public ConvOp {
     if (!choice) choice = choose<Pass>(o, bytes);
     Tensor workspace = scratch(choice->workspace);
     if (choice->workspace > 0 && !workspace.defined()) {
-      choice = first_allowed<Pass>(asked<Pass>(), 0);
-      if (!choice) fail_without_workspace(Pass::kName);
-      runtime_.convs->remember(spec_, Pass::kPass, *choice);
+      const std::optional<ConvChoice> frugal = first_allowed<Pass>(asked<Pass>(), 0);
+      if (frugal) {
+        choice = frugal;
+        runtime_.convs->remember(spec_, Pass::kPass, *choice);
+      } else {
+        workspace = memory(choice->workspace);  // its error says where the memory is
+      }
     }
     set_math(choice->math);
     o.workspace = workspace.raw();
@@ -267,19 +277,28 @@ class CudaConv final : public ConvOp {
     check(Pass::run(runtime_.dnn.get(), desc_, o, algorithm, beta), Pass::kName);
   }
 
-  /// By the clock, or where results must repeat by cuDNN's rules: a race's winner may change from run to run.
+  /// By the clock; by cuDNN's rules where results must repeat, as a race's winner may change from run to run, and where
+  /// work is only recorded.
   template <class Pass>
   ConvChoice choose(const Operands& o, size_t bytes) const {
     std::optional<ConvChoice> choice;
     const size_t limit = runtime_.options.conv_workspace;
-    if (!runtime_.options.deterministic) choice = first_allowed<Pass>(timed<Pass>(o, bytes), limit);
+    if (!runtime_.options.deterministic && !recording()) choice = first_allowed<Pass>(timed<Pass>(o, bytes), limit);
     if (!choice) choice = first_allowed<Pass>(asked<Pass>(), limit);
     if (!choice) {
-      fail("cuDNN has no {}algorithm for {} of {} within {} bytes of workspace",
-           runtime_.options.deterministic ? "repeatable " : "", Pass::kName, text(spec_), limit);
+      const bool repeatable = runtime_.options.deterministic;
+      fail_hint(repeatable ? "train.deterministic: false, or fewer samples at a time" : "fewer samples at a time",
+                "cuDNN has no {}algorithm for {} of {} within {} bytes of workspace", repeatable ? "repeatable " : "",
+                Pass::kName, text(spec_), limit);
     }
     runtime_.convs->remember(spec_, Pass::kPass, *choice);
     return *choice;
+  }
+
+  bool recording() const {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    check(cudaStreamIsCapturing(runtime_.stream, &status), "cudaStreamIsCapturing");
+    return status != cudaStreamCaptureStatusNone;
   }
 
   template <class Pass>
@@ -332,19 +351,18 @@ class CudaConv final : public ConvOp {
     return std::nullopt;
   }
 
+  Tensor memory(size_t bytes) const {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
+    return runtime_.device.tensor({static_cast<int64_t>(bytes)}, Dtype::u8);
+  }
   /// Device memory, or an undefined tensor where there is none: the caller has another way then.
   Tensor scratch(size_t bytes) const {
     if (bytes == 0) return {};
     try {
-      return runtime_.device.tensor({static_cast<int64_t>(bytes)}, Dtype::u8);
+      return memory(bytes);
     } catch (const Error&) {
       return {};
     }
-  }
-
-  [[noreturn]] void fail_without_workspace(const char* pass) const {
-    fail_hint("fewer samples at a time for each rank", "no memory on the device for the workspace of {} of {}", pass,
-              text(spec_));
   }
 
   CudaRuntime& runtime_;

@@ -21,7 +21,7 @@ int capability_of(const cudaDeviceProp& gpu) { return gpu.major * 10 + gpu.minor
 /// The GPU becomes the calling thread's.
 cudaDeviceProp take_device(int number) {
   const CudaProbe probe = probe_cuda();
-  if (!probe.problem.empty()) throw Error(probe.problem);
+  if (!probe.problem.empty()) throw Error(probe.problem, "use device: cpu");
   const auto count = static_cast<int>(probe.gpus.size());
   if (number < 0 || number >= count) {
     fail_hint("see gpus, and CUDA_VISIBLE_DEVICES", "there is no GPU {}: this process sees {}, from 0 on", number,
@@ -86,7 +86,7 @@ CudaDevice::CudaDevice(const CudaOptions& options, const cudaDeviceProp& gpu)
       memory_(gpu.totalGlobalMem),
       capability_(capability_of(gpu)),
       uploads_(kRingBytes, waiter_),
-      arena_({static_cast<size_t>(options.memory_limit), [this] { wait_idle(); }}) {}
+      arena_({static_cast<size_t>(options.memory_limit), [this] { synchronize(); }}) {}
 
 CudaDevice::~CudaDevice() {
   capture_.reset();
@@ -175,13 +175,9 @@ void CudaDevice::synchronize() {
   }
 }
 
-/// What is being recorded is not under way, and what was given before it can be waited for.
-void CudaDevice::wait_idle() { capture_ ? waiter_.wait(before_recording_) : synchronize(); }
-
-void CudaDevice::begin_recording() {
+void CudaDevice::begin_recording(const std::shared_ptr<RecordingMemory>& memory) {
   PLSC_CHECK(!capture_, "work is being recorded already");
-  before_recording_.record(compute_.get());
-  capture_ = std::make_unique<Capture>(compute_.get(), arena_);
+  capture_ = std::make_unique<Capture>(compute_.get(), std::dynamic_pointer_cast<ArenaPool>(memory));
 }
 
 std::unique_ptr<Recording> CudaDevice::end_recording() {

@@ -44,11 +44,14 @@ class CudaDevice final : public Device {
   void synchronize() override;
   MemoryUse exchange_use(MemoryUse use) override { return arena_.exchange_use(use); }
 
-  /// Recordings are CUDA graphs. They must end before the device.
+  /// Recordings are CUDA graphs. They must end before the device. None is handed what is kept for reuse: their memory
+  /// is their own. A trim before the first makes room; inside one, cudaFree would break the capture.
   bool can_record() const override { return true; }
-  void begin_recording() override;
+  std::shared_ptr<RecordingMemory> make_recording_memory() override { return std::make_shared<ArenaPool>(arena_); }
+  void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override;
   std::unique_ptr<Recording> end_recording() override;
   void set_host_wait(HostWait wait) override { waiter_.set_hook(std::move(wait)); }
+  void* native_stream() const override { return compute_.get(); }
 
   const CudaOptions& options() const { return options_; }
   int capability() const { return capability_; }  // 90 for 9.0
@@ -59,7 +62,6 @@ class CudaDevice final : public Device {
 
  private:
   CudaDevice(const CudaOptions& options, const cudaDeviceProp& gpu);
-  void wait_idle();
   void download(const void* from, void* to, size_t bytes);
   void check_not_recording(const char* what) const;
 
@@ -70,7 +72,6 @@ class CudaDevice final : public Device {
   Stream compute_, copies_;
   Waiter waiter_;
   Event idle_;
-  Event before_recording_;
   PinnedPool reads_;
   PinnedRing uploads_;
   Arena arena_;

@@ -8,12 +8,7 @@
 
 namespace plsc {
 
-Stream::Stream(bool urgent) {
-  int least = 0, greatest = 0;
-  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
-  check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, urgent ? greatest : least),
-        "cudaStreamCreateWithPriority");
-}
+Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"); }
 
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 

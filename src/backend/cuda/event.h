@@ -12,8 +12,7 @@ namespace plsc {
 /// A stream that does not wait for the default stream. Work given to one runs in its order; between two, events order.
 class Stream {
  public:
-  /// `urgent`: its kernels go before others' where both could run.
-  explicit Stream(bool urgent = false);
+  Stream();
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;

@@ -36,8 +36,8 @@ void check_spec(const GemmSpec& s) {
   PLSC_CHECK(s.m >= 0 && s.n >= 0 && s.k >= 0, "a matrix product of ({}, {}) by ({}, {})", s.m, s.k, s.k, s.n);
   PLSC_CHECK(s.out == Dtype::f32 || s.out == s.in, "a matrix product of {} into {}", dtype_name(s.in),
              dtype_name(s.out));
-  const auto fits = [](const Stored& matrix) { return matrix.ld >= std::max<int64_t>(matrix.columns, 1); };
-  PLSC_CHECK(s.k == 0 || (fits(stored(s.m, s.k, s.transpose_a, s.lda)) && fits(stored(s.k, s.n, s.transpose_b, s.ldb))),
+  const auto fits = [](const Stored& matrix) { return matrix.ld >= matrix.columns; };
+  PLSC_CHECK(fits(stored(s.m, s.k, s.transpose_a, s.lda)) && fits(stored(s.k, s.n, s.transpose_b, s.ldb)),
              "a matrix product's rows overlap: lda {}, ldb {}", s.lda, s.ldb);
   PLSC_CHECK(s.ldc == 0 || s.ldc >= s.n, "a matrix product's rows overlap: ldc {} of {}", s.ldc, s.n);
 }
@@ -113,10 +113,10 @@ Gemm::Gemm(const CudaRuntime& runtime, const GemmSpec& s, const GemmAlignment& a
 }
 
 void Gemm::run(const CudaRuntime& runtime, const GemmOperands& o, void* workspace, cudaStream_t stream) const {
-  check(cublasLtMatmul(runtime.blas.get(), product_.get(), &o.alpha, o.b, b_.get(), o.a, a_.get(), &o.beta, o.c,
-                       c_.get(), o.c, c_.get(), &algorithm_, workspace_bytes_ ? workspace : nullptr, workspace_bytes_,
-                       stream),
-        "cublasLtMatmul");
+  check(
+      cublasLtMatmul(runtime.blas.get(), product_.get(), &o.alpha, o.b, b_.get(), o.a, a_.get(), &o.beta, o.c, c_.get(),
+                     o.c, c_.get(), &algorithm_, workspace_bytes_ ? workspace : nullptr, workspace_bytes_, stream),
+      "cublasLtMatmul");
 }
 
 void GemmCache::run(const GemmSpec& spec, const GemmOperands& operands) {
@@ -125,6 +125,7 @@ void GemmCache::run(const GemmSpec& spec, const GemmOperands& operands) {
   if (spec.k == 0) return scale_alone(spec, operands);
   const Gemm& gemm = plan({spec, {alignment_of(operands.a), alignment_of(operands.b), alignment_of(operands.c)}});
   if (gemm.workspace_bytes() > 0 && !workspace_.defined()) {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
     workspace_ = runtime_.device.tensor({static_cast<int64_t>(kWorkspace)}, Dtype::u8);
   }
   gemm.run(runtime_, operands, workspace_.raw(), stream_);

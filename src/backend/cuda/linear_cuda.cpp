@@ -30,7 +30,7 @@ class CudaLinear final : public LinearOp {
 
   void backward_data(const Tensor& dy, const Tensor& w, Tensor& dx) override {
     check_operands(dx, w, dy);
-    const Tensor rows = in_order_ ? dx : scratch_rows();
+    const Tensor rows = in_order_ ? dx : scratch({spec_.batch, in_});
     runtime_.gemms->run({.m = spec_.batch, .n = in_, .k = spec_.out_features},
                         {.a = dy.raw(), .b = w.raw(), .c = rows.raw()});
     if (in_order_) return;
@@ -50,17 +50,20 @@ class CudaLinear final : public LinearOp {
   void bias_gradient(const Tensor& dy, Tensor& dbias, bool accumulate) const {
     check_device_tensor("bias gradient", dbias, {spec_.out_features}, Dtype::f32);
     const int64_t doubles = kernels::cuda::bias_gradient_scratch(spec_.batch, spec_.out_features);
-    const Tensor scratch = runtime_.device.tensor({doubles}, Dtype::f64);
+    const Tensor sums = scratch({doubles}, Dtype::f64);
     kernels::cuda::bias_gradient(
-        {dy.data<float>(), spec_.batch, spec_.out_features, scratch.data<double>(), dbias.data<float>(), accumulate},
+        {dy.data<float>(), spec_.batch, spec_.out_features, sums.data<double>(), dbias.data<float>(), accumulate},
         runtime_.stream);
   }
 
-  Tensor scratch_rows() const { return runtime_.device.tensor({spec_.batch, in_}); }
+  Tensor scratch(const Shape& shape, Dtype dtype = Dtype::f32) const {
+    const MemoryScope use(runtime_.device, MemoryUse::workspace);
+    return runtime_.device.tensor(shape, dtype);
+  }
   /// x with its features in the order of the weight's columns.
   Tensor to_rows(const Tensor& x) const {
     if (in_order_) return x;
-    const Tensor rows = scratch_rows();
+    const Tensor rows = scratch({spec_.batch, in_});
     kernels::cuda::transpose({spec_.batch, pixels_, spec_.channels}, x.data<float>(), rows.data<float>(), false,
                              runtime_.stream);
     return rows;

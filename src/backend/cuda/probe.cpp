@@ -9,8 +9,6 @@
 namespace plsc {
 namespace {
 
-constexpr const char* kUseCpu = "use device: cpu";
-
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
 /// Why cudaGetDeviceCount found none.
@@ -21,23 +19,16 @@ std::string problem_of(cudaError_t status) {
   const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
   if (status == cudaErrorInsufficientDriver && driver > 0) {
     return fmt::format(
-        "the NVIDIA driver of this machine supports CUDA {}, but plsc-train was built with CUDA {}: install a "
-        "newer driver, build with an older CUDA, or {}",
-        version_text(driver), version_text(CUDART_VERSION), kUseCpu);
+        "the NVIDIA driver of this machine supports CUDA {}, but plsc-train was built with CUDA {}: install a newer "
+        "driver, or build with an older CUDA",
+        version_text(driver), version_text(CUDART_VERSION));
   }
-  if (driver == 0) {
-    return fmt::format("plsc-train was built with CUDA, but this machine has no GPU, or no NVIDIA driver for it; {}",
-                       kUseCpu);
-  }
+  if (driver == 0) return "this machine has no GPU, or no NVIDIA driver for it";
   if (status != cudaSuccess && status != cudaErrorNoDevice) {
-    return fmt::format("plsc-train was built with CUDA, but CUDA cannot start here: {}; {}", cudaGetErrorString(status),
-                       kUseCpu);
+    return fmt::format("CUDA cannot start here: {}", cudaGetErrorString(status));
   }
-  if (visible != nullptr) {
-    return fmt::format("plsc-train was built with CUDA, but CUDA_VISIBLE_DEVICES='{}' leaves it no GPU; {}", visible,
-                       kUseCpu);
-  }
-  return fmt::format("plsc-train was built with CUDA, but this machine has no GPU; {}", kUseCpu);
+  if (visible != nullptr) return fmt::format("CUDA_VISIBLE_DEVICES='{}' leaves no GPU", visible);
+  return "this machine has no GPU";
 }
 
 std::string hex(const cudaUUID_t& uuid) {

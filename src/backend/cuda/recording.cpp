@@ -1,5 +1,7 @@
 #include "backend/cuda/recording.h"
 
+#include <utility>
+
 #include "backend/cuda/check.h"
 
 namespace plsc {
@@ -7,20 +9,15 @@ namespace {
 
 class GraphRecording final : public Recording {
  public:
-  GraphRecording(cudaGraphExec_t graph, cudaStream_t stream, Arena& arena, int64_t pool)
-      : graph_(graph), stream_(stream), arena_(arena), pool_(pool) {}
-  /// The memory may be used by others at once: they come later on the stream.
-  ~GraphRecording() override {
-    cudaGraphExecDestroy(graph_);
-    arena_.drop_pool(pool_);
-  }
+  GraphRecording(cudaGraphExec_t graph, cudaStream_t stream, std::shared_ptr<ArenaPool> memory)
+      : graph_(graph), stream_(stream), memory_(std::move(memory)) {}
+  ~GraphRecording() override { cudaGraphExecDestroy(graph_); }
   void replay() override { check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch"); }
 
  private:
   cudaGraphExec_t graph_;
   cudaStream_t stream_;
-  Arena& arena_;
-  int64_t pool_;
+  std::shared_ptr<ArenaPool> memory_;
 };
 
 /// Makes a graph ready to be launched, and destroys it.
@@ -34,9 +31,11 @@ cudaGraphExec_t instantiate(cudaGraph_t graph) {
 
 }  // namespace
 
-Capture::Capture(cudaStream_t stream, Arena& arena) : stream_(stream), arena_(arena), pool_(arena.begin_pool()) {
+Capture::Capture(cudaStream_t stream, std::shared_ptr<ArenaPool> memory) : stream_(stream), memory_(std::move(memory)) {
+  PLSC_CHECK(memory_ != nullptr, "a recording without memory");
+  memory_->open();
   const cudaError_t status = cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
-  if (status != cudaSuccess) arena_.drop_pool(pool_);
+  if (status != cudaSuccess) memory_->close();
   check(status, "cudaStreamBeginCapture");
 }
 
@@ -45,20 +44,15 @@ Capture::~Capture() {
   cudaGraph_t graph = nullptr;
   if (cudaStreamEndCapture(stream_, &graph) == cudaSuccess) cudaGraphDestroy(graph);
   cudaGetLastError();  // whatever broke the capture has been told
-  arena_.drop_pool(pool_);
+  memory_->close();
 }
 
 std::unique_ptr<Recording> Capture::finish() {
   cudaGraph_t graph = nullptr;
   open_ = false;
-  arena_.end_pool();
-  try {
-    check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
-    return std::make_unique<GraphRecording>(instantiate(graph), stream_, arena_, pool_);
-  } catch (...) {
-    arena_.drop_pool(pool_);
-    throw;
-  }
+  memory_->close();
+  check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+  return std::make_unique<GraphRecording>(instantiate(graph), stream_, memory_);
 }
 
 }  // namespace plsc

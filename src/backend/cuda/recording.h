@@ -10,24 +10,40 @@
 
 namespace plsc {
 
+/// A pool of the arena, which must outlive it.
+class ArenaPool final : public RecordingMemory {
+ public:
+  explicit ArenaPool(Arena& arena) : arena_(arena), pool_(arena.make_pool()) {}
+  /// Others may use it at once: they come later on the stream.
+  ~ArenaPool() override { arena_.drop_pool(pool_); }
+  ArenaPool(const ArenaPool&) = delete;
+  ArenaPool& operator=(const ArenaPool&) = delete;
+
+  void open() { arena_.open_pool(pool_); }
+  void close() { arena_.end_pool(); }
+
+ private:
+  Arena& arena_;
+  int64_t pool_;
+};
+
 /// A capture of what `stream` is given while it lives. The mode is cudaStreamCaptureModeRelaxed: the stricter ones
 /// forbid cudaMalloc meanwhile, which the arena may need while it fills the capture's pool, and there is no other
 /// captured stream that such a call could disturb.
 class Capture {
  public:
-  Capture(cudaStream_t stream, Arena& arena);
+  Capture(cudaStream_t stream, std::shared_ptr<ArenaPool> memory);
   /// Throws away what was captured, unless `finish` was called.
   ~Capture();
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
-  /// Ends the capture. What it yields borrows `stream` and `arena`, which must outlive it.
+  /// Ends the capture. What it yields borrows `stream`, which must outlive it.
   std::unique_ptr<Recording> finish();
 
  private:
   cudaStream_t stream_;
-  Arena& arena_;
-  int64_t pool_;
+  std::shared_ptr<ArenaPool> memory_;
   bool open_ = true;
 };
 

@@ -1,8 +1,8 @@
 // Three steps of the head against PyTorch's autograd and SGD in float64 (tests/golden/generate_head.py). fp32 logits of
 // scale 64 are off by 2e-5, and three steps of rate .1 carry that into the centres: see the tolerances.
 #include "support/catch.h"
-#include "support/cpu_context.h"
 #include "support/head_cases.h"
+#include "support/head_context.h"
 #include "support/head_step.h"
 #include "support/npy.h"
 
@@ -35,22 +35,22 @@ std::vector<Case> cases() {
 
 TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
   constexpr int64_t kSamples = 12, kClasses = 20, kColumns = 16, kSteps = 3;
-  const Tensor embeddings = to_tensor(golden("embeddings"), {kSamples, kColumns});
   const auto labels = read_npy(std::string(PLSC_SOURCE_DIR) + "/tests/golden/head/data/labels.npy").values<int64_t>();
   for (const Case& c : cases()) {
     INFO(c.name);
-    CpuContext cpu(2);
-    auto head = drawn_head(cpu.context, c.config, kClasses, kColumns);
-    const auto start = golden("centers");
-    std::copy(start.begin(), start.end(), head_rows(*head, "centers").data<float>());
+    HeadContext rank(2);
+    auto head = drawn_head(rank.context, c.config, kClasses, kColumns);
+    set_values(rank.context, head_rows(*head, "centers"), golden("centers"));
+    const Tensor embeddings = to_device_tensor(rank.context, golden("embeddings"), {kSamples, kColumns});
     std::vector<double> losses, d_embedding, centers;
     for (int64_t t = 0; t < kSteps; ++t) {
-      begin_head(cpu.context, *head, {labels}, {.step = t, .global_batch = kSamples},
+      begin_head(rank.context, *head, {labels}, {.step = t, .global_batch = kSamples},
                  {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F, .nesterov = c.nesterov});
-      const HeadResult result = head->run(cpu.context, embeddings);
-      head->end_step(cpu.context);
-      losses.push_back(totals_of(cpu.context, result).loss_sum / kSamples);
-      const auto gradient = to_doubles(result.d_embedding), rows = to_doubles(head_rows(*head, "centers"));
+      const HeadResult result = head->run(rank.context, embeddings);
+      head->end_step(rank.context);
+      losses.push_back(totals_of(rank.context, result).loss_sum / kSamples);
+      const auto gradient = to_doubles(rank.context, result.d_embedding);
+      const auto rows = to_doubles(rank.context, head_rows(*head, "centers"));
       d_embedding.insert(d_embedding.end(), gradient.begin(), gradient.end());
       centers.insert(centers.end(), rows.begin(), rows.end());
     }

@@ -15,6 +15,8 @@ void linear_cases(Backend& backend);
 void pool_cases(Backend& backend, Dtype dtype);
 void norm_statistics_cases(Backend& backend, Dtype dtype);
 void norm_apply_cases(Backend& backend, Dtype dtype);
+/// More rows and more channels than the blocks of a GPU's kernel take in one turn.
+void norm_large_cases(Backend& backend, Dtype dtype);
 void norm_difference_cases(Backend& backend);
 void elementwise_cases(Backend& backend, Dtype dtype);
 void optimizer_cases(Backend& backend);

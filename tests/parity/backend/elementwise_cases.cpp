@@ -12,12 +12,12 @@ namespace {
 /// Lengths around the sizes of vectors and of one thread's share.
 const int64_t kLengths[] = {1, 3, 17, 64, 1000, 70001};
 
-void cast_case(Backend& backend, int64_t n) {
+void cast_case(Backend& backend, Dtype dtype, int64_t n) {
   Device& device = *backend.device;
   const Values exact = random_values({n}, 41, Dtype::f32);
   Values nearest(exact.size());
-  for (size_t i = 0; i < exact.size(); ++i) nearest[i] = static_cast<double>(rounded(exact[i], Dtype::bf16));
-  Tensor narrow = garbage(device, {n}, Dtype::bf16), wide = garbage(device, {n});
+  for (size_t i = 0; i < exact.size(); ++i) nearest[i] = static_cast<double>(rounded(exact[i], dtype));
+  Tensor narrow = garbage(device, {n}, dtype), wide = garbage(device, {n});
   backend.nn->cast(upload(device, exact, {n}), narrow);
   CHECK(download(device, narrow) == nearest);
   backend.nn->cast(narrow, wide);
@@ -25,13 +25,15 @@ void cast_case(Backend& backend, int64_t n) {
 }
 
 /// Ties go to the even neighbour; infinity and NaN stay; overflow becomes infinity.
-void cast_corners(Backend& backend) {
+void cast_corners(Backend& backend, Dtype dtype) {
   Device& device = *backend.device;
+  const bool is_f16 = dtype == Dtype::f16;
   const double inf = std::numeric_limits<double>::infinity();
-  const double half = 1.0 / 256;                  // half the spacing above 1
-  const double smallest = std::ldexp(1.0, -133);  // subnormal
-  const Values in = {1 + half, 1 + 3 * half, -1 - half, 0, inf, -inf, 3.4e38, std::nan(""), smallest};
-  Tensor narrow = device.tensor({9}, Dtype::bf16);
+  const double half = rounding_of(dtype);                        // half the spacing above 1
+  const double smallest = std::ldexp(1.0, is_f16 ? -24 : -133);  // subnormal
+  const double beyond = is_f16 ? 65520 : 3.4e38;  // the first that is nearer to infinity, and one of those
+  const Values in = {1 + half, 1 + 3 * half, -1 - half, 0, inf, -inf, beyond, std::nan(""), smallest};
+  Tensor narrow = device.tensor({9}, dtype);
   backend.nn->cast(upload(device, in, {9}), narrow);
   const Values out = download(device, narrow);
   CHECK(out[0] == 1);
@@ -43,6 +45,45 @@ void cast_corners(Backend& backend) {
   CHECK(out[6] == inf);
   CHECK(std::isnan(out[7]));
   CHECK(out[8] == smallest);
+}
+
+/// fp64 to fp32, and sums of all three kinds: one rounding to the type of y.
+void wide_case(Backend& backend, int64_t n) {
+  Device& device = *backend.device;
+  Values exact = random_values({n}, 44, Dtype::f32);
+  for (double& v : exact) v *= 1.0 + 1e-9;  // what fp32 cannot hold
+  const Values other = random_values({n}, 45, Dtype::f32);
+  const Tensor wide = upload(device, exact, {n}, Dtype::f64);
+  Tensor narrow = garbage(device, {n});
+  backend.nn->cast(wide, narrow);
+  Values nearest, sums, narrow_sums;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    nearest.push_back(static_cast<double>(static_cast<float>(exact[i])));
+    sums.push_back(other[i] + exact[i]);
+    narrow_sums.push_back(static_cast<double>(static_cast<float>(sums.back())));
+  }
+  CHECK(download(device, narrow) == nearest);
+  Tensor sum = upload(device, other, {n}, Dtype::f64), narrow_sum = upload(device, other, {n});
+  backend.nn->add(wide, sum);
+  backend.nn->add(wide, narrow_sum);
+  CHECK(download(device, sum) == sums);
+  CHECK(download(device, narrow_sum) == narrow_sums);
+  sum = upload(device, other, {n});
+  backend.nn->add(narrow, sum);
+  require_close(download(device, sum), moved(other, 1, nearest), 6e-8, 1e-9);  // one rounding
+}
+
+/// Views that begin anywhere, whose elements cannot be read by whole vectors.
+void shifted_case(Backend& backend) {
+  Device& device = *backend.device;
+  const Values a = random_values({103}, 46, Dtype::f32), b = random_values({103}, 47, Dtype::f32);
+  const Tensor x = upload(device, a, {103});
+  const Tensor y = upload(device, b, {103});
+  Tensor part = y.slice(3, {99});
+  backend.nn->add(x.slice(1, {99}), part);
+  Values expected = b;
+  for (size_t i = 0; i < 99; ++i) expected[i + 3] += a[i + 1];
+  require_close(download(device, y), expected, 6e-8, 1e-9);
 }
 
 /// The definition, written out again from the random numbers.
@@ -192,20 +233,15 @@ void loss_scale_case(Backend& backend) {
 }  // namespace
 
 void elementwise_cases(Backend& backend, Dtype dtype) {
-  Device& device = *backend.device;
   for (float p : {0.0f, 0.4f}) dropout_case(backend, dtype, p);
   dropout_by_rank(backend, dtype);
   if (dtype != Dtype::f32) {
-    for (int64_t n : kLengths) cast_case(backend, n);
-    cast_corners(backend);
+    for (int64_t n : kLengths) cast_case(backend, dtype, n);
+    cast_corners(backend, dtype);
     return;
   }
-  for (int64_t n : kLengths) {
-    const Values a = random_values({n}, 44, dtype), b = random_values({n}, 45, dtype);
-    Tensor sum = upload(device, b, {n});
-    backend.nn->add(upload(device, a, {n}), sum);
-    require_close(download(device, sum), moved(b, 1, a), 6e-8, 1e-9);  // one rounding
-  }
+  for (int64_t n : kLengths) wide_case(backend, n);
+  shifted_case(backend);
 }
 
 void optimizer_cases(Backend& backend) {
@@ -244,7 +280,7 @@ void image_cases(Backend& backend, Dtype dtype) {
       if (flips) device.copy(flip, args.flip);
       args.y = garbage(device, s, dtype);
       backend.image->normalize(args);
-      require_close(download(device, args.y), expected, dtype == Dtype::bf16 ? kBf16Rounding : 2e-7, 1e-9);
+      require_close(download(device, args.y), expected, dtype == Dtype::f32 ? 2e-7 : rounding_of(dtype), 1e-9);
     }
   }
 }

@@ -29,22 +29,105 @@ Values joined(const Values& a, const Values& b) {
   return out;
 }
 
+/// The sums of `x` and of its squares, and how far a backend's may be from them.
+struct ColumnSums {
+  Values sums, margin;
+  double variance_margin = 0;
+};
+
+/// The CPU's sums are exact but for half a quantum of 2^-32 a term. A GPU adds distances d to the first row, eight in
+/// fp32: one rounding of d and seven of partial sums, each 2^-24 of at most the sum of the eight distances (ten of the
+/// squares'). The first row p comes back in double: x^2 = d^2 + 2 p d + p^2. The variance has nothing of p.
+ColumnSums sums_of(const Device& device, const Values& x, int64_t channels) {
+  const auto width = static_cast<size_t>(channels);
+  const double rows = static_cast<double>(x.size() / width);
+  ColumnSums s{Values(2 * width, 0.0), Values(2 * width), 0};
+  double farthest = 0, largest = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    s.sums[i % width] += x[i];
+    s.sums[width + i % width] += x[i] * x[i];
+    farthest = std::max(farthest, std::abs(x[i] - x[i % width]));
+    largest = std::max(largest, std::abs(x[i]));
+  }
+  const bool exact = device.kind() == DeviceKind::cpu;
+  const double unit = std::ldexp(1.0, -24);
+  const double sum = exact ? 1.2e-10 : 8 * unit * farthest;
+  const double squares = exact ? 1.2e-10 : 10 * unit * farthest * farthest + 2 * largest * sum;
+  for (size_t c = 0; c < width; ++c) {
+    s.margin[c] = rows * sum;
+    s.margin[width + c] = rows * squares;
+  }
+  s.variance_margin = 26 * unit * farthest * farthest + 3e-10 * (1 + largest) + 1e-13 * largest * largest;
+  return s;
+}
+
+/// |got - expected| <= margin, everywhere: one assertion, because there may be many sums.
+void require_within(const Values& got, const Values& expected, const Values& margin) {
+  REQUIRE(got.size() == expected.size());
+  size_t outside = got.size();
+  for (size_t i = got.size(); i-- > 0;) {
+    if (!(std::abs(got[i] - expected[i]) <= margin[i] + 1e-12 * std::abs(expected[i]))) outside = i;
+  }
+  if (outside == got.size()) return;
+  FAIL("number " << outside << ": " << got[outside] << ", expected " << expected[outside] << " to within "
+                 << margin[outside]);
+}
+
 void check_statistics(Backend& backend, const Shape& shape, Dtype dtype, double mean) {
   Device& device = *backend.device;
   const int64_t channels = shape[shape.size() - 1];
+  const auto width = static_cast<size_t>(channels);
   const Values x = random_values(shape, 11, dtype, mean);
   const auto rows = static_cast<double>(shape.elements() / channels);
-  Values sums(static_cast<size_t>(2 * channels), 0.0);
-  for (size_t i = 0; i < x.size(); ++i) {
-    const size_t c = i % static_cast<size_t>(channels);
-    sums[c] += x[i];
-    sums[static_cast<size_t>(channels) + c] += x[i] * x[i];
-  }
   Tensor stats = garbage(device, {2, channels}, Dtype::f64);
   backend.nn->batch_norm_stats(upload(device, x, shape, dtype), stats);
   const Values got = download(device, stats);
-  // Half a quantum of 2^-32 a term, and the rounding of doubles.
-  for (size_t i = 0; i < sums.size(); ++i) CHECK(got[i] == Approx(sums[i]).epsilon(1e-12).margin(1.2e-10 * rows));
+  const ColumnSums expected = sums_of(device, x, channels);
+  require_within(got, expected.sums, expected.margin);
+  const Moments moments = moments_of(x, channels);
+  Values variance, true_variance;
+  for (size_t c = 0; c < width; ++c) {
+    variance.push_back((got[width + c] - got[c] / rows * got[c]) / rows);
+    true_variance.push_back(moments.m2[c] / rows);
+  }
+  require_within(variance, true_variance, Values(width, expected.variance_margin));
+}
+
+/// What running statistics become, and normalisation by them.
+void check_running(Backend& backend) {
+  Device& device = *backend.device;
+  const int64_t channels = 70;
+  const Values x = random_values({9, channels}, 13, Dtype::f32, 2);
+  const Moments m = moments_of(x, channels);
+  const Values mean = random_values({channels}, 14, Dtype::f32),
+               variance = random_values({channels}, 15, Dtype::f32, 2);
+  Values normal = mean, new_mean = mean, new_variance = variance, sums(static_cast<size_t>(2 * channels + 1), 0.0);
+  for (size_t i = 0; i < x.size(); ++i) {
+    sums[i % 70] += x[i];
+    sums[70 + i % 70] += x[i] * x[i];
+  }
+  sums.back() = 9;
+  for (size_t c = 0; c < mean.size(); ++c) {
+    normal.push_back(1 / std::sqrt(variance[c] + 1e-5));
+    new_mean[c] += 0.1 * (m.mean[c] - mean[c]);
+    new_variance[c] += 0.1 * (m.m2[c] / 8 - variance[c]);
+  }
+  Tensor running_mean = upload(device, mean, {channels}), running_variance = upload(device, variance, {channels});
+  Tensor mean_rstd = garbage(device, {2, channels});
+  backend.nn->batch_norm_constants(running_mean, running_variance, 1e-5f, mean_rstd);
+  require_close(download(device, mean_rstd), normal, 2e-7, 0);
+  const Tensor packed = upload(device, sums, {2 * channels + 1}, Dtype::f64);
+  const auto fold = [&](double blocked) {
+    Tensor flags = step_flags(backend);
+    device.copy(Tensor::from<double>({0, blocked}, {2}), flags);
+    backend.nn->batch_norm_fold(packed, 0.1f, running_mean, running_variance);
+  };
+  fold(1);
+  CHECK(download(device, running_mean) == mean);
+  CHECK(download(device, running_variance) == variance);
+  fold(0);
+  require_close(download(device, running_mean), new_mean, 1e-6, 1e-6);
+  require_close(download(device, running_variance), new_variance, 1e-6, 1e-6);
 }
 
 /// Rows of three ranks of different sizes, one empty: merged they are the statistics of all rows.
@@ -162,6 +245,18 @@ BatchNormApply apply_args(Device& device, const Problem& p) {
   return a;
 }
 
+/// The same pass with the statistics of what it writes.
+void check_measured(Backend& backend, BatchNormApply a, const Values& y) {
+  Device& device = *backend.device;
+  const int64_t channels = a.mean_rstd.dim(1);
+  a.y = garbage(device, a.y.shape(), a.y.dtype());
+  a.sums = garbage(device, {2, channels}, Dtype::f64);
+  backend.nn->batch_norm_apply(a);
+  CHECK(download(device, a.y) == y);
+  const ColumnSums expected = sums_of(device, y, channels);
+  require_within(download(device, a.sums), expected.sums, expected.margin);
+}
+
 void check_fusion(Backend& backend, const Shape& shape, const Fusion& fusion, Dtype dtype) {
   Device& device = *backend.device;
   const Problem p(shape, fusion, dtype);
@@ -169,7 +264,9 @@ void check_fusion(Backend& backend, const Shape& shape, const Fusion& fusion, Dt
   BatchNormBackward b;
   b.forward = apply_args(device, p);
   backend.nn->batch_norm_apply(b.forward);
-  require_stored(download(device, b.forward.y), expected.y, p.y_type);
+  const Values y = download(device, b.forward.y);
+  require_stored(y, expected.y, p.y_type);
+  check_measured(backend, b.forward, y);
 
   b.dy = upload(device, p.dy, shape, p.y_type);
   b.sums = garbage(device, {2, p.channels}, Dtype::f64);
@@ -207,8 +304,8 @@ std::vector<Fusion> fusions(int64_t channels) {
 }  // namespace
 
 void norm_statistics_cases(Backend& backend, Dtype dtype) {
-  const Shape shapes[] = {{1, 1, 1, 1},   {3, 1, 1, 17}, {7, 3},         {2, 5, 7, 64},
-                          {3, 33, 31, 3}, {5, 1024},     {40, 40, 13, 1}};
+  const Shape shapes[] = {{1, 1, 1, 1}, {3, 1, 1, 17},   {7, 3},   {2, 5, 7, 64}, {3, 33, 31, 3},
+                          {5, 1024},    {40, 40, 13, 1}, {301, 8}, {70, 100},     {20, 513}};
   for (const Shape& shape : shapes) {
     // bf16 near 1000 has a spacing of 4: the data are then whatever the rounding left, and the check is the same.
     for (double mean : {0.0, 1000.0}) {
@@ -216,11 +313,15 @@ void norm_statistics_cases(Backend& backend, Dtype dtype) {
       check_statistics(backend, shape, dtype, mean);
     }
   }
-  if (dtype == Dtype::f32) check_merge(backend);
+  if (dtype == Dtype::f32) {
+    check_merge(backend);
+    check_running(backend);
+  }
 }
 
 void norm_apply_cases(Backend& backend, Dtype dtype) {
-  const Shape shapes[] = {{2, 1, 1, 1}, {9, 17}, {3, 5, 5, 3}, {2, 4, 4, 64}, {3, 1500}, {7, 19, 9, 32}, {1201, 1}};
+  const Shape shapes[] = {{2, 1, 1, 1},   {9, 17},   {3, 5, 5, 3}, {2, 4, 4, 64}, {3, 1500},
+                          {7, 19, 9, 32}, {1201, 1}, {301, 8},     {70, 100},     {20, 513}};
   for (const Shape& shape : shapes) {
     int which = 0;
     for (const Fusion& fusion : fusions(shape[shape.size() - 1])) {
@@ -281,6 +382,16 @@ void check_difference(Backend& backend, const Fusion& fusion) {
 }
 
 }  // namespace
+
+void norm_large_cases(Backend& backend, Dtype dtype) {
+  const auto relu = Activation::relu, prelu = Activation::prelu;
+  for (const Shape& shape : {Shape{2900, 513}, Shape{2, 70000}}) {
+    INFO(shape.text() << ", " << dtype_name(dtype));
+    check_statistics(backend, shape, dtype, 10);
+    check_fusion(backend, shape, {relu, true, 0, true, false, true, true, false}, dtype);
+    check_fusion(backend, shape, {prelu, true, shape[1], true, false, false, false, false}, dtype);
+  }
+}
 
 void norm_difference_cases(Backend& backend) {
   check_difference(backend, {Activation::none, false, 0});

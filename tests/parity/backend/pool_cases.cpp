@@ -28,7 +28,7 @@ void for_each_output(const PoolSpec& s, const Visit& visit) {
         for (int64_t c = 0; c < s.channels; ++c) visit(k++, window_of(s, n, oh, ow, c));
 }
 
-/// Distinct values, so that each window has one maximum, all exact in bf16 (integers below 256).
+/// Distinct values, so that each window has one maximum, all exact in 16 bit (integers below 256).
 Values distinct_in_windows(const Shape& shape) {
   Values v(static_cast<size_t>(shape.elements()));
   for (size_t i = 0; i < v.size(); ++i) {
@@ -66,8 +66,8 @@ void check(Backend& backend, const PoolSpec& s) {
   require_stored(download(device, ty), y, s.dtype);
   pool->backward(upload(device, dy, y_shape, s.dtype), tdx);
   // Up to four windows overlap; a backend may add them up in 16 bits: four roundings, of partial sums of size 1.
-  require_close(download(device, tdx), dx, s.dtype == Dtype::bf16 ? 4 * kBf16Rounding : 0,
-                s.dtype == Dtype::bf16 ? 4 * kBf16Rounding : 1e-6);
+  const double four = 4 * rounding_of(s.dtype);
+  require_close(download(device, tdx), dx, four, four + 1e-6);
 }
 
 }  // namespace
@@ -79,6 +79,8 @@ void pool_cases(Backend& backend, Dtype dtype) {
       {max, 3, 5, 5, 64, 2, 2, 2, 0, dtype},     {max, 1, 1, 1, 1, 1, 1, 1, 0, dtype},
       {average, 2, 7, 7, 64, 7, 7, 1, 0, dtype}, {average, 1, 4, 3, 17, 4, 3, 1, 0, dtype},
       {average, 2, 5, 7, 3, 3, 3, 2, 1, dtype},  {average, 3, 2, 2, 1, 2, 2, 2, 0, dtype},
+      {max, 2, 6, 5, 8, 3, 2, 1, 1, dtype},      {average, 1, 9, 4, 100, 2, 4, 3, 1, dtype},
+      {max, 300, 60, 2, 1, 3, 2, 2, 1, dtype},   {average, 1, 1, 2, 513, 1, 2, 1, 0, dtype},
   };
   for (const PoolSpec& s : specs) {
     INFO((s.kind == max ? "max " : "average ")

@@ -8,8 +8,8 @@
 // bound.)
 #include "support/head_step.h"
 #include "support/catch.h"
-#include "support/cpu_context.h"
 #include "support/head_cases.h"
+#include "support/head_context.h"
 
 namespace plsc::test {
 namespace {
@@ -39,14 +39,14 @@ struct Seen {
 Seen run_head(Context& context, const HeadConfig& config, const Problem& p, int64_t step = 0) {
   auto head = drawn_head(context, config, p.classes, p.columns);
   Tensor centers = head_rows(*head, "centers");
-  std::copy(p.weights.begin(), p.weights.end(), centers.data<float>());
+  set_values(context, centers, p.weights);
   begin_head(context, *head, {p.labels}, {.step = step, .global_batch = p.samples}, {.lr = 0, .momentum = 0.9F});
   Seen seen;
-  seen.result = head->run(context, to_tensor(p.embeddings, {p.samples, p.columns}));
+  seen.result = head->run(context, to_device_tensor(context, p.embeddings, {p.samples, p.columns}));
   seen.totals = totals_of(context, seen.result);
   head->end_step(context);
-  seen.d_weight = to_doubles(head_rows(*head, "momentum"));
-  CHECK(relative_error(to_doubles(centers), p.weights) == 0);
+  seen.d_weight = to_doubles(context, head_rows(*head, "momentum"));
+  CHECK(relative_error(to_doubles(context, centers), p.weights) == 0);
   return seen;
 }
 
@@ -63,7 +63,7 @@ void check_step(Context& context, const HeadConfig& config, const Problem& p, Re
   CHECK(seen.totals.correct == expected.correct);
   CHECK(seen.result.samples == p.samples);
   // With next to no loss left, what remains of the gradient is as small as the rounding of the embeddings' gradient.
-  CHECK(relative_error(to_doubles(seen.result.d_embedding), expected.d_embedding, 1e-6) < gradient_tolerance);
+  CHECK(relative_error(to_doubles(context, seen.result.d_embedding), expected.d_embedding, 1e-6) < gradient_tolerance);
   CHECK(relative_error(seen.d_weight, expected.d_weight, 1e-6) < gradient_tolerance);
 }
 
@@ -78,7 +78,7 @@ std::vector<HeadConfig> margins() {
 }
 
 TEST_CASE("the head's step is the textbook's: margins and gradient modes") {
-  CpuContext cpu(2);
+  HeadContext rank(2);
   uint64_t stream = 0;
   for (HeadConfig config : margins()) {
     for (const char* gradient : {"exact", "straight_through"}) {
@@ -88,20 +88,20 @@ TEST_CASE("the head's step is the textbook's: margins and gradient modes") {
         const Problem p = random_problem(9, 70, 24, ++stream);
         // Logits twice as wide are twice as far off.
         const double factor = scale > 64 ? 2 : 1;
-        check_step(cpu.context, config, p, reference_of(config, 70, 24), 0, 2e-4 * factor, 1e-4 * factor);
+        check_step(rank.context, config, p, reference_of(config, 70, 24), 0, 2e-4 * factor, 1e-4 * factor);
       }
     }
   }
 }
 
 TEST_CASE("the head's step is the textbook's: sizes") {
-  CpuContext cpu(2);
+  HeadContext rank(2);
   HeadConfig config;
   uint64_t stream = 100;
   for (const int64_t samples : {1, 2, 15, 16, 17, 130}) {
     for (const int64_t classes : {1, 2, 63, 64, 65, 513, 1030}) {
       for (const int64_t columns : {5, 16, 37}) {
-        check_step(cpu.context, config, random_problem(samples, classes, columns, ++stream),
+        check_step(rank.context, config, random_problem(samples, classes, columns, ++stream),
                    reference_of(config, classes, columns), 0);
       }
     }
@@ -111,57 +111,57 @@ TEST_CASE("the head's step is the textbook's: sizes") {
 TEST_CASE("the head's step is the textbook's: thread counts and more samples than one tile's worth") {
   HeadConfig config;
   for (const int threads : {1, 3}) {
-    CpuContext cpu(threads);
-    check_step(cpu.context, config, random_problem(600, 700, 8, 300), reference_of(config, 700, 8), 0);
+    HeadContext rank(threads);
+    check_step(rank.context, config, random_problem(600, 700, 8, 300), reference_of(config, 700, 8), 0);
   }
 }
 
 TEST_CASE("negatives beyond the inter-class filter count as cosine 0 without a gradient") {
-  CpuContext cpu(2);
+  HeadContext rank(2);
   uint64_t stream = 400;
   for (HeadConfig config : margins()) {
     for (const double t : {0.3, 0.0, -0.2}) {
       config.interclass_filter = t;
       // A threshold below zero turns a stopped cosine into a larger one: still what the rule says.
-      check_step(cpu.context, config, random_problem(12, 90, 6, ++stream), reference_of(config, 90, 6), 0);
+      check_step(rank.context, config, random_problem(12, 90, 6, ++stream), reference_of(config, 90, 6), 0);
     }
   }
   HeadConfig wide;
   wide.scale = 200;  // the running maximum sees what the filter left
   wide.interclass_filter = 0.3;
-  check_step(cpu.context, wide, random_problem(12, 90, 6, ++stream), reference_of(wide, 90, 6), 0, 6e-4, 4e-4);
+  check_step(rank.context, wide, random_problem(12, 90, 6, ++stream), reference_of(wide, 90, 6), 0, 6e-4, 4e-4);
 }
 
 TEST_CASE("uniform sampling leaves the softmax over the active classes") {
-  CpuContext cpu(2);
+  HeadContext rank(2);
   for (const double ratio : {0.0, 0.02, 0.3, 1.0}) {
     for (const int64_t step : {0, 7}) {
       HeadConfig config;
       config.sampling = {"uniform", ratio};
       const Problem p = random_problem(14, 800, 12, 500 + static_cast<uint64_t>(step));
       ReferenceHead reference = reference_of(config, 800, 12);
-      reference.active = sampled_classes(cpu.context.seed, step, 800, ratio, p.labels);
-      check_step(cpu.context, config, p, reference, step);
-      const Seen seen = run_head(cpu.context, config, p, step);
+      reference.active = sampled_classes(rank.context.seed, step, 800, ratio, p.labels);
+      check_step(rank.context, config, p, reference, step);
+      const Seen seen = run_head(rank.context, config, p, step);
       CHECK(seen.result.active == std::count(reference.active.begin(), reference.active.end(), true));
     }
   }
 }
 
 TEST_CASE("several samples of one class, and all of one class") {
-  CpuContext cpu(2);
+  HeadContext rank(2);
   HeadConfig config;
   Problem p = random_problem(20, 30, 16, 600);
   for (size_t i = 0; i < 20; ++i) p.labels[i] = static_cast<int64_t>(i / 7);
-  check_step(cpu.context, config, p, reference_of(config, 30, 16), 0);
+  check_step(rank.context, config, p, reference_of(config, 30, 16), 0);
   std::fill(p.labels.begin(), p.labels.end(), 29);
-  check_step(cpu.context, config, p, reference_of(config, 30, 16), 0);
+  check_step(rank.context, config, p, reference_of(config, 30, 16), 0);
 }
 
 TEST_CASE("bf16 products: the same step on operands rounded to bf16") {
-  CpuContext cpu(2);
-  if (!cpu.context.device().supports(Dtype::bf16)) return;
-  cpu.context.activations = Dtype::bf16;
+  HeadContext rank(2);
+  if (!rank.context.device().supports(Dtype::bf16)) return;
+  rank.context.activations = Dtype::bf16;
   uint64_t stream = 700;
   for (HeadConfig config : margins()) {
     for (const int64_t classes : {70, 600}) {
@@ -170,7 +170,7 @@ TEST_CASE("bf16 products: the same step on operands rounded to bf16") {
       const Problem p = random_problem(17, classes, 32, ++stream);
       ReferenceHead reference = reference_of(config, classes, 32);
       reference.bf16_operands = true;
-      check_step(cpu.context, config, p, reference, 0, 4e-3);
+      check_step(rank.context, config, p, reference, 0, 4e-3);
     }
   }
 }
@@ -214,11 +214,11 @@ TEST_CASE("the textbook head's own gradients are those of its loss") {
 }
 
 TEST_CASE("the head's gradient is the slope of the head's own loss") {
-  CpuContext cpu(1);
+  HeadContext rank(1);
   HeadConfig config;
   config.scale = 16;
   const Problem p = random_problem(6, 40, 10, 900);
-  const Seen here = run_head(cpu.context, config, p);
+  const Seen here = run_head(rank.context, config, p);
   const auto direction = random_values(p.samples * p.columns, 901);
   // fp32 losses of about 6 * 16 carry 1e-5; over 2 h = 8e-3 that is 1e-3 of a slope of about 1.
   const double h = 4e-3;
@@ -226,9 +226,10 @@ TEST_CASE("the head's gradient is the slope of the head's own loss") {
   for (int s = 0; s < 2; ++s) {
     Problem q = p;
     for (size_t i = 0; i < direction.size(); ++i) q.embeddings[i] += (s == 0 ? -h : h) * direction[i];
-    side[s] = run_head(cpu.context, config, q).totals.loss_sum / static_cast<double>(p.samples);
+    side[s] = run_head(rank.context, config, q).totals.loss_sum / static_cast<double>(p.samples);
   }
-  CHECK((side[1] - side[0]) / (2 * h) == Approx(slope(to_doubles(here.result.d_embedding), direction)).epsilon(5e-3));
+  CHECK((side[1] - side[0]) / (2 * h) ==
+        Approx(slope(to_doubles(rank.context, here.result.d_embedding), direction)).epsilon(5e-3));
 }
 
 }  // namespace

@@ -51,11 +51,16 @@ void BlockRunner::run(int threads, const std::function<void()>& thread, Draw& dr
   thread_ = &thread;
   draw_ = &draw;
   prepare(threads);
+  races_.begin_block(threads);
   choose();
   at_work = this;
-  running_ = idle_fibre();
-  outside_->switch_to(*running_);
+  leave_for_current(*outside_);
   running_ = nullptr;
+  races_.end_block(threads);
+  if (races_.active()) {
+    idle_.clear();
+    for (const auto& fibre : fibres_) idle_.push_back(fibre.get());
+  }
   if (!error_) return;
   // The fibres that still wait never go on.
   idle_.clear();
@@ -114,25 +119,28 @@ void BlockRunner::work() {
   for (;;) {
     at_work->run_threads();
     Fibre* self = at_work->running_;
-    at_work->idle_.push_back(self);
+    if (!at_work->races_.active()) at_work->idle_.push_back(self);
     if (at_work->ended_ == at_work->threads_ || at_work->error_) {
       self->switch_to(*at_work->outside_);
     } else {
-      at_work->running_ = at_work->warp().fibres[static_cast<size_t>(at_work->current_ % 32)];
-      self->switch_to(*at_work->running_);
+      at_work->leave_for_current(*self);
     }
   }
 }
 
-// Returns when the block has ended, or when the current thread is one that goes on elsewhere.
+// Returns when the block has ended, or when the current thread is one that goes on elsewhere. Two threads of a block on
+// one stack would look like a race to the detector: then each has its own.
 void BlockRunner::run_threads() {
   try {
     do {
+      races_.enter(current_);
       (*thread_)();
       end_thread();
-    } while (choose() && warp().fibres[static_cast<size_t>(current_ % 32)] == nullptr);
+      races_.leave();
+    } while (choose() && warp().fibres[static_cast<size_t>(current_ % 32)] == nullptr && !races_.active());
   } catch (...) {
     error_ = std::current_exception();
+    races_.leave();
   }
 }
 
@@ -151,12 +159,18 @@ void BlockRunner::end_thread() {
 
 void BlockRunner::wait() {
   if (++switches_ > kMostSwitches) misuse("{}: the block does not end", running_thread());
+  races_.leave();
   Fibre* self = running_;
   warp().fibres[static_cast<size_t>(current_ % 32)] = self;
   choose();  // there is one: what all others wait for ends them before
+  leave_for_current(*self);
+}
+
+void BlockRunner::leave_for_current(Fibre& from) {
   Fibre* next = warp().fibres[static_cast<size_t>(current_ % 32)];
   running_ = next != nullptr ? next : idle_fibre();
-  self->switch_to(*running_);
+  races_.enter(current_);
+  from.switch_to(*running_);
 }
 
 void BlockRunner::join(Gathering& gathering, Meeting meeting, Place place, size_t bytes) {
@@ -180,7 +194,19 @@ void BlockRunner::meet_block(Place place) {
   if (own.exchange.arrived > 0) join(own.exchange, Meeting::block_barrier, place, 0);
   join(barrier_, Meeting::block_barrier, place, 0);
   ++own.in_barrier;
-  if (barrier_.arrived < threads_) return wait();
+  const std::byte& order_place = barrier_places_[static_cast<size_t>(gathering_barrier_)];
+  RaceDetector::arrive(order_place);
+  if (barrier_.arrived < threads_) {
+    wait();
+  } else {
+    release_block();
+  }
+  RaceDetector::pass(order_place);
+}
+
+// The current thread is the last: all others may go on.
+void BlockRunner::release_block() {
+  gathering_barrier_ ^= 1;
   barrier_.arrived = 0;
   const int warps = threads_ / 32;
   for (int warp = 0; warp < warps; ++warp) {
@@ -189,7 +215,7 @@ void BlockRunner::meet_block(Place place) {
     state.in_barrier = 0;
     set_runnable(warp, kAll);
   }
-  set_runnable(current_ / 32, kAll & ~(1u << own.order.place(current_ % 32)));
+  set_runnable(current_ / 32, kAll & ~(1u << warp().order.place(current_ % 32)));
 }
 
 const uint64_t* BlockRunner::meet_warp(Meeting meeting, Place place, size_t bytes, uint64_t value) {
@@ -202,6 +228,9 @@ const uint64_t* BlockRunner::meet_warp(Meeting meeting, Place place, size_t byte
   join(own.exchange, meeting, place, bytes);
   std::array<uint64_t, 32>& values = own.values[static_cast<size_t>(own.gathering_values)];
   values[static_cast<size_t>(current_ % 32)] = value;
+  // An exchange hands over its values and orders nothing else.
+  const std::byte& order_place = own.order_places[static_cast<size_t>(own.gathering_values)];
+  if (meeting == Meeting::warp_barrier) RaceDetector::arrive(order_place);
   if (own.exchange.arrived < 32) {
     wait();
   } else {
@@ -210,6 +239,7 @@ const uint64_t* BlockRunner::meet_warp(Meeting meeting, Place place, size_t byte
     own.order = Order32(*draw_);
     set_runnable(current_ / 32, kAll & ~(1u << own.order.place(current_ % 32)));
   }
+  if (meeting == Meeting::warp_barrier) RaceDetector::pass(order_place);
   return values.data();
 }
 

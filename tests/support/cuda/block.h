@@ -12,6 +12,7 @@
 #include "drawn_order.h"
 #include "emulator.h"
 #include "fibre.h"
+#include "race_detector.h"
 
 namespace plsc::standin {
 
@@ -48,8 +49,9 @@ class BlockRunner {
     Gathering exchange;
     std::array<std::array<uint64_t, 32>, 2> values{};  // of the exchange that gathers, and of the one before
     int gathering_values = 0;
-    int in_barrier = 0;  // lanes
-    int ended = 0;       // lanes
+    std::array<std::byte, 2> order_places{};  // likewise, for the race detector
+    int in_barrier = 0;                       // lanes
+    int ended = 0;                            // lanes
   };
 
   static void work();
@@ -57,6 +59,9 @@ class BlockRunner {
   void run_threads();
   void end_thread();
   void wait();
+  /// From the fibre `from` to that of the current thread: one of its own where it waited, else an idle one.
+  void leave_for_current(Fibre& from);
+  void release_block();
   /// Makes another runnable thread the current one; false where there is none.
   bool choose();
   void set_runnable(int warp, uint32_t lanes_by_place);
@@ -80,6 +85,9 @@ class BlockRunner {
   int ended_ = 0;
   int last_ended_ = 0;
   Gathering barrier_;
+  int gathering_barrier_ = 0;                  // one of two: a thread may pass one late
+  std::array<std::byte, 2> barrier_places_{};  // for the race detector
+  RaceDetector races_;
   int64_t switches_ = 0;
   std::exception_ptr error_;
 };

@@ -123,8 +123,10 @@ T shuffle(Meeting meeting, Place place, unsigned mask, T value, int source, int 
 template <class T>
 T atomic(T* address, T value, T (*combine)(T, T)) {
   check_alignment(address, sizeof(T));
-  const T before = *address;
-  *address = combine(before, value);
+  T before;
+  __atomic_load(address, &before, __ATOMIC_RELAXED);
+  T after = combine(before, value);
+  __atomic_store(address, &after, __ATOMIC_RELAXED);
   return before;
 }
 
@@ -170,7 +172,7 @@ inline int __all_sync(unsigned mask, int predicate, PLSC_PLACE) {
 }
 #undef PLSC_PLACE
 
-// Atomics: fibres do not interrupt each other, so a plain read and write is one. Each returns the old value.
+// Atomics: fibres do not interrupt each other, so a read and a write are one. Each returns the old value.
 inline float atomicAdd(float* address, float value) {
   return emulator::atomic<float>(address, value, [](float a, float b) { return a + b; });
 }

@@ -202,3 +202,43 @@ TEST_CASE("the fixed scale has no gradient, and a frozen batch norm passes throu
     CHECK(dx.data<float>()[i] == test::Approx(dy.data<float>()[i] * rstd).epsilon(1e-6));
   }
 }
+
+TEST_CASE("a norm that is fed has its statistics from the pass that wrote its input") {
+  CpuContext cpu;
+  Context& context = cpu.context;
+  const BatchNormOptions options{kChannels};
+  BatchNorm first(context.device(), "first", options), fed(context.device(), "fed", options);
+  BatchNorm alone(context.device(), "alone", options);
+  first.feed(fed);
+  const auto pass = [](int64_t step) { return train_pass(step, 8, 8); };
+
+  const Tensor y = first.forward(context, samples(0, 8), pass(0));
+  CHECK(fed.forward(context, y, pass(0)).values<float>() == alone.forward(context, y, pass(0)).values<float>());
+
+  // What was written over the input afterwards is normalised, but has not been measured.
+  const Tensor measured = first.forward(context, samples(8, 8), pass(0));
+  const Tensor expected = alone.forward(context, measured, pass(0));
+  measured.data<float>()[0] += 1000;
+  const std::vector<float> seen = fed.forward(context, measured, pass(0)).values<float>();
+  CHECK(seen[0] > 100);
+  CHECK(std::vector<float>(seen.begin() + 1, seen.end()) ==
+        std::vector<float>(expected.data<float>() + 1, expected.data<float>() + expected.elements()));
+
+  // Another input is measured itself, and so is the same one a second time.
+  first.forward(context, samples(16, 8), pass(0));
+  const Tensor other = samples(24, 8);
+  for (int again = 0; again < 2; ++again) {
+    CHECK(fed.forward(context, other, pass(0)).values<float>() ==
+          alone.forward(context, other, pass(0)).values<float>());
+  }
+  fed.finish_step(context);
+  alone.finish_step(context);
+  const State a = state_of(fed), b = state_of(alone);
+  for (size_t i : {2u, 3u}) CHECK(a.params[i]->value.values<float>() == b.params[i]->value.values<float>());
+}
+
+TEST_CASE("a norm feeds one of as many channels") {
+  CpuContext cpu;
+  BatchNorm first(cpu.context.device(), "first", {kChannels}), fed(cpu.context.device(), "fed", {kChannels + 1});
+  CHECK_THROWS_AS(first.feed(fed), LogicError);
+}

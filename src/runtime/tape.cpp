@@ -1,0 +1,95 @@
+#include "runtime/tape.h"
+
+#include <utility>
+
+namespace plsc {
+namespace {
+
+/// A collective of a program, from its start to its wait; made anew each time the program is played.
+using Slot = std::shared_ptr<Pending>;
+
+/// What stands for it while the program is recorded.
+class Recorded final : public Request {
+ public:
+  explicit Recorded(Slot slot) : slot_(std::move(slot)) {}
+  /// Nothing is under way yet.
+  bool poll() override { return false; }
+  const Slot& slot() const { return slot_; }
+
+ private:
+  Slot slot_;
+};
+
+}  // namespace
+
+struct Tape::Session {
+  Program program;
+  std::shared_ptr<RecordingMemory> memory;
+};
+
+Tape::Tape(Device& device, Collective& inner) : device_(device), inner_(inner) {}
+Tape::~Tape() = default;
+
+Program Tape::record(const std::shared_ptr<RecordingMemory>& memory, const std::function<void()>& work) {
+  PLSC_CHECK(!session_, "a recording inside a recording");
+  session_ = std::make_unique<Session>();
+  session_->memory = memory;
+  try {
+    begin_part();
+    work();
+    end_part();
+  } catch (...) {
+    session_.reset();
+    throw;
+  }
+  Program program = std::move(session_->program);
+  session_.reset();
+  return program;
+}
+
+void Tape::begin_part() { device_.begin_recording(session_->memory); }
+
+void Tape::end_part() {
+  const std::shared_ptr<Recording> part = device_.end_recording();
+  session_->program.parts_.push_back([part] { part->replay(); });
+  ++session_->program.recordings_;
+}
+
+void Tape::cut(std::function<void()> call) {
+  end_part();
+  session_->program.parts_.push_back(std::move(call));
+  begin_part();
+}
+
+Pending Tape::start(std::function<Pending()> call) {
+  if (!session_) return call();
+  auto slot = std::make_shared<Pending>();
+  cut([slot, call = std::move(call)] { *slot = call(); });
+  return std::make_unique<Recorded>(slot);
+}
+
+// The tensors are kept by value: they share the storage that the program works on.
+Pending Tape::start_all_reduce(Tensor& t, ReduceOp op) {
+  return start([this, t, op]() mutable { return inner_.start_all_reduce(t, op); });
+}
+Pending Tape::start_all_gather(const Tensor& from, Tensor& to) {
+  return start([this, from, to]() mutable { return inner_.start_all_gather(from, to); });
+}
+Pending Tape::start_reduce_scatter(const Tensor& from, Tensor& to) {
+  return start([this, from, to]() mutable { return inner_.start_reduce_scatter(from, to); });
+}
+Pending Tape::start_broadcast(Tensor& t, int root) {
+  return start([this, t, root]() mutable { return inner_.start_broadcast(t, root); });
+}
+Pending Tape::start_barrier() {
+  return start([this] { return inner_.start_barrier(); });
+}
+
+void Tape::wait(Pending pending, const std::string& what) {
+  const auto* recorded = dynamic_cast<const Recorded*>(pending.get());
+  PLSC_CHECK((recorded != nullptr) == (session_ != nullptr), "{}: a collective crosses a recording's border", what);
+  if (recorded == nullptr) return inner_.wait(std::move(pending), what);
+  cut([this, slot = recorded->slot(), what] { inner_.wait(std::move(*slot), what); });
+}
+
+}  // namespace plsc

@@ -1,0 +1,64 @@
+// Work of a step that is recorded once and then played back: the device's part as recordings, and between them the
+// collectives, which stay calls of the host because they cross ranks (a recording is cut wherever one stands).
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/device.h"
+#include "comm/collective.h"
+
+namespace plsc {
+
+/// What was recorded, in order.
+class Program {
+ public:
+  bool empty() const { return parts_.empty(); }
+  void play() const {
+    for (const auto& part : parts_) part();
+  }
+  int64_t recordings() const { return recordings_; }
+
+ private:
+  friend class Tape;
+  std::vector<std::function<void()>> parts_;
+  int64_t recordings_ = 0;
+};
+
+/// A collective that passes everything on to another, but while it records: then what it is asked to start or to wait
+/// for becomes a part of the program, as does all work of the device in between.
+class Tape final : public Collective {
+ public:
+  /// Both outlive the tape and its programs.
+  Tape(Device& device, Collective& inner);
+  ~Tape() override;
+
+  /// Calls `work`, of which nothing is done before the program is played: the device records it, and collectives wait
+  /// their turn. What `work` starts it must also wait for. Programs that are always played in the same order may share
+  /// `memory`: what one has released, a later one uses again. Tensors that `work` has used stay where they are as long as
+  /// the program lives. All ranks record the same programs.
+  Program record(const std::shared_ptr<RecordingMemory>& memory, const std::function<void()>& work);
+
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  Pending start_all_reduce(Tensor& t, ReduceOp op) override;
+  Pending start_all_gather(const Tensor& from, Tensor& to) override;
+  Pending start_reduce_scatter(const Tensor& from, Tensor& to) override;
+  Pending start_broadcast(Tensor& t, int root) override;
+  Pending start_barrier() override;
+  void wait(Pending pending, const std::string& what) override;
+
+ private:
+  struct Session;
+  Pending start(std::function<Pending()> call);
+  void cut(std::function<void()> call);
+  void begin_part();
+  void end_part();
+
+  Device& device_;
+  Collective& inner_;
+  std::unique_ptr<Session> session_;  // while it records
+};
+
+}  // namespace plsc

@@ -1,0 +1,54 @@
+// Ranks on devices of their own, joined by NCCL, that step through all-reduces while one of them misbehaves.
+//   gpu_rank_program TIMEOUT ACTION VICTIM
+// Actions at step 5 of the victim: absent, die, throw. Another: run.
+#include <signal.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "app/world.h"
+#include "backend/cuda/cuda_device.h"
+#include "comm/nccl.h"
+
+using namespace plsc;
+
+namespace {
+
+void misbehave(const std::string& action) {
+  if (action == "die") ::raise(SIGKILL);
+  if (action == "absent") std::this_thread::sleep_for(std::chrono::minutes(10));
+  if (action == "throw") fail("the disk is full");
+}
+
+int run(World& world, const std::string& action, int victim) {
+  CudaDevice device(CudaOptions{.device = world.local_rank()});
+  const auto nccl =
+      make_nccl_collective({world.local_rank(), device.native_stream(), world.wait_policy()}, world.host_collective());
+  device.set_host_wait([&](const std::function<bool()>& done) { nccl->host_wait(done); });
+  const Tensor ones = Tensor::from<float>({1.0F, 1.0F}, {2});
+  Tensor t = device.tensor({2}), back(host_allocator(), {2}, Dtype::f32);
+  for (int step = 1; step <= 10; ++step) {
+    world.note(step, "forward");
+    if (step == 5 && world.rank() == victim) misbehave(action);
+    device.copy(ones, t);
+    nccl->all_reduce(t, ReduceOp::sum, "the logit sums");
+    if (step % 2 == 0) device.copy(t, back);  // the host waits for the device
+    // A heartbeat comes every 200 ms: the monitor has seen a step or two by step 5.
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  }
+  device.set_host_wait({});
+  if (world.rank() == 0) std::printf("done: %g\n", static_cast<double>(back.data<float>()[0]));
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) return 2;
+  World::Options options;
+  options.timeout = std::atof(argv[1]);
+  return run_in_world(options, [&](World& world) { return run(world, argv[2], std::atoi(argv[3])); });
+}
