@@ -118,6 +118,7 @@ void Trainer::evaluate(int64_t step) {
   if (parts_.evaluator == nullptr) return;
   phase(step, "evaluation");
   const std::vector<EvalResult> results = parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
+  one_.network_was_used();
   context_.device().trim();  // batches of other sizes than a step's, the last one's above all
   for (const EvalResult& result : results) {
     recorder_->note(result, step);

@@ -15,8 +15,10 @@ class Cuda(E2eCase):
     def cuda(self, name, *overrides, ranks=1, gpus=None, steps=20, env=None, resume="none", fails=False, evaluates=False):
         """Trains on as many played GPUs as ranks into folder `name`; returns what was printed."""
         args = [STANDIN, "-c", self.config(name), "--resume", resume]
-        # A gentle rate: a steep one magnifies the rounding of sums in another order from step to step.
-        defaults = ["device=cuda", f"ranks={ranks}", f"train.steps={steps}", "schedule={base_lr: .02, warmup_steps: 5}"] + ([] if evaluates else ["eval.sets=[]"])
+        # A gentle rate and centres that are not short (whose directions would turn fast): steep steps magnify the
+        # rounding of sums in another order from one to the next.
+        defaults = ["device=cuda", f"ranks={ranks}", f"train.steps={steps}", "head.init_std=.3",
+                    "schedule={base_lr: .02, warmup_steps: 5}"] + ([] if evaluates else ["eval.sets=[]"])
         for override in defaults + list(overrides):
             args += ["-o", override]
         return run(args, fails=fails, env={"PLSC_STANDIN_DEVICES": str(gpus or ranks), **(env or {})}).stdout
@@ -42,8 +44,8 @@ class Cuda(E2eCase):
         self.assertGreater(expected[0], 1.05 * expected[-1])
 
     def test_sampled_accumulated_and_other_heads(self):
-        for name, overrides in (("sampled", ["head.sampling={method: uniform, ratio: .3}"]),
-                                ("lazy", ["head.sampling={method: uniform, ratio: .3}", "head.update=lazy"]),
+        for name, overrides in (("sampled", ["head.sampling={method: uniform, ratio: .8}"]),
+                                ("lazy", ["head.sampling={method: uniform, ratio: .8}", "head.update=lazy"]),
                                 ("accumulated", ["train.accumulate=2"]),
                                 ("wide", ["head.scale=120", "head.interclass_filter=.4"]),
                                 ("resnet", ["model.backbone={kind: resnet, stem: 8, widths: [8, 16], blocks: [1, 1]}"])):
@@ -69,7 +71,7 @@ class Cuda(E2eCase):
 
     def test_a_step_neither_allocates_nor_waits(self):
         for name, overrides in (("recorded", []), ("called", ["train.graphs=false"]),
-                                ("sampled", ["head.sampling={method: uniform, ratio: .3}"]),
+                                ("sampled", ["head.sampling={method: uniform, ratio: .8}"]),
                                 ("accumulated", ["train.accumulate=2"])):
             with self.subTest(name):
                 few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
