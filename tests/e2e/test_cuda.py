@@ -47,6 +47,7 @@ class Cuda(E2eCase):
         for name, overrides in (("sampled", ["head.sampling={method: uniform, ratio: .8}"]),
                                 ("lazy", ["head.sampling={method: uniform, ratio: .8}", "head.update=lazy"]),
                                 ("accumulated", ["train.accumulate=2"]),
+                                ("uneven", ["train.accumulate=2", "train.batch_size=33"]),
                                 ("wide", ["head.scale=120", "head.interclass_filter=.4"]),
                                 ("resnet", ["model.backbone={kind: resnet, stem: 8, widths: [8, 16], blocks: [1, 1]}"])):
             with self.subTest(name):
@@ -93,6 +94,12 @@ class Cuda(E2eCase):
                 os.rename(self.checkpoint(name + "_cut", 20), self.folder(name + "_later"))
                 self.cuda(name + "_cut", *overrides, ranks=2, resume="auto")
                 self.assert_same_tensors(name, name + "_cut", 20)
+        # Centres in fp32 go on in bf16, and the other way round.
+        for name, types in (("narrow", ("fp32", "bf16")), ("wide", ("bf16", "fp32"))):
+            for steps, dtype in zip((11, 20), types):
+                out = self.cuda("store_" + name, f"head.store={{dtype: {dtype}}}", steps=steps, resume="auto", ranks=2)
+            self.assertIn("head.store.dtype", out)  # told as a change
+            self.assertEqual(len(self.losses("store_" + name)), 20)
         expected = self.on_cpu("home")
         self.on_cpu("crossing", "checkpoint.every_steps=10")
         os.rename(self.checkpoint("crossing", 20), self.folder("crossed"))
