@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds and tests everything: what a change must pass.
 #   scripts/test.sh           packages, build, format, layers, all tests, unit tests under the address and
-#                             undefined-behaviour sanitizers
+#                             undefined-behaviour sanitizers; where nvcc is, the CUDA build too, its kernels in
+#                             emulation and its whole path on a stand-in for the vendor's libraries
 #   scripts/test.sh --full    also: clang, the thread sanitizer, and the quickstart in clean Debian 12 and 13 systems
 # Ends with "N passed, N failed"; the status is 0 only where nothing failed.
 set -euo pipefail
@@ -49,10 +50,12 @@ tests() {
 }
 
 build() {  # PRESET TARGET...: configures and builds; the log of CMake only where it fails
-  local preset=$1 log
+  local preset=$1 log options=(-DPLSC_TESTS=ON)
   shift
+  # The tests emulate kernels, so that one architecture's code is enough to see that nvcc takes them.
+  [ "$preset" = cuda ] && options+=(-DCMAKE_CUDA_ARCHITECTURES="${PLSC_TEST_CUDA_ARCHITECTURES:-80-real}")
   log=$(mktemp)
-  if ! cmake --preset "$preset" -DPLSC_TESTS=ON >"$log" 2>&1; then cat "$log"; rm -f "$log"; return 1; fi
+  if ! cmake --preset "$preset" "${options[@]}" >"$log" 2>&1; then cat "$log"; rm -f "$log"; return 1; fi
   rm -f "$log"
   cmake --build --preset "$preset" --target "$@"
 }
@@ -62,7 +65,7 @@ format() {
     echo "skipped: the sources are formatted by clang-format 14, which is not here"
     return 0
   fi
-  git ls-files -z '*.h' '*.cpp' | xargs -0 clang-format --dry-run -Werror
+  git ls-files -z '*.h' '*.cpp' '*.cu' | xargs -0 clang-format --dry-run -Werror
 }
 
 layers() { python3 scripts/check_layers.py && python3 tests/scripts/test_check_layers.py; }
@@ -83,6 +86,15 @@ stage "format" format || true
 stage "layers" layers || true
 if stage "build" build cpu all; then
   tests "tests" cpu
+fi
+if [ -n "${CUDACXX:-}" ] || command -v nvcc >/dev/null; then
+  if stage "build, CUDA" build cuda cuda_tests; then
+    tests "CUDA on the stand-in" cuda -L 'standin|gpu'
+    tests "whole programs, CUDA on the stand-in" cuda -R '^e2e\.(devices|cuda)$'
+  fi
+else
+  skipped=$((skipped + 1))
+  summary+=("$(printf '%-44s %-7s' "CUDA: there is no nvcc" skipped)")
 fi
 if stage "build, address and undefined sanitizers" build asan unit_tests; then
   tests "unit tests, sanitized" asan -L unit

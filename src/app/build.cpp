@@ -63,7 +63,7 @@ Machine build_gpu_machine(const Config& config, World& world, const CudaProbe::G
 }
 
 /// Joins the devices: `number` is this rank's GPU.
-void connect(Machine& machine, World& world, int number) {
+void connect(Machine& machine, const Config& config, World& world, int number) {
   Device& device = *machine.backend.device;
   if (machine.transport == Transport::local && device.kind() == DeviceKind::cuda) {
     machine.tensors = make_device_single_collective(device);
@@ -74,6 +74,8 @@ void connect(Machine& machine, World& world, int number) {
     device.set_host_wait([&nccl = *nccl](const std::function<bool()>& done) { nccl.host_wait(done); });
     machine.tensors = std::move(nccl);
   }
+  if (config.train.graphs == "true" && !device.can_record())
+    fail_hint("use train.graphs: auto", "train.graphs: true: {} records nothing", device.description());
   if (machine.tensors && device.can_record()) machine.tape = std::make_unique<Tape>(device, *machine.tensors);
 }
 
@@ -99,7 +101,7 @@ Machine build_machine(const Config& config, World& world, Log& log) {
   Machine machine = on_gpu ? build_gpu_machine(config, world, probe.gpus[static_cast<size_t>(number)], number)
                            : build_cpu_machine(config, world);
   machine.transport = transport;
-  connect(machine, world, number);
+  connect(machine, config, world, number);
   if (placement.shared) log.info("ranks      share GPUs");
   return machine;
 }

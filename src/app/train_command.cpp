@@ -117,8 +117,8 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   restore_state(context, *reader, fresh.backbone, fresh.head);
   require_same_classes(*reader, fresh.class_names);
   if (context.loss_scaling) {
-    const bool scaled = stored.loss_scale.scale != 1;  // fp16 before, too
-    set_loss_scale(context.backend, scaled ? stored.loss_scale : math::LossScale{math::kFirstLossScale, 0});
+    // Where the run was not in fp16 before, the search for the scale begins here.
+    set_loss_scale(context.backend, stored.loss_scale.value_or(math::LossScale{math::kFirstLossScale, 0}));
   }
   warn_of_differences(context, config, stored, meta);
   // What an abandoned past left behind must not be what `--resume auto` finds next.

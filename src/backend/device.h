@@ -82,7 +82,8 @@ class Device : public Allocator {
   virtual MemoryUse exchange_use(MemoryUse) { return MemoryUse::other; }
 
   /// Whether work can be recorded. What ops are given between begin and end is recorded instead of done, and memory
-  /// that is taken meanwhile comes from `memory`. Nothing may be waited for or read in between.
+  /// that is taken meanwhile comes from `memory`. Nothing may be waited for or read in between. end_recording gives
+  /// null where there was nothing to record.
   virtual bool can_record() const { return false; }
   virtual std::shared_ptr<RecordingMemory> make_recording_memory() { return nullptr; }
   virtual void begin_recording(const std::shared_ptr<RecordingMemory>&) {

@@ -24,7 +24,7 @@ struct RowLag {
 /// How updated weights become bf16: rounded by chance, by draws of (seed, update, class, column).
 struct RowRounding {
   uint64_t seed = 0;
-  int64_t update = 0;       // its number
+  int64_t update = 0;       // another number for each change of a row
   int64_t first_class = 0;  // of stored row 0 of the tile
 };
 

@@ -9,9 +9,26 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/folders.h"
 #include "checkpoint/manifest.h"
+#include "kernels/math/bf16.h"
 
 namespace plsc {
 namespace {
+
+/// Class centres may be kept in fp32 in one run and in bf16 in the next.
+bool converts(Dtype from, Dtype to) {
+  return (from == Dtype::f32 && to == Dtype::bf16) || (from == Dtype::bf16 && to == Dtype::f32);
+}
+
+/// Between fp32 and bf16, rounding to nearest.
+void convert(const Tensor& from, const Tensor& to) {
+  for (int64_t i = 0; i < from.elements(); ++i) {
+    if (from.dtype() == Dtype::f32) {
+      to.data<bf16_t>()[i].bits = math::float_to_bf16(from.data<float>()[i]);
+    } else {
+      to.data<float>()[i] = math::bf16_to_float(from.data<bf16_t>()[i].bits);
+    }
+  }
+}
 
 namespace fs = std::filesystem;
 
@@ -81,7 +98,7 @@ class Reader final : public CheckpointReader {
       read_parts(context, t, 0, to);
     } else {
       const StoredTensor& stored = stored_in(t.parts[0].file, t, t.spec.shape);
-      read_bytes(context, t.parts[0].file, stored.offset, to);
+      read_elements(context, {t.parts[0].file, stored.offset, t.spec.dtype}, to);
     }
   }
 
@@ -140,7 +157,7 @@ class Reader final : public CheckpointReader {
   const ManifestTensor& require(const std::string& group, const std::string& name, const Tensor& to) const {
     const ManifestTensor* t = manifest_.find(group, name);
     if (t == nullptr) fail("{} has no tensor '{}' in '{}'", folder_, name, group);
-    if (t->spec.dtype != to.dtype()) {
+    if (t->spec.dtype != to.dtype() && !converts(t->spec.dtype, to.dtype())) {
       fail("{}: {} '{}' is {}, expected {}", folder_, group, name, dtype_name(t->spec.dtype), dtype_name(to.dtype()));
     }
     return *t;
@@ -186,7 +203,7 @@ class Reader final : public CheckpointReader {
     if (!t.sharded) {
       const StoredTensor& stored = stored_in(t.parts[0].file, t, t.spec.shape);
       const int64_t row_bytes = stored.bytes / std::max<int64_t>(1, t.spec.shape[0]);
-      return read_bytes(context, t.parts[0].file, stored.offset + begin * row_bytes, to);
+      return read_elements(context, {t.parts[0].file, stored.offset + begin * row_bytes, t.spec.dtype}, to);
     }
     for (const ManifestPart& part : t.parts) {
       const int64_t first = std::max(begin, part.row_begin), last = std::min(end, part.row_end);
@@ -194,26 +211,35 @@ class Reader final : public CheckpointReader {
       const StoredTensor& stored = stored_in(part.file, t, part_shape(t, part));
       const int64_t row_bytes = stored.bytes / (part.row_end - part.row_begin);
       Tensor rows = to.rows(first - begin, last - first);
-      read_bytes(context, part.file, stored.offset + (first - part.row_begin) * row_bytes, rows);
+      read_elements(context, {part.file, stored.offset + (first - part.row_begin) * row_bytes, t.spec.dtype}, rows);
     }
   }
 
-  // to.bytes() bytes at `offset`; into a device's memory through one block of host memory.
-  void read_bytes(Context& context, const std::string& name, int64_t offset, Tensor& to) const {
-    const BlockFile file = block_file(name);
-    if (to.on_host()) {
-      read_checked(file, offset, {static_cast<std::byte*>(to.raw()), to.bytes()}, cache_);
+  // Where a tensor's elements stand, and as what.
+  struct Source {
+    const std::string& file;
+    int64_t offset;
+    Dtype dtype;
+  };
+
+  // to.elements() elements; into a device's memory, or as another type, through one block of host memory.
+  void read_elements(Context& context, const Source& source, Tensor& to) const {
+    const BlockFile file = block_file(source.file);
+    if (to.on_host() && source.dtype == to.dtype()) {
+      read_checked(file, source.offset, {static_cast<std::byte*>(to.raw()), to.bytes()}, cache_);
       return;
     }
-    const auto size = static_cast<int64_t>(dtype_size(to.dtype()));
-    const int64_t chunk = kBlockBytes / size;
-    Tensor staging(host_allocator(), Shape{std::min(chunk, to.elements())}, to.dtype());
+    const auto size = static_cast<int64_t>(dtype_size(source.dtype));
+    const int64_t chunk = std::min(kBlockBytes / size, to.elements());
+    Tensor stored(host_allocator(), {chunk}, source.dtype), converted = stored;
+    if (source.dtype != to.dtype()) converted = Tensor(host_allocator(), {chunk}, to.dtype());
     for (int64_t at = 0; at < to.elements(); at += chunk) {
       const Shape shape{std::min(chunk, to.elements() - at)};
-      Tensor host = staging.slice(0, shape), part = to.slice(at, shape);
-      read_checked(file, offset + at * size, {static_cast<std::byte*>(host.raw()), host.bytes()}, cache_);
+      const Tensor bytes = stored.slice(0, shape), host = converted.slice(0, shape);
+      read_checked(file, source.offset + at * size, {static_cast<std::byte*>(bytes.raw()), bytes.bytes()}, cache_);
+      if (source.dtype != to.dtype()) convert(bytes, host);
+      Tensor part = to.slice(at, shape);
       context.device().copy(host, part);
-      context.device().synchronize();
     }
   }
 

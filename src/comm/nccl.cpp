@@ -215,7 +215,10 @@ NcclWorld::~NcclWorld() {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       result = state();
     }
-    if (result == ncclSuccess && ncclCommDestroy(comm_) == ncclSuccess) comm_ = nullptr;
+    if (result == ncclSuccess) {
+      static_cast<void>(ncclCommDestroy(comm_));
+      comm_ = nullptr;  // whatever it answered: it is not to be touched again
+    }
   }
   give_up();
   static_cast<void>(cudaFree(barrier_value_));

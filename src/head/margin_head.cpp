@@ -314,6 +314,7 @@ std::string ShardedMarginHead::description() const {
   text += fmt::format(", s {}, {} classes x {}, ", config_.scale, shard_.total, embedding_size());
   text += config_.sampling.method == "full" ? "full softmax"
                                             : fmt::format("uniform sampling of {}", config_.sampling.ratio);
+  if (config_.store.dtype != "fp32") text += ", centres in " + config_.store.dtype;
   if (config_.interclass_filter) text += fmt::format(", inter-class filter {}", *config_.interclass_filter);
   return text;
 }

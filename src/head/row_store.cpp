@@ -60,7 +60,7 @@ RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& 
   v.rows_ = rows();
   v.columns_ = columns();
   v.weight_ = centers_;
-  v.rounding_ = {context.seed, table_.next(), first_class_};
+  v.rounding_ = {context.seed, 2 * table_.next(), first_class_};
   v.momentum_ = momentum_.defined() ? momentum_.data<float>() : nullptr;
   v.index_ = index;
   v.lag_ = table_.lag(context.device(), lagging_ ? last_update_.data<int64_t>() : nullptr);
@@ -96,6 +96,7 @@ void RowStore::sweep(Context& context) {
   Tensor index = context.device().tensor(shape, Dtype::i64);
   context.device().copy(Tensor::from(turn, shape), index);
   View part = view(context, RowAccess::update, index);
+  ++part.rounding_.update;  // the next step may update the same rows: with draws of its own
   context.backend.head->catch_up_rows(part);
 }
 

@@ -85,8 +85,14 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
   }
   Device& device = context.device();
   if (local_rows_ != rows) {
+    // A copy within the device, which can be recorded; from the host once for each number of rows.
+    Tensor& known = row_counts_[rows];
+    if (!known.defined()) {
+      known = device.tensor({1}, Dtype::f64);
+      device.copy(Tensor::from<double>({static_cast<double>(rows)}, {1}), known);
+    }
     Tensor count = local_.slice(2 * c, {1});
-    device.copy(Tensor::from<double>({static_cast<double>(rows)}, {1}), count);
+    device.copy(known, count);
     local_rows_ = rows;
   }
   const bool measured = measured_.defined() && measured_.raw() == x.raw();
@@ -159,6 +165,7 @@ void BatchNorm::finish_step(Context& context) {
   if (!measures_) return;
   pooled_step_ = -1;
   context.nn().batch_norm_fold(pooled_, kMomentum, running_mean_.value, running_var_.value);
+  // Of steps, also of those that an overflow leaves out, which the host does not know yet. Nothing computes with it.
   ++*batches_.value.data<int64_t>();
 }
 

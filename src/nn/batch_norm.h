@@ -2,6 +2,7 @@
 // Statistics are this rank's, or merged over all ranks where synchronised; running statistics are always those of all
 // ranks, so that every rank holds the same buffers.
 #pragma once
+#include <map>
 #include <string>
 
 #include "nn/layer.h"
@@ -67,8 +68,9 @@ class BatchNorm {
   std::string name_;
   BatchNormOptions options_;
   Param weight_, bias_, running_mean_, running_var_, batches_;
-  Tensor local_;             // (2C + 1): this rank's sum, sum of squares, rows
-  int64_t local_rows_ = -1;  // that local_ holds
+  Tensor local_;                          // (2C + 1): this rank's sum, sum of squares, rows
+  int64_t local_rows_ = -1;               // that local_ holds
+  std::map<int64_t, Tensor> row_counts_;  // each number of rows seen, in device memory
   BatchNorm* next_ = nullptr;
   Tensor measured_;           // what local_ was written from already, or undefined
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients

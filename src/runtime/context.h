@@ -29,7 +29,7 @@ struct Context {
 /// What one step needs to know wherever randomness or averaging depends on it.
 struct StepInfo {
   int64_t step = 0;          // 0, 1, ...: optimizer steps
-  int64_t first_sample = 0;  // this rank's first sample within the step's global batch
+  int64_t first_sample = 0;  // this rank's first sample within the step's global batch, for the step's state
   int64_t global_batch = 0;  // samples of the optimizer step over all ranks and micro-batches
 };
 

@@ -51,6 +51,7 @@ void Tape::begin_part() { device_.begin_recording(session_->memory); }
 
 void Tape::end_part() {
   const std::shared_ptr<Recording> part = device_.end_recording();
+  if (part == nullptr) return;
   session_->program.parts_.push_back([part] { part->replay(); });
   ++session_->program.recordings_;
 }

@@ -36,8 +36,8 @@ class Tape final : public Collective {
 
   /// Calls `work`, of which nothing is done before the program is played: the device records it, and collectives wait
   /// their turn. What `work` starts it must also wait for. Programs that are always played in the same order may share
-  /// `memory`: what one has released, a later one uses again. Tensors that `work` has used stay where they are as long as
-  /// the program lives. All ranks record the same programs.
+  /// `memory`: what one has released, a later one uses again. Tensors that `work` has used stay where they are as long
+  /// as the program lives. All ranks record the same programs.
   Program record(const std::shared_ptr<RecordingMemory>& memory, const std::function<void()>& work);
 
   int rank() const override { return inner_.rank(); }

@@ -11,6 +11,13 @@ NetworkRunner::NetworkRunner(Context& context, Backbone& backbone, GradSync& syn
       records_(records && context.tape != nullptr && context.device().can_record()),
       params_(backbone.params()) {}
 
+void NetworkRunner::forget() {
+  if (recorded_.empty()) return;
+  recorded_.clear();
+  memory_.reset();
+  plain_steps_ = 0;
+}
+
 void NetworkRunner::begin_step(const std::vector<Shape>& inputs) {
   shapes_ = inputs;
   next_ = 0;

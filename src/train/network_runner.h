@@ -15,6 +15,9 @@ class NetworkRunner {
   /// `records`: where the device can. References outlive the object.
   NetworkRunner(Context& context, Backbone& backbone, GradSync& sync, bool records);
 
+  /// Lets go of what was recorded, to record it anew: after work of other sizes, which may have taken the place of
+  /// memory that prepared ops keep.
+  void forget();
   /// Starts a step of micro-batches of these shapes (of the network's input).
   void begin_step(const std::vector<Shape>& inputs);
   /// The input of the next micro-batch, to be written before `forward`.

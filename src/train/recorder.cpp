@@ -74,14 +74,15 @@ void Recorder::write_line(const StepRecord& last) {
   line["kind"] = "train";
   line["step"] = last.step;
   line["epoch"] = last.epoch;
-  line["loss"] = steps_ > skipped_ ? Json(mean_loss()) : Json();
-  line["top1"] = top1();
+  const bool judged = steps_ > skipped_;
+  line["loss"] = judged ? Json(mean_loss()) : Json();
+  line["top1"] = judged ? Json(top1()) : Json();
   line["lr"] = last.lr;
   line["grad_norm"] = last.grad_norm;
   line["images_per_s"] = images_per_second_;
   line["data_wait"] = wait_ / n;
-  if (last.loss_scale.scale != 1) {
-    line["loss_scale"] = last.loss_scale.scale;
+  if (last.loss_scale) {
+    line["loss_scale"] = last.loss_scale->scale;
     line["skipped"] = skipped_;
   }
   append(line.dump());
@@ -104,9 +105,11 @@ void Recorder::show(const StepRecord& record) {
   const auto done = static_cast<double>(record.step - options_.first_step);
   const double left = static_cast<double>(options_.total_steps - record.step);
   const double eta = (run_.seconds() - total_idle_ - idle_) / done * left;
-  log_.progress(fmt::format("step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA {}",
-                            record.step, options_.total_steps, record.epoch, mean_loss(), 100.0 * top1(), record.lr,
-                            rate, human_duration(eta)),
+  const std::string loss = steps_ > skipped_
+                               ? fmt::format("loss {:.4f}  top-1 {:.1f} %", mean_loss(), 100.0 * top1())
+                               : fmt::format("left out: fp16 overflowed, loss scale {} now", record.loss_scale->scale);
+  log_.progress(fmt::format("step {}/{}  epoch {:.2f}  {}  lr {:.4g}  {:.0f} images/s  ETA {}", record.step,
+                            options_.total_steps, record.epoch, loss, record.lr, rate, human_duration(eta)),
                 record.step == options_.total_steps);
 }
 

@@ -20,10 +20,10 @@ struct StepRecord {
   double loss = 0;  // mean over the global batch
   int64_t correct = 0, samples = 0;
   double lr = 0;
-  double grad_norm = 0;        // backbone, before clipping
-  double data_wait = 0;        // seconds this rank waited for its batch
-  bool skipped = false;        // fp16: an overflow; nothing was updated
-  math::LossScale loss_scale;  // fp16: of the next step
+  double grad_norm = 0;                       // backbone, before clipping
+  double data_wait = 0;                       // seconds this rank waited for its batch
+  bool skipped = false;                       // fp16: an overflow; nothing was updated
+  std::optional<math::LossScale> loss_scale;  // fp16: of the next step
 };
 
 /// "lfw: accuracy 99.82 +- 0.21 %, AUC 0.9990, TAR 98.90 % at FAR 1e-3 (13,233 images, 42 s)"

@@ -105,7 +105,7 @@ void restore_head(Context& context, const CheckpointReader& reader, MarginHead& 
 std::string RunMeta::to_json() const {
   Json j;
   for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
-  if (loss_scale.scale != 1) j["loss_scale"] = {loss_scale.scale, loss_scale.good_steps};
+  if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
   return j.dump();
 }
@@ -115,7 +115,13 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
     const Json j = Json::parse(text);
     RunMeta m;
     for_each_field(m, [&](const char* key, auto& value) { j.at(key).get_to(value); });
-    if (j.contains("loss_scale")) m.loss_scale = {j["loss_scale"].at(0), j["loss_scale"].at(1)};
+    if (j.contains("loss_scale")) {
+      m.loss_scale = math::LossScale{j["loss_scale"].at(0), j["loss_scale"].at(1)};
+      if (!(m.loss_scale->scale > 0 && m.loss_scale->scale <= math::LossScaleRule().largest)) {
+        fail_hint("use another checkpoint", "{}: a loss scale of {} in the manifest's \"meta\"", where,
+                  m.loss_scale->scale);
+      }
+    }
     if (j.contains("head_table")) m.head_table = j["head_table"].dump();
     return m;
   } catch (const nlohmann::json::exception& e) {

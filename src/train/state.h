@@ -1,6 +1,7 @@
 // Between a live network and a checkpoint: what is stored, how it is read back, and weights taken from elsewhere.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,8 @@ struct RunMeta {
   std::string versions;  // program and libraries
   std::string device;    // with threads and instruction set: resume is bit-exact only where it is the same
   int64_t ranks = 0;
-  math::LossScale loss_scale;  // fp16; else it stays 1
-  std::string head_table;      // MarginHead::state_table
+  std::optional<math::LossScale> loss_scale;  // fp16
+  std::string head_table;                     // MarginHead::state_table
 
   std::string to_json() const;
   static RunMeta from_json(const std::string& text, const std::string& where);

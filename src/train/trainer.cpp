@@ -10,6 +10,9 @@
 namespace plsc {
 namespace {
 
+/// At the start of a run the loss scale comes down from 65536 in some steps; more of them are a sign of trouble.
+constexpr int64_t kManySkips = 12;
+
 std::string best_name(const Config& config) { return config.checkpoint.best_set + " " + config.checkpoint.best_metric; }
 
 /// The best of the steps that this run goes on from, by the metric that counts now; the same on every rank.
@@ -37,38 +40,60 @@ void Trainer::phase(int64_t step, const char* name) {
 }
 
 TrainEnd Trainer::run(int64_t first_step) {
-  const CheckpointConfig& checkpoint = config_.checkpoint;
   recorder_ = std::make_unique<Recorder>(
       Recorder::Options{config_.output, config_.log.every_steps, first_step, meta_.total_steps, context_.rank() == 0},
       context_.log);
   best_ = remembered_best(context_, config_, first_step);
   // Now, and not after the first epoch.
   require_checkpoint_space(context_, config_.output, state(first_step));
-  // Where the device works by itself, the host learns of a step while the next one is under way.
-  const size_t ahead = context_.device().is_host() ? 0 : 1;
   prepare(first_step);
   for (int64_t step = first_step; step < meta_.total_steps; ++step) {
-    one_.run(parts_.schedule.lr(step));
-    const int64_t done = step + 1;
-    const bool last = done == meta_.total_steps;
-    if (!last) prepare(done);
-    take_records(ahead);
-
-    const bool saves = due(done, checkpoint.every_steps, checkpoint.every_epochs, checkpoint.at_end);
-    const bool evaluates = due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end);
-    if (last || saves || evaluates) take_records(0);
-    recorder_->pause();
-    // The checkpoint comes first: no evaluation that fails can cost it.
-    if (saves) {
-      if (last) save(done);
-      if (!last) try_to_save(done);
+    try {
+      if (!run_step(step)) return TrainEnd::stopped;
+    } catch (const PeerLost&) {
+      throw;
+    } catch (const TimeoutError&) {
+      throw;
+    } catch (...) {
+      settle();
+      throw;
     }
-    if (!last && all_agree_to_stop()) return stop();
-    if (evaluates) evaluate(done);
-    recorder_->resume();
   }
   report_skipped();
   return TrainEnd::complete;
+}
+
+bool Trainer::run_step(int64_t step) {
+  // Where the device works by itself, the host learns of a step while the next one is under way.
+  const size_t ahead = context_.device().is_host() ? 0 : 1;
+  const CheckpointConfig& checkpoint = config_.checkpoint;
+  one_.run(parts_.schedule.lr(step));
+  const int64_t done = step + 1;
+  const bool last = done == meta_.total_steps;
+  const bool saves = due(done, checkpoint.every_steps, checkpoint.every_epochs, checkpoint.at_end);
+  const bool evaluates = due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end);
+  const bool rests = last || saves || evaluates;
+  if (!rests) prepare(done);
+  take_records(rests ? 0 : ahead);
+  recorder_->pause();
+  // The checkpoint comes first: no evaluation that fails, and no sample of the next step, can cost it.
+  if (saves) {
+    if (last) save(done);
+    if (!last) try_to_save(done);
+  }
+  if (!last && all_agree_to_stop()) {
+    stop();
+    return false;
+  }
+  if (evaluates) evaluate(done);
+  recorder_->resume();
+  if (rests && !last) prepare(done);
+  return true;
+}
+
+void Trainer::settle() {
+  take_records(0);  // where one of these steps has failed, that came first, and is what is told
+  recorder_->flush(last_);
 }
 
 void Trainer::prepare(int64_t step) {
@@ -80,6 +105,7 @@ void Trainer::prepare(int64_t step) {
 
 void Trainer::take_records(size_t left) {
   while (one_.under_way() > left) {
+    phase(last_.step, "wait for the device");
     StepRecord record = one_.take();
     record.epoch = static_cast<double>(record.step) / static_cast<double>(meta_.steps_per_epoch);
     record.data_wait = data_waits_.front();
@@ -87,16 +113,20 @@ void Trainer::take_records(size_t left) {
     if (record.step == 1) check_first_loss(record);
     recorder_->note(record);
     meta_.loss_scale = record.loss_scale;
+    skips_in_a_row_ = record.skipped ? skips_in_a_row_ + 1 : 0;
+    if (skips_in_a_row_ == kManySkips) {
+      context_.log.warn("step {}: {} steps in a row overflowed in fp16 and were left out; the loss scale is {} now",
+                        record.step, kManySkips, record.loss_scale->scale);
+    }
     last_ = record;
   }
 }
 
-TrainEnd Trainer::stop() {
+void Trainer::stop() {
   take_records(0);
   recorder_->flush(last_);
   save(last_.step);
   context_.log.info("stopped on request after step {}; the same command goes on from there", last_.step);
-  return TrainEnd::stopped;
 }
 
 void Trainer::check_first_loss(const StepRecord& record) const {
@@ -118,6 +148,7 @@ void Trainer::evaluate(int64_t step) {
   if (parts_.evaluator == nullptr) return;
   phase(step, "evaluation");
   const std::vector<EvalResult> results = parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
+  one_.network_was_used();
   context_.device().trim();  // batches of other sizes than a step's, the last one's above all
   for (const EvalResult& result : results) {
     recorder_->note(result, step);

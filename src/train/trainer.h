@@ -43,6 +43,10 @@ class Trainer {
   TrainEnd run(int64_t first_step);
 
  private:
+  /// One step with what follows it; false after a stop request.
+  bool run_step(int64_t step);
+  /// Tells of the steps that the device has done before an error ends the run.
+  void settle();
   void prepare(int64_t step);
   /// Tells of steps that the device has done, until `left` are under way.
   void take_records(size_t left);
@@ -53,7 +57,7 @@ class Trainer {
   void save(int64_t step);
   bool try_to_save(int64_t step);
   void report_skipped();
-  TrainEnd stop();
+  void stop();
   bool all_agree_to_stop();
   bool due(int64_t step, int64_t every_steps, double every_epochs, bool at_end) const;
   void phase(int64_t step, const char* name);
@@ -66,6 +70,7 @@ class Trainer {
   TrainingStep one_;
   std::deque<double> data_waits_;  // seconds, of the steps that are prepared or under way
   StepRecord last_;                // that was taken
+  int64_t skips_in_a_row_ = 0;
   int64_t saved_step_ = -1;
   int64_t skipped_ = 0;  // records, as far as they have been reported
   std::optional<Best> best_;

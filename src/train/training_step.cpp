@@ -15,9 +15,11 @@ void require_finite(const math::StepState& state, const StepRecord& record, int6
               "step {}: the loss is not finite ({}); no weight was changed in this step", step, record.loss);
   }
   if (failure == math::StepFailure::gradient) {
-    fail_hint("lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
-              "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged",
-              record.grad_norm, step);
+    fail_hint(
+        "lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
+        "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged, and no checkpoint "
+        "has this step",
+        record.grad_norm, step);
   }
   if (state.overflow != 0 && state.loss_scale.scale < math::kSmallestLossScale) {
     fail_hint("lower schedule.base_lr or lengthen the warm-up; train.precision: bf16 or fp32 has the wider range",
@@ -138,7 +140,7 @@ StepRecord TrainingStep::take() {
   record.correct = static_cast<int64_t>(sums[1]);
   record.grad_norm = state.grad_norm;
   record.skipped = state.overflow != 0;
-  record.loss_scale = state.loss_scale;
+  if (context_.loss_scaling) record.loss_scale = state.loss_scale;
   require_finite(state, record, record.step - 1);
   return record;
 }

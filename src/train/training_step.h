@@ -31,6 +31,9 @@ class TrainingStep {
   /// Gives the device all work of the step that was prepared, with this learning rate.
   void run(double lr);
 
+  /// After the network was used for something else than training (an evaluation).
+  void network_was_used() { network_.forget(); }
+
   /// Steps that were given to the device and not taken.
   size_t under_way() const { return under_way_.size(); }
   /// What the oldest of them gave: loss, correct, samples, lr, grad_norm, loss scale. Waits for it. Error naming the

@@ -67,5 +67,26 @@ class Resume(E2eCase):
         self.assertTrue(os.path.isdir(self.folder("explicit/checkpoints.1")))
 
 
+    def test_a_bad_sample_costs_no_step_that_is_done(self):
+        """What is wrong with the samples of a step comes after the step before it is saved and noted."""
+        bad = self.folder("bad_data")
+        shutil.copytree(os.path.join(self.data, "train"), bad)
+        first_class = sorted(os.listdir(bad))[0]
+        image = os.path.join(bad, first_class, sorted(os.listdir(os.path.join(bad, first_class)))[0])
+        with open(image, "w") as f:
+            f.write("no image")
+        config = self.config("bad", train=bad)
+        options = ["checkpoint.every_steps=1", "checkpoint.keep=50", "eval.sets=[]", "train.steps=10"]
+        self.train("bad", config=config, overrides=options, fails=True)
+        done = len(self.metrics("bad"))
+        self.assertGreater(done, 0, "the bad image came in the first step: another seed")
+        self.assertTrue(os.path.exists(self.checkpoint("bad", done)))
+        # The next step, and none before it, has the bad image.
+        out = self.train("again", config=self.config("again", train=bad), overrides=options[:-1] + [f"train.steps={done}"])
+        self.assertIn("complete", out.stdout)
+        self.train("once_more", config=self.config("once_more", train=bad),
+                   overrides=options[:-1] + [f"train.steps={done + 1}"], fails=True)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

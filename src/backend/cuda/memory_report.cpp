@@ -22,7 +22,9 @@ std::string hint_for(MemoryUse use) {
     case MemoryUse::activations:
       return "lower train.batch_size, or raise train.accumulate, which computes the same batch in more passes";
     case MemoryUse::workspace:
-      return "raise train.accumulate or lower train.batch_size: workspaces grow with the images of a pass";
+      return "lower train.batch_size or raise train.accumulate; workspaces themselves are of a fixed size, or grow "
+             "with the "
+             "images of a pass";
     case MemoryUse::head:
       return "lower train.batch_size: the head works on the samples of all ranks at once";
     case MemoryUse::centers:
@@ -72,7 +74,9 @@ void fail_out_of_memory(const MemoryReport& r) {
   if (r.recorded > 0) text += fmt::format("; held by recorded steps: {}", text_of(r.recorded));
   text += fmt::format("; free on the device: {} of {}", text_of(r.free), text_of(r.total));
   if (r.limit > 0) text += fmt::format("; limit: {}", text_of(r.limit));
-  throw Error(text, hint_for(largest_use(r)));
+  std::string hint = hint_for(largest_use(r));
+  if (r.recorded > 0) hint += "; train.graphs: false also saves the memory that recorded steps keep";
+  throw Error(text, hint);
 }
 
 }  // namespace plsc

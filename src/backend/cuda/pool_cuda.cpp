@@ -29,7 +29,8 @@ class CudaPool final : public PoolOp {
 
   void forward(const Tensor& x, Tensor& y) override {
     check(x, y);
-    if (is_max() && !place_.defined()) place_ = runtime_.device.tensor(y.shape(), Dtype::u8);
+    // Each pass has its own: a recorded pass goes on using it when this op is long gone.
+    if (is_max()) place_ = runtime_.device.tensor(y.shape(), Dtype::u8);
     with_activation_type(spec_.dtype, [&]<class T>(T) {
       if (is_max()) {
         kernels::cuda::max_pool(shape_, elements<T>(x), elements<T>(y), place_.data<uint8_t>(), runtime_.stream);

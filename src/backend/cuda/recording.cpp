@@ -52,6 +52,12 @@ std::unique_ptr<Recording> Capture::finish() {
   open_ = false;
   memory_->close();
   check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+  size_t nodes = 0;
+  check(cudaGraphGetNodes(graph, nullptr, &nodes), "cudaGraphGetNodes");
+  if (nodes == 0) {
+    cudaGraphDestroy(graph);
+    return nullptr;
+  }
   return std::make_unique<GraphRecording>(instantiate(graph), stream_, memory_);
 }
 

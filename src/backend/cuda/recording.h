@@ -38,7 +38,7 @@ class Capture {
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
-  /// Ends the capture. What it yields borrows `stream`, which must outlive it.
+  /// Ends the capture; null where nothing was given. What it yields borrows `stream`, which must outlive it.
   std::unique_ptr<Recording> finish();
 
  private:
