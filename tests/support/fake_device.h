@@ -1,11 +1,12 @@
 // A device without arithmetic, for tests of code that only moves memory: its memory is the host's, but it may claim to
 // be far. Then every access must go through `copy`, whose largest transfer it remembers, and what does not touch the
-// host's memory is put off for as long as backend/device.h allows.
+// host's memory is put off for as long as backend/device.h allows. It records, too.
 #pragma once
 #include <algorithm>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,21 +40,49 @@ class FakeDevice final : public Device {
     give([t] { std::memset(t.raw(), 0, t.bytes()); });
   }
   void synchronize() override {
+    PLSC_CHECK(!recorded_, "a wait while recording");
     for (const auto& work : put_off_) work();
     put_off_.clear();
+  }
+
+  bool can_record() const override { return true; }
+  std::shared_ptr<RecordingMemory> make_recording_memory() override { return std::make_shared<RecordingMemory>(); }
+  void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override {
+    PLSC_CHECK(memory != nullptr && !recorded_, "a recording inside a recording");
+    recorded_.emplace();
+  }
+  std::unique_ptr<Recording> end_recording() override {
+    PLSC_CHECK(recorded_, "nothing is being recorded");
+    auto works = std::move(*recorded_);
+    recorded_.reset();
+    return works.empty() ? nullptr : std::make_unique<Works>(*this, std::move(works));
+  }
+
+  /// Work of any kind, in its place in the order. Tensors in `work` keep their memory, as a device's order does.
+  void give(std::function<void()> work) {
+    if (recorded_) return recorded_->push_back(std::move(work));
+    put_off_.push_back(std::move(work));
+    if (!far_) synchronize();
   }
 
   int64_t largest_copy = 0;  // bytes
 
  private:
-  /// Tensors in `work` keep their memory, as a device's order does.
-  void give(std::function<void()> work) {
-    put_off_.push_back(std::move(work));
-    if (!far_) synchronize();
-  }
+  class Works final : public Recording {
+   public:
+    Works(FakeDevice& device, std::vector<std::function<void()>> works) : device_(device), works_(std::move(works)) {}
+    void replay() override {
+      for (const auto& work : works_) device_.give(work);
+    }
+
+   private:
+    FakeDevice& device_;
+    std::vector<std::function<void()>> works_;
+  };
 
   bool far_;
   std::vector<std::function<void()>> put_off_;
+  std::optional<std::vector<std::function<void()>>> recorded_;  // while it records
 };
 
 /// A context of one rank over a FakeDevice.
