@@ -4,10 +4,9 @@
 // Counting needs nothing but the positives, which the host has. So it waits for no work of the compute stream but the
 // last use of its own memory. That memory is a slot: the positives and the places of each block's rows on the device,
 // and page-locked memory for the positives on their way there and the number on its way back. (The device's ring of
-// uploads would not do: its pieces come free in the order in which they were taken, these behind those of the compute
-// stream; and a tensor of the arena belongs to that stream.) A slot is taken by `start` and comes back once its rows
-// were asked for; what writes the rows reads it on the compute stream. With two slots in turn the one taken was last
-// read a step before the step under way.
+// uploads would do worse: its pieces come free in the order in which they were taken, these behind those of the compute
+// stream.) A slot is taken by `start` and comes back once its rows were asked for; what writes the rows reads it on the
+// compute stream. With two slots in turn the one taken was last read at the begin of the step before the one under way.
 #pragma once
 #include <deque>
 #include <memory>
