@@ -13,3 +13,7 @@ standin_test(device DEPS plsc_backend SOURCES
   ${CMAKE_CURRENT_SOURCE_DIR}/recording_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/ring_test.cpp)
 gpu_test(device DEPS plsc_backend plsc_cuda_headers SOURCES ${device_cases})
+race_test(device DEPS plsc_backend SOURCES
+  ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/image_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/optim_test.cpp)
