@@ -1,5 +1,6 @@
 // e^x in fp32 as arithmetic alone, so that a loop over it vectorises and devices differ by no more than their fused
-// multiply-adds. The text relies on its order of operations: compile it without re-association (kernels/CMakeLists.txt).
+// multiply-adds. The text relies on its order of operations: compile it without re-association
+// (kernels/CMakeLists.txt).
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -161,8 +161,12 @@ void BatchNorm::accumulate_gradients(Context& context, BatchNormBackward& args, 
   if (slope_trains) add_gradient(context, *slope, args.dslope);
 }
 
+void BatchNorm::step_was_played(int64_t step) {
+  if (measures_) pooled_step_ = step;
+}
+
 void BatchNorm::finish_step(Context& context) {
-  if (!measures_) return;
+  if (pooled_step_ < 0) return;
   pooled_step_ = -1;
   context.nn().batch_norm_fold(pooled_, kMomentum, running_mean_.value, running_var_.value);
   // Of steps, also of those that an overflow leaves out, which the host does not know yet. Nothing computes with it.

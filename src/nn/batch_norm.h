@@ -45,6 +45,8 @@ class BatchNorm {
 
   void visit(ParamVisitor& visitor);
   void finish_step(Context& context);
+  /// The passes of this step were not called but played back from a recording of earlier ones.
+  void step_was_played(int64_t step);
 
   /// This norm's output is what `next`, which lives as long as this one, is given next: `next` measures it in the pass
   /// that writes it.
@@ -75,7 +77,7 @@ class BatchNorm {
   Tensor measured_;           // what local_ was written from already, or undefined
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
   int64_t pooled_step_ = -1;  // the step that pooled_ belongs to; below 0 once it is folded
-  bool measures_ = false;     // a pass has measured its input: its steps end with a fold, played back or not
+  bool measures_ = false;     // a pass has measured its input, and one that is played back does
   Saved saved_;
 };
 

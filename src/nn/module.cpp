@@ -14,6 +14,16 @@ void Module::finish_step(Context& context) {
   visit(finish);
 }
 
+void Module::step_was_played(int64_t step) {
+  struct Note final : ParamVisitor {
+    explicit Note(int64_t s) : step(s) {}
+    int64_t step;
+    void param(Param&) override {}
+    void norm(BatchNorm& n) override { n.step_was_played(step); }
+  } note(step);
+  visit(note);
+}
+
 std::vector<Param*> Backbone::params() {
   struct Collect final : ParamVisitor {
     std::vector<Param*> found;

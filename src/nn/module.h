@@ -39,6 +39,8 @@ class Module {
   /// Once a step, after the gradients and `summed` tensors have been reduced over the ranks (and not for a step that
   /// is skipped): batch norms fold the merged statistics into their running buffers.
   void finish_step(Context& context);
+  /// Instead of this step's forward and backward passes a recording of earlier ones was played back.
+  void step_was_played(int64_t step);
 };
 
 /// An embedding network: images (N, H, W, C) normalised -> embeddings (N, D) fp32.

@@ -45,6 +45,11 @@ class StagedCollective final : public Collective {
   StagedCollective(Device& device, Collective& host_memory) : device_(device), host_(host_memory) {}
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
+  void check_parts(const Tensor& part, const Tensor& whole) const {
+    PLSC_CHECK(part.dtype() == whole.dtype() && part.elements() * size() == whole.elements(),
+               "{} {} as one of {} parts of {} {}", dtype_name(part.dtype()), part.shape().text(), size(),
+               dtype_name(whole.dtype()), whole.shape().text());
+  }
 
   Pending start_all_reduce(Tensor& t, ReduceOp op) override {
     if (t.on_host()) return host_.start_all_reduce(t, op);
@@ -54,17 +59,20 @@ class StagedCollective final : public Collective {
   }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     if (to.on_host()) return host_.start_all_gather(from, to);
+    check_parts(from, to);
     return start(to_host(from), like(to), to,
                  [&](StagedRequest& r) { return host_.start_all_gather(r.sent(), r.received()); });
   }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     if (to.on_host()) return host_.start_reduce_scatter(from, to);
     check_sums(from);
+    check_parts(to, from);
     return start(to_host(from), like(to), to,
                  [&](StagedRequest& r) { return host_.start_reduce_scatter(r.sent(), r.received()); });
   }
   Pending start_broadcast(Tensor& t, int root) override {
     if (t.on_host()) return host_.start_broadcast(t, root);
+    PLSC_CHECK(root >= 0 && root < size(), "root {} of {} ranks", root, size());
     const Tensor copy = root == rank() ? to_host(t) : like(t);
     return start(copy, copy, t, [&](StagedRequest& r) { return host_.start_broadcast(r.received(), root); });
   }

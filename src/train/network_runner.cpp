@@ -46,6 +46,7 @@ Tensor NetworkRunner::input() {
 }
 
 Tensor NetworkRunner::forward(const StepInfo& info) {
+  step_ = info.step;
   if (way_ == Way::plain) return backbone_.forward(context_, std::exchange(plain_.input, {}), Mode::train, info);
   MicroBatch& batch = recorded_[next_];
   if (way_ == Way::record) {
@@ -67,7 +68,9 @@ void NetworkRunner::backward(const Tensor& d_embeddings) {
     batch.backward.play();
   }
   if (way_ == Way::play && last()) {
-    for (Param* p : params_) p->grad_stale = false;  // as the backward pass would have noted
+    // As the passes would have noted.
+    for (Param* p : params_) p->grad_stale = false;
+    backbone_.step_was_played(step_);
   }
   ++next_;
 }

@@ -47,6 +47,7 @@ class NetworkRunner {
   int64_t plain_steps_ = 0;
   std::vector<Shape> shapes_, recorded_shapes_;
   size_t next_ = 0;  // micro-batch
+  int64_t step_ = 0;
   std::shared_ptr<RecordingMemory> memory_;
   std::vector<MicroBatch> recorded_;
   MicroBatch plain_;

@@ -11,6 +11,6 @@ set(head_tests
   ${PROJECT_SOURCE_DIR}/tests/parity/head/head_step_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/parity/head/head_corners_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/golden/head/head_golden_test.cpp)
-standin_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_tests} head_order_test.cpp)
+standin_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_tests} head_order_test.cpp head_sampling_ahead_test.cpp)
 # 2^31 logits are for a real device.
 gpu_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_tests} ${PROJECT_SOURCE_DIR}/tests/parity/head/head_range_test.cpp)

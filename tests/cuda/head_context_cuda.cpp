@@ -48,7 +48,7 @@ class CudaHeadContext final : public CudaHeadOwner {
         log_(0, LogLevel::error),
         context_{backend_, comm_, *host_, log_, Dtype::f32, 1} {
     auto* state = static_cast<math::StepState*>(backend_.step_state.raw());
-    backend_.head = make_cuda_head_ops(runtime_, state, {.tile_rows = tile_rows});
+    backend_.head = make_cuda_head_ops(device_, runtime_, state, {.tile_rows = tile_rows});
     backend_.optim = make_cuda_optim_ops(device_, state);
   }
   ~CudaHeadContext() override {

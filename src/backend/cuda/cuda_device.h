@@ -54,16 +54,18 @@ class CudaDevice final : public Device {
   void* native_stream() const override { return compute_.get(); }
 
   const CudaOptions& options() const { return options_; }
+  const Waiter& waiter() const { return waiter_; }
   int capability() const { return capability_; }  // 90 for 9.0
   cudaStream_t compute_stream() const { return compute_.get(); }
   cudaStream_t copy_stream() const { return copies_.get(); }
   /// Copies host memory to device memory behind what `stream` was given; `from` may be changed when this returns.
   void upload(const void* from, void* to, size_t bytes, cudaStream_t stream);
+  /// A PLSC_CHECK; `what` begins its sentence.
+  void check_not_recording(const char* what) const;
 
  private:
   CudaDevice(const CudaOptions& options, const cudaDeviceProp& gpu);
   void download(const void* from, void* to, size_t bytes);
-  void check_not_recording(const char* what) const;
 
   CudaOptions options_;
   std::string name_;

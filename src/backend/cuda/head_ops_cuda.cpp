@@ -1,7 +1,8 @@
 // The head's ops on a GPU: the small ones here, the passes over tiles in head_forward_cuda.cpp, head_backward_cuda.cpp
-// and head_top_cuda.cpp.
+// and head_top_cuda.cpp, sampling in head_sample_cuda.h.
 #include "backend/cuda/head_ops_cuda.h"
 
+#include "backend/cuda/head_sample_cuda.h"
 #include "backend/cuda/head_tiles_cuda.h"
 #include "kernels/cuda/head_loss.h"
 #include "kernels/cuda/head_sample.h"
@@ -11,13 +12,13 @@ namespace {
 
 class CudaHeadOps final : public HeadOps {
  public:
-  CudaHeadOps(const CudaRuntime& runtime, math::StepState* state, const CudaHeadOptions& options)
-      : runtime_(runtime), stream_(runtime.stream), state_(state), work_(runtime, options.tile_rows) {}
+  CudaHeadOps(CudaDevice& device, const CudaRuntime& runtime, math::StepState* state, const CudaHeadOptions& options)
+      : stream_(runtime.stream), state_(state), work_(runtime, options.tile_rows), sampler_(device) {}
 
   void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
   void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
   void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override;
-  std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override;
+  std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override { return sampler_.start(args); }
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
   void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
   void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) override {
@@ -33,10 +34,10 @@ class CudaHeadOps final : public HeadOps {
   void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cuda_top_rows(work_, rows, x, top); }
 
  private:
-  const CudaRuntime& runtime_;
   cudaStream_t stream_;
   math::StepState* state_;
   HeadWork work_;
+  HeadSampler sampler_;
 };
 
 void CudaHeadOps::row_normalize(const Tensor& x, Tensor& y, Tensor& norm) {
@@ -62,48 +63,6 @@ void CudaHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, co
 void CudaHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) {
   kernels::cuda::init_rows({rows.raw(), head_type(rows.dtype()), rows.dim(0), rows.dim(1), seed, first_class, std},
                            stream_);
-}
-
-/// Rows whose number is on its way to the host.
-class CountedRows final : public SampledRows {
- public:
-  CountedRows(const CudaRuntime& runtime, const SampleRows& args) : runtime_(runtime) {
-    Device& device = runtime.device;
-    positives_ = device.tensor(args.positives.shape(), Dtype::i64);
-    device.copy(args.positives, positives_);
-    sample_.seed = args.seed;
-    sample_.step = args.step;
-    // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
-    sample_.limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
-    sample_.first_class = args.first_class;
-    sample_.classes = args.classes;
-    sample_.positives = positives_.data<int64_t>();
-    sample_.positive_count = positives_.elements();
-    const int64_t blocks = kernels::cuda::sample_blocks(sample_);
-    offsets_ = device.tensor({blocks}, Dtype::i64);
-    Tensor total = device.tensor({1}, Dtype::i64);
-    kernels::cuda::count_samples(sample_, offsets_.data<int64_t>(), runtime.stream);
-    kernels::cuda::scan_counts(offsets_.data<int64_t>(), blocks, total.data<int64_t>(), runtime.stream);
-    total_ = device.start_read(total);
-  }
-
-  Tensor get() override {
-    if (!rows_.defined()) {
-      rows_ = runtime_.device.tensor({total_->get().data<int64_t>()[0]}, Dtype::i64);
-      kernels::cuda::write_samples(sample_, offsets_.data<int64_t>(), rows_.data<int64_t>(), runtime_.stream);
-    }
-    return rows_;
-  }
-
- private:
-  const CudaRuntime& runtime_;
-  Tensor positives_, offsets_, rows_;
-  kernels::cuda::SampleClasses sample_;
-  std::unique_ptr<HostRead> total_;
-};
-
-std::unique_ptr<SampledRows> CudaHeadOps::start_sample(const SampleRows& args) {
-  return std::make_unique<CountedRows>(runtime_, args);
 }
 
 void CudaHeadOps::find_rows(const Tensor& active, const Tensor& rows, Tensor& position) {
@@ -159,9 +118,9 @@ void CudaHeadOps::catch_up_rows(RowSource& rows) {
 
 }  // namespace
 
-std::unique_ptr<HeadOps> make_cuda_head_ops(const CudaRuntime& runtime, math::StepState* state,
+std::unique_ptr<HeadOps> make_cuda_head_ops(CudaDevice& device, const CudaRuntime& runtime, math::StepState* state,
                                             const CudaHeadOptions& options) {
-  return std::make_unique<CudaHeadOps>(runtime, state, options);
+  return std::make_unique<CudaHeadOps>(device, runtime, state, options);
 }
 
 }  // namespace plsc

@@ -7,6 +7,7 @@
 
 namespace plsc {
 
+class CudaDevice;
 struct CudaRuntime;
 
 struct CudaHeadOptions {
@@ -14,9 +15,9 @@ struct CudaHeadOptions {
   int64_t tile_rows = 0;
 };
 
-/// The runtime and the state, which is device memory, must outlive the ops. Nothing here waits for the device, but for
-/// SampledRows::get where the number of rows is not known yet.
-std::unique_ptr<HeadOps> make_cuda_head_ops(const CudaRuntime& runtime, math::StepState* state,
+/// The device, its runtime and the state, which is device memory, must outlive the ops. Nothing here waits for the
+/// device, but for SampledRows::get where the number of rows is not known yet (head_sample_cuda.h).
+std::unique_ptr<HeadOps> make_cuda_head_ops(CudaDevice& device, const CudaRuntime& runtime, math::StepState* state,
                                             const CudaHeadOptions& options = {});
 
 }  // namespace plsc

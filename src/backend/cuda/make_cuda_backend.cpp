@@ -20,7 +20,7 @@ Backend make_cuda_backend(const CudaOptions& options) {
   backend.step_state = make_step_state(gpu);
   auto* state = static_cast<math::StepState*>(backend.step_state.raw());
   backend.nn = make_cuda_nn_ops(*runtime, state);
-  backend.head = make_cuda_head_ops(*runtime, state);
+  backend.head = make_cuda_head_ops(gpu, *runtime, state);
   backend.optim = make_cuda_optim_ops(gpu, state);
   backend.image = make_cuda_image_ops(gpu);
   return backend;

@@ -83,7 +83,7 @@ TEST_CASE("what does not fit is refused by name") {
     CHECK(contains_all(why("backbone", "absent", Shape{1}, Dtype::f32), {folder, "'absent'"}));
     CHECK(contains_all(why("backbone", "conv.weight", Shape{4, 2, 3, 3}, Dtype::f32),
                        {"'conv.weight' is (3, 2, 3, 3)", "expected (4, 2, 3, 3)", "another model"}));
-    CHECK(contains_all(why("backbone", "conv.weight", Shape{3, 2, 3, 3}, Dtype::bf16), {"is f32, expected bf16"}));
+    CHECK(contains_all(why("backbone", "conv.weight", Shape{3, 2, 3, 3}, Dtype::f16), {"is f32, expected f16"}));
     Tensor rows(host_allocator(), Shape{3, 5}, Dtype::f32);
     CHECK(contains(error_text([&] { reader->read_rows(fake.context, "head", "centers", 5, rows); }), "from row 5"));
   });
