@@ -1,5 +1,6 @@
 #include "runtime/tape.h"
 
+#include <exception>
 #include <utility>
 
 namespace plsc {
@@ -20,11 +21,20 @@ class Recorded final : public Request {
   Slot slot_;
 };
 
+/// After an error, which is what is told: what the device has recorded is of no use, nor is what it says of it.
+void stop_recording(Device& device) {
+  try {
+    device.end_recording();
+  } catch (const std::exception&) {
+  }
+}
+
 }  // namespace
 
 struct Tape::Session {
   Program program;
   std::shared_ptr<RecordingMemory> memory;
+  bool device_records = false;
 };
 
 Tape::Tape(Device& device, Collective& inner) : device_(device), inner_(inner) {}
@@ -39,7 +49,9 @@ Program Tape::record(const std::shared_ptr<RecordingMemory>& memory, const std::
     work();
     end_part();
   } catch (...) {
+    const bool device_records = session_->device_records;
     session_.reset();
+    if (device_records) stop_recording(device_);
     throw;
   }
   Program program = std::move(session_->program);
@@ -47,9 +59,13 @@ Program Tape::record(const std::shared_ptr<RecordingMemory>& memory, const std::
   return program;
 }
 
-void Tape::begin_part() { device_.begin_recording(session_->memory); }
+void Tape::begin_part() {
+  device_.begin_recording(session_->memory);
+  session_->device_records = true;
+}
 
 void Tape::end_part() {
+  session_->device_records = false;  // also where it throws
   const std::shared_ptr<Recording> part = device_.end_recording();
   if (part == nullptr) return;
   session_->program.parts_.push_back([part] { part->replay(); });

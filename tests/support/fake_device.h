@@ -30,10 +30,12 @@ class FakeDevice final : public Device {
   bool supports(Dtype) const override { return true; }
   void copy(const Tensor& from, Tensor& to) override {
     PLSC_CHECK(from.elements() == to.elements() && from.dtype() == to.dtype());
+    const bool waits = far_ && (from.on_host() || to.on_host());
+    PLSC_CHECK(!waits || !recorded_, "a copy of host memory while recording");
     give([from, to] {
       if (from.bytes() > 0) std::memcpy(to.raw(), from.raw(), from.bytes());
     });
-    if (from.on_host() || to.on_host()) synchronize();
+    if (waits) synchronize();
     largest_copy = std::max(largest_copy, static_cast<int64_t>(from.bytes()));
   }
   void fill_zero(Tensor& t) override {
