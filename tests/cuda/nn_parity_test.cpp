@@ -19,7 +19,7 @@ void with_types(const Cases& cases) {
 TEST_CASE("cuda: pooling") { with_types(pool_cases); }
 TEST_CASE("cuda: batch norm statistics") { with_types(norm_statistics_cases); }
 TEST_CASE("cuda: batch norm forward and backward") { with_types(norm_apply_cases); }
-TEST_CASE("cuda: batch norm of more than one turn of a grid") { with_types(norm_large_cases); }
+TEST_CASE("cuda: batch norm of more than one turn of a grid", "[large]") { with_types(norm_large_cases); }
 TEST_CASE("cuda: batch norm gradients are differences") {
   NnBackend test;
   norm_difference_cases(test.backend);
