@@ -94,10 +94,8 @@ TEST_CASE("every column of every row has random bits of its own, and they are un
 double mean_moved(int64_t updates, float per_update, const SamplingConfig& sampling) {
   constexpr int64_t kRows = 64, kColumns = 96;
   CpuContext cpu;
-  RowStore store(cpu.context, {.rows = kRows,
-                               .columns = kColumns,
-                               .type = Dtype::bf16,
-                               .lagging = sampling.method == "uniform"});
+  RowStore store(cpu.context,
+                 {.rows = kRows, .columns = kColumns, .type = Dtype::bf16, .lagging = sampling.method == "uniform"});
   store.init(cpu.context, 0);
   Tensor centers = store.state(cpu.context)[0].second;
   for (bf16_t& w : centers.span<bf16_t>()) w.bits = math::float_to_bf16(1.5F);

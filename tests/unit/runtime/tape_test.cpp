@@ -28,9 +28,7 @@ class NotingCollective final : public Collective {
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     return note("scatter "), inner_->start_reduce_scatter(from, to);
   }
-  Pending start_broadcast(Tensor& t, int root) override {
-    return note("broadcast "), inner_->start_broadcast(t, root);
-  }
+  Pending start_broadcast(Tensor& t, int root) override { return note("broadcast "), inner_->start_broadcast(t, root); }
   Pending start_barrier() override { return note("barrier "), inner_->start_barrier(); }
   void wait(Pending pending, const std::string& what) override {
     note(what + " ");
