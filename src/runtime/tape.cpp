@@ -21,7 +21,8 @@ class Recorded final : public Request {
   Slot slot_;
 };
 
-/// After an error, which is what is told: what the device has recorded is of no use, nor is what it says of it.
+/// After an error, which is what is told: what the device has recorded is of no use, nor is what it says of it or,
+/// where it records no more, of being asked.
 void stop_recording(Device& device) {
   try {
     device.end_recording();
@@ -34,7 +35,6 @@ void stop_recording(Device& device) {
 struct Tape::Session {
   Program program;
   std::shared_ptr<RecordingMemory> memory;
-  bool device_records = false;
 };
 
 Tape::Tape(Device& device, Collective& inner) : device_(device), inner_(inner) {}
@@ -49,9 +49,8 @@ Program Tape::record(const std::shared_ptr<RecordingMemory>& memory, const std::
     work();
     end_part();
   } catch (...) {
-    const bool device_records = session_->device_records;
     session_.reset();
-    if (device_records) stop_recording(device_);
+    stop_recording(device_);
     throw;
   }
   Program program = std::move(session_->program);
@@ -59,13 +58,9 @@ Program Tape::record(const std::shared_ptr<RecordingMemory>& memory, const std::
   return program;
 }
 
-void Tape::begin_part() {
-  device_.begin_recording(session_->memory);
-  session_->device_records = true;
-}
+void Tape::begin_part() { device_.begin_recording(session_->memory); }
 
 void Tape::end_part() {
-  session_->device_records = false;  // also where it throws
   const std::shared_ptr<Recording> part = device_.end_recording();
   if (part == nullptr) return;
   session_->program.parts_.push_back([part] { part->replay(); });
