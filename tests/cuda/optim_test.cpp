@@ -103,6 +103,22 @@ TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they li
   CHECK(state_of(test.backend).grad_squares == state.grad_squares);
 }
 
+TEST_CASE("optimizer on the stand-in: more gradients than a grid has blocks") {
+  OptimUnderTest test;
+  constexpr int64_t kGradients = 8192 + 300;  // a block takes a second one while some of its threads read the first
+  const Values values = random_values({kGradients}, 1, Dtype::f32);
+  const Tensor all = test::upload(*test.device, values, {kGradients});
+  std::vector<Tensor> gradients;
+  double squares = 0;
+  for (int64_t i = 0; i < kGradients; ++i) {
+    gradients.push_back(all.slice(i, {1}));
+    squares += values[static_cast<size_t>(i)] * values[static_cast<size_t>(i)];
+  }
+  begin_step(test.backend, {.rule = kRule});
+  test.backend.optim->judge_gradients(gradients);
+  CHECK(state_of(test.backend).grad_squares == Approx(squares).epsilon(1e-12));
+}
+
 TEST_CASE("optimizer on the stand-in: the table is sent when it changes, and the host waits for nothing") {
   OptimUnderTest test;
   Network network(*test.device, 0), other(*test.device, 0);
