@@ -43,7 +43,8 @@ std::vector<int> usable_gpus(const Config& config, const CudaProbe& probe) {
   if (config.device == "cpu") return {};
   if (insists && probe.gpus.empty()) {
     if (config.device != "cuda") fail_hint("use comm.backend: auto or mpi", "comm.backend: nccl: {}", probe.problem);
-    fail_hint(probe.built ? "use device: cpu" : "use device: cpu, or auto", "device: cuda: {}", probe.problem);
+    const char* otherwise = probe.built ? "use device: cpu" : "use device: cpu, or auto";
+    fail_hint(probe.remedy.empty() ? otherwise : probe.remedy, "device: cuda: {}", probe.problem);
   }
   if (probe.gpus.empty()) return {};
   std::vector<int> usable(config.gpus.begin(), config.gpus.end());

@@ -139,6 +139,13 @@ ChildEnd wait_and_forward(pid_t child, const SignalQueue& signals) {
   }
 }
 
+/// What the ranks are to start: this program, or the script of a bundle that has started it with its libraries (the
+/// running file may then be the dynamic loader).
+std::string own_program() {
+  const char* script = std::getenv("PLSC_EXECUTABLE");
+  return script != nullptr ? script : std::filesystem::read_symlink("/proc/self/exe").string();
+}
+
 std::vector<std::string> mpirun_command(const LaunchOptions& options) {
   std::string mpirun = find_program("mpirun");
   if (mpirun.empty()) mpirun = find_program("mpiexec");
@@ -146,8 +153,7 @@ std::vector<std::string> mpirun_command(const LaunchOptions& options) {
     fail_hint("install it (Debian: apt-get install openmpi-bin), or run one rank: ranks: 1",
               "{} ranks need mpirun, which is not in PATH", options.ranks);
   }
-  std::vector<std::string> command{mpirun, "-np", std::to_string(options.ranks),
-                                   std::filesystem::read_symlink("/proc/self/exe").string()};
+  std::vector<std::string> command{mpirun, "-np", std::to_string(options.ranks), own_program()};
   command.insert(command.end(), options.arguments.begin(), options.arguments.end());
   return command;
 }

@@ -63,6 +63,7 @@ struct CudaProbe {
   bool built = false;     // this program was built with CUDA
   std::vector<Gpu> gpus;  // those that this process sees
   std::string problem;    // one line, where there is none
+  std::string remedy;     // what to do about it, where more is known than "use the CPU"
 };
 CudaProbe probe_cuda();
 

@@ -1,15 +1,23 @@
-// A build without CUDA.
+// A program without CUDA: a build without it, or the one that a bundle starts where the node lacks CUDA's libraries.
+// The bundle's script then says in the environment what it has looked for and what to do.
+#include <cstdlib>
+
 #include "backend/backend.h"
 
 namespace plsc {
 
 Backend make_cuda_backend(const CudaOptions&) {
-  fail_hint("use device: cpu, or auto", "device: cuda: this build of plsc-train has no CUDA backend");
+  const CudaProbe probe = probe_cuda();
+  fail_hint(probe.remedy.empty() ? "use device: cpu, or auto" : probe.remedy, "device: cuda: {}", probe.problem);
 }
 
 CudaProbe probe_cuda() {
   CudaProbe probe;
-  probe.problem = "this build of plsc-train has no CUDA backend";
+  const char* problem = std::getenv("PLSC_CUDA_PROBLEM");
+  const char* remedy = std::getenv("PLSC_CUDA_REMEDY");
+  probe.built = problem != nullptr;
+  probe.problem = problem != nullptr ? problem : "this build of plsc-train has no CUDA backend";
+  if (remedy != nullptr) probe.remedy = remedy;
   return probe;
 }
 
