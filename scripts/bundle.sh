@@ -101,7 +101,7 @@ mv "$bundle" "$output/$name"
 size() { du -sm --apparent-size "$1" | cut -f1; }
 echo "$output/$name: $(size "$output/$name") MiB"
 if $archive; then
-  (cd "$output" && tar --sort=name --owner=0 --group=0 --numeric-owner -cf - "$name" | xz -T0 -9 >"$name.tar.xz")
+  (cd "$output" && tar --sort=name --owner=0 --group=0 --numeric-owner -cf - "$name" | xz -T0 -6 >"$name.tar.xz")
   mib=$(size "$output/$name.tar.xz")
   echo "$output/$name.tar.xz: $mib MiB"
   if ! { $cuda && $cuda_libs; } && [ "$mib" -gt $most_mib ]; then

@@ -25,6 +25,17 @@ use_own_mpi() {
   PMIX_PKGDATADIR=$root/mpi/share/pmix HWLOC_PLUGINS_PATH=$root/mpi/lib/hwloc
   export OPAL_PREFIX OPAL_BINDIR OPAL_LIBDIR OPAL_SYSCONFDIR OPAL_PKGLIBDIR OPAL_PKGDATADIR
   export PMIX_INSTALL_PREFIX PMIX_LIBDIR PMIX_PKGLIBDIR PMIX_SYSCONFDIR PMIX_PKGDATADIR HWLOC_PLUGINS_PATH
+  # mpirun puts its folder (which has no libraries but plugins) before the caller's for every rank.
+  while :; do
+    case ${LD_LIBRARY_PATH:-} in
+      "$root/mpi/lib:"*) LD_LIBRARY_PATH=${LD_LIBRARY_PATH#"$root/mpi/lib:"} ;;
+      "$root/mpi/lib" | :) unset LD_LIBRARY_PATH ;;
+      *) break ;;
+    esac
+  done
+  # PMIx crashes where there is neither HOME nor an entry of the user in /etc/passwd.
+  HOME=${HOME:-/}
+  export HOME
   case ":$PATH:" in
     ":$root/bin:"*) ;;
     *) PATH=$root/bin:$PATH; export PATH ;;
@@ -114,6 +125,11 @@ start_mpirun() {
     LD_LIBRARY_PATH=$PLSC_CALLER_LIBRARY_PATH
     unset PLSC_CALLER_LIBRARY_PATH
     if [ -z "$LD_LIBRARY_PATH" ]; then unset LD_LIBRARY_PATH; else export LD_LIBRARY_PATH; fi
+  fi
+  # Without a way to other hosts Open MPI would refuse to start ranks on this one, too.
+  if ! command -v ssh >/dev/null && ! command -v rsh >/dev/null; then
+    OMPI_MCA_plm=${OMPI_MCA_plm:-^rsh}
+    export OMPI_MCA_plm
   fi
   for argument; do
     case $argument in --prefix | -prefix) become "$root/mpi/bin/mpirun" "$@" ;; esac

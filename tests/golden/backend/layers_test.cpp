@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "support/catch.h"
 #include "support/npy.h"
+#include "support/source_dir.h"
 
 namespace plsc::test {
 namespace {
@@ -13,8 +14,7 @@ namespace {
 /// One case's folder, and the tolerance that all of them share.
 class Golden {
  public:
-  explicit Golden(const std::string& name)
-      : folder_(std::string(PLSC_SOURCE_DIR) + "/tests/golden/backend/data/" + name) {}
+  explicit Golden(const std::string& name) : folder_(test::source_dir() + "/tests/golden/backend/data/" + name) {}
 
   Tensor read(const std::string& tensor) const { return read_npy(folder_ + "/" + tensor + ".npy"); }
   bool has(const std::string& tensor) const { return std::filesystem::exists(folder_ + "/" + tensor + ".npy"); }

@@ -6,13 +6,14 @@
 
 #include "support/catch.h"
 #include "support/npy.h"
+#include "support/source_dir.h"
 
 using namespace plsc;
 using namespace plsc::test;
 
 namespace {
 
-const std::string kData = std::string(PLSC_SOURCE_DIR) + "/tests/golden/eval/data/";
+const std::string kData = test::source_dir() + "/tests/golden/eval/data/";
 
 std::map<std::string, double> as_map(const VerificationScores& s) {
   std::map<std::string, double> m = s.tar_at_far;

@@ -5,12 +5,13 @@
 #include "support/head_context.h"
 #include "support/head_step.h"
 #include "support/npy.h"
+#include "support/source_dir.h"
 
 namespace plsc::test {
 namespace {
 
 std::vector<double> golden(const std::string& name) {
-  return read_npy(std::string(PLSC_SOURCE_DIR) + "/tests/golden/head/data/" + name + ".npy").values<double>();
+  return read_npy(test::source_dir() + "/tests/golden/head/data/" + name + ".npy").values<double>();
 }
 
 struct Case {
@@ -35,7 +36,7 @@ std::vector<Case> cases() {
 
 TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
   constexpr int64_t kSamples = 12, kClasses = 20, kColumns = 16, kSteps = 3;
-  const auto labels = read_npy(std::string(PLSC_SOURCE_DIR) + "/tests/golden/head/data/labels.npy").values<int64_t>();
+  const auto labels = read_npy(test::source_dir() + "/tests/golden/head/data/labels.npy").values<int64_t>();
   for (const Case& c : cases()) {
     INFO(c.name);
     HeadContext rank(2);

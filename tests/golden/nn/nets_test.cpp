@@ -5,6 +5,7 @@
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/npy.h"
+#include "support/source_dir.h"
 #include "support/tiny_nets.h"
 
 using namespace plsc;
@@ -12,7 +13,7 @@ using namespace plsc::test;
 
 namespace {
 
-const std::string kData = std::string(PLSC_SOURCE_DIR) + "/tests/golden/nn/data/";
+const std::string kData = test::source_dir() + "/tests/golden/nn/data/";
 constexpr int64_t kBatch = 6;
 
 std::span<const float> piece(const Tensor& golden, int64_t& at, int64_t count) {

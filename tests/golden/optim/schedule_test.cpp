@@ -2,11 +2,12 @@
 #include "optim/schedule.h"
 #include "support/catch.h"
 #include "support/npy.h"
+#include "support/source_dir.h"
 
 using namespace plsc;
 
 TEST_CASE("schedules equal PyTorch's", "[golden]") {
-  const Tensor golden = test::read_npy(std::string(PLSC_SOURCE_DIR) + "/tests/golden/optim/data/schedules.npy");
+  const Tensor golden = test::read_npy(test::source_dir() + "/tests/golden/optim/data/schedules.npy");
   const int64_t steps = golden.dim(1);
   struct Case {
     std::string name;

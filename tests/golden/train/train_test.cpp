@@ -8,6 +8,7 @@
 #include "support/cpu_context.h"
 #include "support/head_step.h"
 #include "support/npy.h"
+#include "support/source_dir.h"
 #include "support/tiny_nets.h"
 
 using namespace plsc;
@@ -16,7 +17,7 @@ using namespace plsc::test;
 namespace {
 
 constexpr int64_t kSteps = 20, kBatch = 24, kClasses = 10, kEmbedding = 16;
-const std::string kData = std::string(PLSC_SOURCE_DIR) + "/tests/golden/train/data/";
+const std::string kData = test::source_dir() + "/tests/golden/train/data/";
 
 std::unique_ptr<MarginHead> make_head(Context& context) {
   HeadConfig config;
