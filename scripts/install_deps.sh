@@ -12,9 +12,10 @@ packages=(g++ make cmake ninja-build pkg-config git ca-certificates python3
   libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev libxxhash-dev catch2)
 # The sources are formatted by clang-format 14, Debian 12's; other versions differ in details and are not asked.
+# scripts/bundle.sh needs patchelf and xz, and packs Debian 12's libraries; its test, a shell that needs no library.
 version=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}")
 test_packages=()
-[ "$version" = 12 ] && test_packages+=(clang-format)
+[ "$version" = 12 ] && test_packages+=(clang-format patchelf busybox-static xz-utils binutils)
 case "${1:-}" in
   "") ;;
   --test) packages+=("${test_packages[@]}") ;;

@@ -96,6 +96,14 @@ else
   skipped=$((skipped + 1))
   summary+=("$(printf '%-44s %-7s' "CUDA: there is no nvcc" skipped)")
 fi
+# The programs of both builds, linked once more and packed; in a root file system that has nothing.
+stage "starting a bundle's programs" tests/scripts/test_bundle_start.py || true
+if [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ]; then
+  stage "bundles" tests/scripts/test_bundle.py || true
+else
+  skipped=$((skipped + 1))
+  summary+=("$(printf '%-44s %-7s' "bundles: made on Debian 12" skipped)")
+fi
 if stage "build, address and undefined sanitizers" build asan unit_tests; then
   # unit.train compares bits that the sanitizer's build rounds otherwise.
   tests "unit tests, sanitized" asan -L unit -E '^unit\.train$'
