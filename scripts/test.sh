@@ -3,7 +3,8 @@
 #   scripts/test.sh           packages, build, format, layers, all tests, unit tests under the address and
 #                             undefined-behaviour sanitizers; where nvcc is, the CUDA build too, its kernels in
 #                             emulation and its whole path on a stand-in for the vendor's libraries
-#   scripts/test.sh --full    also: clang, the thread sanitizer, and the quickstart in clean Debian 12 and 13 systems
+#   scripts/test.sh --full    also: clang, the thread sanitizer, the quickstart in clean Debian 12 and 13 systems, and
+#                             bundles in Debian 11 and 13
 # Ends with "N passed, N failed"; the status is 0 only where nothing failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -119,5 +120,6 @@ if $full; then
   for suite in bookworm trixie; do
     stage "quickstart on a clean $suite" scripts/test_clean_root.sh $suite || true
   done
+  stage "bundles on an older and a newer Debian" env PLSC_BUNDLE_SUITES="bullseye trixie" tests/scripts/test_bundle.py || true
 fi
 finish

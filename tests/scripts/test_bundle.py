@@ -5,7 +5,7 @@ checked list stops it; CUDA's libraries are found where they may be.
 
     tests/scripts/test_bundle.py [BUILD ...]     build folders to pack; default build/cpu, and build/cuda where it is
 
-With PLSC_BUNDLE_ROOT=DIR the bundles also run in that root file system (another distribution's).
+With PLSC_BUNDLE_SUITES="bullseye trixie" the bundles also run in fresh root file systems of these Debian suites.
 """
 import glob
 import os
@@ -128,8 +128,10 @@ class OneBuild:
             os.makedirs(os.path.join(root, "job"))
             with open(os.path.join(root, "job/tiny.yaml"), "w") as f:
                 f.write(CONFIG)
+            library = ('"$B/../libexec/node_glibc" 2>/dev/null && echo "C library of the node" || '
+                       'echo "C library of the bundle"\n')
             cuda = '"$B/plsc-train" -c tiny.yaml -o device=cuda -o ranks=1 -o output=run3 || echo "status $?"\n'
-            return in_root(root, "export HOME=/tmp; cd /job; B=/opt/link\n" + SESSION + cuda)
+            return in_root(root, "export HOME=/tmp; cd /job; B=/opt/link\n" + SESSION + library + cuda)
         finally:
             os.rename(os.path.join(home, "plsc"), self.bundle)
             shutil.rmtree(os.path.join(root, "opt"))
@@ -153,11 +155,19 @@ class OneBuild:
         text = self.session_in(root)
         self.check_session(text)
         self.check_without_cuda(text)
+        self.assertIn("C library of the bundle", text)
 
-    @unittest.skipUnless(os.environ.get("PLSC_BUNDLE_ROOT"), "no other distribution's root (PLSC_BUNDLE_ROOT)")
-    def test_in_another_distribution(self):
-        text = self.session_in(os.environ["PLSC_BUNDLE_ROOT"])
-        self.check_session(text)
+    @unittest.skipUnless(may_mount(), "needs root, and leave to mount")
+    @unittest.skipUnless(os.environ.get("PLSC_BUNDLE_SUITES"), "no suites given (PLSC_BUNDLE_SUITES)")
+    def test_in_other_distributions(self):
+        for suite in os.environ["PLSC_BUNDLE_SUITES"].split():
+            with self.subTest(suite):
+                root = os.path.join(self.folder, suite)
+                run(["debootstrap", "--variant=minbase", suite, root])
+                text = self.session_in(root)
+                self.check_session(text)
+                library = re.search(r"C library of the (\w+)", text).group(1)
+                self.assertEqual(library, "bundle" if suite in ("buster", "bullseye") else "node")
 
     def test_on_this_machine(self):
         """The node's C library is new enough and is used; of its other libraries none is, not even through
@@ -173,8 +183,8 @@ class OneBuild:
         glibc = set(os.listdir(f"{self.bundle}/lib/glibc"))
         self.assertFalse(own & glibc)
         foreign = {p for p in loaded if not p.startswith(self.bundle) and os.path.basename(p) not in glibc}
-        # The shell's, and those of InfiniBand's driver, where the node has them.
-        known = r"/lib(tinfo|selinux|pcre2-8|nss_\w+|ibverbs|mlx\d|rdmacm|nl-3|nl-route-3)\.so"
+        # The shell's; InfiniBand's driver's and CUDA's, where the node has them.
+        known = r"/lib(tinfo|selinux|pcre2-8|nss_\w+|ibverbs|mlx\d|rdmacm|nl-3|nl-route-3|cu\w+|nvrtc|nccl)\.so"
         foreign = {p for p in foreign if not re.search(known, p)}
         self.assertEqual(foreign, set())
 
@@ -216,6 +226,26 @@ class OneBuild:
 
 class CpuBundle(OneBuild, unittest.TestCase):
     build, options = "build/cpu", []
+
+    def test_other_host(self):
+        """mpirun's helper on another host comes from the same folder, by whatever starts commands there (here: a script
+        in place of ssh, which gives it a bare environment)."""
+        folder = self.work("hosts")
+        with open(f"{folder}/agent", "w") as f:
+            f.write('#!/bin/sh\necho "$1" >>"$0.log"\nshift\nexec env -i PATH=/usr/bin:/bin HOME=/ '
+                    'OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 /bin/sh -c "$*"\n')
+        os.chmod(f"{folder}/agent", 0o755)
+        with open(f"{folder}/hosts", "w") as f:
+            f.write("127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
+        binaries = f"{self.bundle}/bin"
+        run([f"{binaries}/plsc-data", "synth", "--output", "data", "--classes", "12", "--images-per-class", "8",
+             "--held-out", "5", "--size", "24", "--channels", "1"], cwd=folder)
+        text = run([f"{binaries}/mpirun", "-np", "2", "--hostfile", "hosts", "--map-by", "node", "--bind-to", "none",
+                    "-mca", "plm_rsh_agent", f"{folder}/agent", f"{binaries}/plsc-train", "-c", "tiny.yaml"], cwd=folder)
+        self.assertIn("complete after", text)
+        self.assertIn("2 x cpu", text)
+        with open(f"{folder}/agent.log") as f:
+            self.assertEqual(f.read(), "127.0.0.2\n")
 
     @unittest.skipUnless(shutil.which("mpirun"), "needs the system's Open MPI")
     def test_system_mpi(self):
