@@ -42,8 +42,8 @@ if $archive; then need xz xz-utils; fi
 
 nvcc=${CUDACXX:-$(command -v nvcc || true)}
 if [ -z "$build" ]; then
-  preset=bundle options=()
-  if $cpu || [ -z "$nvcc" ]; then preset=bundle-cpu; fi
+  preset="bundle" options=()
+  if $cpu || [ -z "$nvcc" ]; then preset="bundle-cpu"; fi
   [ -n "$architectures" ] && options+=(-DCMAKE_CUDA_ARCHITECTURES="$architectures")
   build=build/$preset
   cmake --preset $preset "${options[@]}" >/dev/null

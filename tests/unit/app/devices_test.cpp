@@ -59,6 +59,9 @@ TEST_CASE("a GPU that is not there is refused by name") {
       contains_all(refusal("device: cuda", machine_with(0)), {"device: cuda: no driver is loaded", "use device: cpu"}));
   CHECK(
       contains_all(refusal("device: cuda", build_without()), {"device: cuda: this build", "use device: cpu, or auto"}));
+  CudaProbe bundle = build_without();
+  bundle.remedy = "set PLSC_CUDA_LIBS";
+  CHECK(contains_all(refusal("device: cuda", bundle), {"device: cuda: this build", "set PLSC_CUDA_LIBS"}));
   CHECK(contains_all(refusal("comm: {backend: nccl}", build_without()),
                      {"comm.backend: nccl: this build", "comm.backend: auto or mpi"}));
   CHECK(contains_all(refusal("comm: {backend: nccl}", machine_with(0)),
