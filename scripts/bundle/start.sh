@@ -42,6 +42,15 @@ use_own_mpi() {
   esac
 }
 
+# UCX is for InfiniBand; on nodes without it ranks have crashed as Open MPI loaded and dropped it again.
+without_infiniband() {
+  for device in /sys/class/infiniband/*; do
+    if [ -e "$device" ]; then return; fi
+  done
+  OMPI_MCA_pml=${OMPI_MCA_pml:-^ucx}
+  export OMPI_MCA_pml
+}
+
 # The site's Open MPI: libmpi.so.40 in MPI_HOME, LD_LIBRARY_PATH, beside the mpirun of PATH, or where the loader looks.
 use_site_mpi() {
   if [ -n "${MPI_HOME:-}" ] && [ -x "$MPI_HOME/bin/mpirun" ]; then PATH=$MPI_HOME/bin:$PATH; export PATH; fi
@@ -83,7 +92,12 @@ start() {
   program=$1
   shift
   library_path=
-  if [ "$own_mpi" = yes ]; then use_own_mpi; else use_site_mpi; fi
+  if [ "$own_mpi" = yes ]; then
+    use_own_mpi
+    without_infiniband
+  else
+    use_site_mpi
+  fi
   . "$root/libexec/find_cuda.sh"
   case $program in
     plsc-train)

@@ -2,6 +2,7 @@
 """The scripts that start a bundle's programs (scripts/bundle/*.sh), with stand-ins for the programs: where CUDA's
 libraries are found, what is said where they are not, which program starts with which environment. Under every POSIX shell
 that is here."""
+import glob
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ echo "remedy ${PLSC_CUDA_REMEDY:-}"
 echo "executable ${PLSC_EXECUTABLE:-}"
 echo "prefix ${OPAL_PREFIX:-}"
 echo "plm ${OMPI_MCA_plm:-}"
+echo "pml ${OMPI_MCA_pml:-}"
 """
 
 
@@ -187,6 +189,13 @@ class StartCase(unittest.TestCase):
         answer = self.start(LD_LIBRARY_PATH=f"{self.root}/mpi/lib:{self.root}/mpi/lib:/x")
         self.assertEqual(answer["library_path"], "/x")
         self.assertEqual(self.start(LD_LIBRARY_PATH=f"{self.root}/mpi/lib")["library_path"], "")
+
+    @unittest.skipIf(glob.glob("/sys/class/infiniband/*"), "this machine has InfiniBand")
+    def test_without_infiniband(self):
+        self.assertEqual(self.start()["pml"], "^ucx")
+        self.assertEqual(self.start(OMPI_MCA_pml="ob1")["pml"], "ob1")
+        # Other hosts may have it: mpirun passes its own variables to them.
+        self.assertEqual(self.start(program=f"{self.root}/bin/mpirun")["pml"], "")
 
     def test_site_mpi(self):
         self.settings(own_mpi="no")
