@@ -10,7 +10,9 @@
 #     --build DIR         packs the programs of this build folder (any preset's), which are brought up to date first
 #     --output DIR        where the folder and the archive go (default: build)
 #     --no-archive        the folder alone
-# Made on Debian 12: the programs of a bundle need Linux 3.2 and a CPU with SSE2, and bring their C library.
+# Made on Debian 12 alone. A bundle needs Linux 3.2 on x86-64 and a POSIX shell; it brings its C library, which is used
+# where the node's is older. The archive without CUDA's libraries may take 45 MiB; what may be in it is listed in
+# scripts/bundle_libraries.txt, and any other library stops this script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,6 +39,7 @@ need patchelf patchelf
 need readelf binutils
 need python3 python3
 need gcc gcc
+need git git
 need dpkg-query "dpkg (bundles are made on Debian)"
 if $archive; then need xz xz-utils; fi
 
@@ -49,11 +52,11 @@ if [ -z "$build" ]; then
   cmake --preset $preset "${options[@]}" >/dev/null
 fi
 [ -e "$build/CMakeCache.txt" ] || { echo "bundle.sh: $build is no build folder: cmake --preset cpu makes one" >&2; exit 1; }
-cmake --build "$build" --target bundle_programs
 if grep -q -e '-march=native' "$build/compile_commands.json"; then
-  echo "bundle.sh: $build was built with -march=native: its programs run on this machine's CPU alone" >&2
+  echo "bundle.sh: $build compiles with -march=native: its programs would run on this machine's CPU alone" >&2
   exit 1
 fi
+cmake --build "$build" --target bundle_programs
 
 version=$(sed -n 's/^CMAKE_PROJECT_VERSION:[A-Z]*=//p' "$build/CMakeCache.txt")
 name=plsc-train-$version-linux-x86_64

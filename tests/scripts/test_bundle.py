@@ -188,16 +188,6 @@ class OneBuild:
         foreign = {p for p in foreign if not re.search(known, p)}
         self.assertEqual(foreign, set())
 
-    def test_own_c_library(self):
-        """As on a node with an older C library: every process of the bundle has the bundle's, its mpirun and ranks too."""
-        folder = self.work("own")
-        session = "".join(line for line in SESSION.splitlines(True) if "plsc-data" in line or "ranks=2\n" in line)
-        text = run(["/bin/sh", "-e", "-c", session], cwd=folder, env={
-            "B": f"{self.bundle}/bin", "PLSC_GLIBC": "own", "LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": f"{folder}/loads"})
-        self.assertIn("complete after", text)
-        own = {os.path.basename(p) for p in loaded_libraries(folder) if p.startswith(self.bundle)}
-        self.assertIn("libc.so.6", own)
-
     def test_contents(self):
         for name in ("README.md", "LICENSE", "configs/quickstart.yaml", "licences/PACKAGES.txt",
                      "licences/libopenmpi3.txt", "tests/golden/head/data/labels.npy", "libexec/bench/bench_head"):
@@ -213,6 +203,20 @@ class OneBuild:
             self.assertIn("test_gpu_head", gpu)
             self.assertFalse(os.path.exists(f"{self.bundle}/lib/cuda"))
 
+
+class CpuBundle(OneBuild, unittest.TestCase):
+    build, options = "build/cpu", []
+
+    def test_own_c_library(self):
+        """As on a node with an older C library: every process of the bundle has the bundle's, its mpirun and ranks too."""
+        folder = self.work("own")
+        session = "".join(line for line in SESSION.splitlines(True) if "plsc-data" in line or "ranks=2\n" in line)
+        text = run(["/bin/sh", "-e", "-c", session], cwd=folder, env={
+            "B": f"{self.bundle}/bin", "PLSC_GLIBC": "own", "LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": f"{folder}/loads"})
+        self.assertIn("complete after", text)
+        own = {os.path.basename(p) for p in loaded_libraries(folder) if p.startswith(self.bundle)}
+        self.assertIn("libc.so.6", own)
+
     def test_unlisted_library(self):
         """A library that nobody has looked at is refused, and who needs it is named."""
         listing = os.path.join(self.folder, "libraries.txt")
@@ -222,10 +226,6 @@ class OneBuild:
                    env={"PLSC_BUNDLE_LIBRARIES": listing})
         self.assertRegex(text, r"libpng16\.so\.16, which plsc-\w+ needs, is not in .*libraries\.txt")
         self.assertTrue(os.path.exists(self.bundle), "a failed run has removed the bundle that was there")
-
-
-class CpuBundle(OneBuild, unittest.TestCase):
-    build, options = "build/cpu", []
 
     def test_other_host(self):
         """mpirun's helper on another host comes from the same folder, by whatever starts commands there (here: a script
@@ -266,6 +266,33 @@ class CpuBundle(OneBuild, unittest.TestCase):
         self.assertIn("-linux-x86_64/bin/plsc-train\n", names)
 
 
+class Refusals(unittest.TestCase):
+    """What stops the script before anything is built."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="plsc-bundle-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def test_options(self):
+        self.assertIn("--no-cuda-libs", run(["scripts/bundle.sh", "--help"]))
+        self.assertIn("unknown option --what", run(["scripts/bundle.sh", "--what"], status=2))
+        self.assertIn("--build needs a value", run(["scripts/bundle.sh", "--build"], status=2))
+        self.assertIn("is no build folder", run(["scripts/bundle.sh", "--build", self.folder], status=1))
+
+    def test_build_for_one_cpu(self):
+        open(f"{self.folder}/CMakeCache.txt", "w").close()
+        with open(f"{self.folder}/compile_commands.json", "w") as f:
+            f.write('[{"command": "c++ -O3 -march=native -c x.cpp"}]')
+        text = run(["scripts/bundle.sh", "--build", self.folder], status=1)
+        self.assertIn("-march=native", text)
+
+    def test_missing_tools(self):
+        for name in ("bash", "dirname"):
+            os.symlink(shutil.which(name), f"{self.folder}/{name}")
+        text = run(["bash", "scripts/bundle.sh"], status=1, env={"PATH": self.folder})
+        self.assertIn("patchelf is missing: apt-get install patchelf", text)
+
+
 class CudaBundle(OneBuild, unittest.TestCase):
     build, options, cuda = "build/cuda", ["--no-cuda-libs", "--no-archive"], True
 
@@ -275,6 +302,7 @@ if __name__ == "__main__":
     builds = [a for a in sys.argv[1:] if not a.startswith("-")] or ["build/cpu", "build/cuda"]
     cases = [case for case in (CpuBundle, CudaBundle) if any(os.path.basename(b) == os.path.basename(case.build)
              for b in builds) and os.path.exists(f"{case.build}/CMakeCache.txt")]
-    suite = unittest.TestSuite(unittest.defaultTestLoader.loadTestsFromTestCase(case) for case in cases)
+    load = unittest.defaultTestLoader.loadTestsFromTestCase
+    suite = unittest.TestSuite(load(case) for case in [Refusals, *cases])
     result = unittest.TextTestRunner(verbosity=2).run(suite)
-    sys.exit(0 if result.wasSuccessful() and result.testsRun > 0 else 1)
+    sys.exit(0 if result.wasSuccessful() and cases else 1)
