@@ -8,6 +8,7 @@
 #     --cpu               without CUDA (builds build/bundle-cpu)
 #     --cuda-architectures LIST   of the build, e.g. "80-real;90-real"; the default holds 7.5 to 9.0, and PTX
 #     --build DIR         packs the programs of this build folder (any preset's), which are brought up to date first
+#     --cpu-tests DIR     takes the CPU's tests from this build folder
 #     --output DIR        where the folder and the archive go (default: build)
 #     --no-archive        the folder alone
 # Made on Debian 12 alone. A bundle needs Linux 3.2 on x86-64 and a POSIX shell; it brings its C library, which is used
@@ -17,16 +18,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 most_mib=45  # the archive without CUDA's libraries
-cuda_libs=true system_mpi=false cpu=false archive=true build="" output=build architectures=""
+cuda_libs=true system_mpi=false cpu=false archive=true build="" cpu_tests="" output=build architectures=""
 while [ $# -gt 0 ]; do
   case $1 in
     --no-cuda-libs) cuda_libs=false ;;
     --system-mpi) system_mpi=true ;;
     --cpu) cpu=true ;;
     --no-archive) archive=false ;;
-    --build | --output | --cuda-architectures)
+    --build | --cpu-tests | --output | --cuda-architectures)
       [ $# -gt 1 ] || { echo "bundle.sh: $1 needs a value" >&2; exit 2; }
-      case $1 in --build) build=$2 ;; --output) output=$2 ;; *) architectures=$2 ;; esac
+      case $1 in --build) build=$2 ;; --cpu-tests) cpu_tests=$2 ;; --output) output=$2 ;; *) architectures=$2 ;; esac
       shift ;;
     --help | -h) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) echo "bundle.sh: unknown option $1; scripts/bundle.sh --help lists them" >&2; exit 2 ;;
@@ -51,12 +52,19 @@ if [ -z "$build" ]; then
   build=build/$preset
   cmake --preset $preset "${options[@]}" >/dev/null
 fi
-[ -e "$build/CMakeCache.txt" ] || { echo "bundle.sh: $build is no build folder: cmake --preset cpu makes one" >&2; exit 1; }
-if grep -q -e '-march=native' "$build/compile_commands.json"; then
-  echo "bundle.sh: $build compiles with -march=native: its programs would run on this machine's CPU alone" >&2
-  exit 1
-fi
+cpu_tests=${cpu_tests:-$build}
+for folder in "$build" "$cpu_tests"; do
+  if [ ! -e "$folder/CMakeCache.txt" ]; then
+    echo "bundle.sh: $folder is no build folder: cmake --preset cpu makes one" >&2
+    exit 1
+  fi
+  if grep -q -e '-march=native' "$folder/compile_commands.json"; then
+    echo "bundle.sh: $folder compiles with -march=native: its programs would run on this machine's CPU alone" >&2
+    exit 1
+  fi
+done
 cmake --build "$build" --target bundle_programs
+cmake --build "$cpu_tests" --target bundle_cpu_tests
 
 version=$(sed -n 's/^CMAKE_PROJECT_VERSION:[A-Z]*=//p' "$build/CMakeCache.txt")
 name=plsc-train-$version-linux-x86_64
@@ -66,7 +74,8 @@ work=$(mktemp -d "$output/.bundle.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 bundle=$work/$name
 
-collect=(--programs "$build/bundle_programs.txt" --libraries "${PLSC_BUNDLE_LIBRARIES:-scripts/bundle_libraries.txt}")
+collect=(--programs "$build/bundle_programs.txt" --programs "$cpu_tests/bundle_cpu_tests.txt")
+collect+=(--libraries "${PLSC_BUNDLE_LIBRARIES:-scripts/bundle_libraries.txt}")
 cuda=false
 if grep -q '^plsc-train-cuda ' "$build/bundle_programs.txt"; then cuda=true; fi
 if $cuda && $cuda_libs; then collect+=(--cuda); fi

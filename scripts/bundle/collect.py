@@ -2,7 +2,7 @@
 """Puts programs and every shared library that they need into a folder from which they run anywhere: scripts/bundle.sh
 calls it. Fails at a library that the checked list (scripts/bundle_libraries.txt) does not name, and says who needs it.
 
-    collect.py --programs FILE --libraries FILE --output DIR [--cuda] [--system-mpi]
+    collect.py --programs FILE... --libraries FILE --output DIR [--cuda] [--system-mpi]
 
 FILE of --programs: lines "PLACE FILE", a place below libexec/.
 """
@@ -23,6 +23,8 @@ PLUGIN_FOLDERS = {f"{SYSTEM}/openmpi/lib/openmpi3": "mpi/lib/openmpi", f"{SYSTEM
 MPI_PROGRAMS = {"/usr/bin/orterun": "mpi/bin/mpirun", "/usr/bin/orted": "libexec/orted"}
 MPI_TEXTS = {"/usr/share/openmpi/help-*.txt": "mpi/share/openmpi", "/usr/share/pmix/help-*.txt": "mpi/share/pmix",
              f"{SYSTEM}/pmix2/share/pmix/help-*.txt": "mpi/share/pmix"}
+# Packages whose code the programs hold themselves.
+COMPILED_IN = ("catch2", "libcli11-dev", "nlohmann-json3-dev")
 
 
 def fail(text, hint):
@@ -179,11 +181,12 @@ class Collector:
         sources = sorted({os.path.realpath(s) for s in self.placed.values()})
         names = {spelling for s in sources for spelling in (s, re.sub("^/usr/lib", "/lib", s))}
         text = subprocess.run(["dpkg-query", "-S", *sorted(names)], capture_output=True, text=True).stdout
-        packages = sorted({p.strip().split(":")[0] for p in re.findall(r"^(.*?): /", text, re.M)})
+        packages = sorted({p.strip().split(":")[0] for p in re.findall(r"^(.*?): /", text, re.M)} | set(COMPILED_IN))
         folder = os.path.join(self.output, "licences")
         os.makedirs(folder)
-        listing = ["Shared libraries and MPI programs in this folder are Debian's, unchanged but for their run paths; the",
-                   "sources of each version are on https://snapshot.debian.org/. The terms are in the files beside this.", ""]
+        listing = ["Shared libraries and MPI programs in this folder are Debian's, unchanged but for their run paths; some",
+                   "packages are compiled into the programs. The sources of each version are on",
+                   "https://snapshot.debian.org/. The terms are in the files beside this.", ""]
         for package in packages:
             shutil.copyfile(f"/usr/share/doc/{package}/copyright", os.path.join(folder, package + ".txt"))
             version = subprocess.run(["dpkg-query", "-W", "-f", "${Version} (source: ${source:Package} ${source:Version})\n",
@@ -208,14 +211,15 @@ class Collector:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", required=True)
+    parser.add_argument("--programs", required=True, action="append")
     parser.add_argument("--libraries", required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--cuda", action="store_true", help="carry CUDA's libraries")
     parser.add_argument("--system-mpi", action="store_true", help="leave MPI to the site")
     args = parser.parse_args()
     collector = Collector(LibraryList(args.libraries), args.output, args.cuda, args.system_mpi)
-    collector.add_programs(args.programs)
+    for path in args.programs:
+        collector.add_programs(path)
     if not args.system_mpi:
         collector.add_mpi()
     collector.add_glibc()

@@ -69,8 +69,9 @@ def in_root(root, script, **more):
     setup = textwrap.dedent("""\
         set -e
         cd "$1" && mkdir -p proc sys dev tmp
-        mount -t proc proc proc && mount -t sysfs sysfs sys && mount -t tmpfs tmpfs dev && mkdir dev/shm dev/pts
-        for device in null zero random urandom tty; do touch dev/$device; mount --bind /dev/$device dev/$device; done
+        mount -t proc proc proc && mount -t tmpfs tmpfs dev && mkdir dev/shm
+        mount -t sysfs sysfs sys || mount --rbind /sys sys
+        for device in null zero random urandom; do touch dev/$device; mount --bind /dev/$device dev/$device; done
         ln -s /proc/self/fd dev/fd
         exec chroot . /bin/sh -c "$2"
         """)
@@ -294,7 +295,7 @@ class Refusals(unittest.TestCase):
 
 
 class CudaBundle(OneBuild, unittest.TestCase):
-    build, options, cuda = "build/cuda", ["--no-cuda-libs", "--no-archive"], True
+    build, options, cuda = "build/cuda", ["--cpu-tests", "build/cpu", "--no-cuda-libs", "--no-archive"], True
 
 
 if __name__ == "__main__":
