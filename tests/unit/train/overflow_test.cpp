@@ -184,7 +184,7 @@ TEST_CASE("a scale that no overflow explains ends the run") {
     try {
       one.run(1, Fault::backbone_gradient);
     } catch (const Error& e) {
-      ended = std::string(e.what()).find("step 1: in fp16") != std::string::npos;
+      ended = std::string(e.what()).find("step 2: in fp16") != std::string::npos;
     }
     PLSC_CHECK(ended);
   });
