@@ -210,6 +210,7 @@ int main(int argc, char** argv) {
   plsc::HeadBench o;
   o.threads = plsc::available_cores();
   CLI::App app("Speed and memory of the margin head");
+  app.option_defaults()->take_last();  // so that a script may add to a common part
   app.add_option("--device", o.device)->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--classes", o.classes);
   app.add_option("--columns", o.columns);
@@ -220,7 +221,7 @@ int main(int argc, char** argv) {
   app.add_option("--store", o.store, "of the class centres")->check(CLI::IsMember({"fp32", "bf16"}));
   app.add_option("--update", o.update, "of centres that are not sampled")->check(CLI::IsMember({"dense", "lazy"}));
   app.add_option("--ratio", o.ratio, "of the classes that a step samples; 1: all of them");
-  app.add_option("--tiles", o.tiles, "rows of a tile, for the products alone: the best of these counts");
+  app.add_option("--tiles", o.tiles, "rows of a tile, for the products alone: the best of these counts")->take_all();
   app.add_option("--head-tile", o.head_tile, "rows of the head's own tiles on a GPU; 0: as it chooses");
   CLI11_PARSE(app, argc, argv);
   try {

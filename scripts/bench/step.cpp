@@ -227,6 +227,7 @@ int print_probe() {
 }
 
 void add_options(CLI::App& app, StepBench& o) {
+  app.option_defaults()->take_last();  // so that a script may add to a common part
   app.add_flag("--probe", o.probe, "print the GPUs that CUDA finds, and end");
   app.add_option("--device", o.device)->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--backbone", o.backbone, "iresnet18.., resnet18.., omniglot or tiny");
@@ -242,7 +243,7 @@ void add_options(CLI::App& app, StepBench& o) {
   app.add_option("--steps", o.steps, "that are timed")->check(CLI::PositiveNumber);
   app.add_option("--warmup", o.warmup, "steps before them: algorithms are chosen and a step is recorded");
   app.add_option("--graphs", o.graphs, "0: a GPU is given each step call by call");
-  app.add_option("-o", o.overrides, "key=value of a configuration, as plsc-train takes it");
+  app.add_option("-o", o.overrides, "key=value of a configuration, as plsc-train takes it")->take_all();
 }
 
 }  // namespace
