@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
   esac
   case $1 in
     --bundle) bundle=$2 ;;
-    --budget) budget=$(seconds_of "$2") ;;
+    --budget) budget=$(seconds_of "$2") || exit 2 ;;
     --only) only=$2 ;;
     --data) data=$2 ;;
     --output) output=$2 ;;

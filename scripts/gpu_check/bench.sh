@@ -185,27 +185,45 @@ hundred_million() {
   write_report
 }
 
+# The lines of the benches as tables. One awk: the report is written often.
 bench_tables() {
-  local line
-  printf '| unit | program | batch | classes | precision | images/s (lowest, highest) | ms a step | device memory, GiB | loss |\n|---|---|---|---|---|---|---|---|---|\n'
-  { grep '"bench":"step"' "$work/bench.jsonl" || true; } | while IFS= read -r line; do
-    printf '| %s | %s | %s | %s | %s | %.0f (%.0f, %.0f) | %.2f | %.2f | %.3f |\n' "$(field unit <<<"$line" | cut -c1-60)" \
-      "$(field program <<<"$line")" "$(field batch <<<"$line")" "$(field classes <<<"$line")" "$(field precision <<<"$line")" \
-      "$(field images_per_s <<<"$line")" "$(field images_per_s_lowest <<<"$line")" "$(field images_per_s_highest <<<"$line")" \
-      "$(field step_ms <<<"$line")" "$(awk -v b="$(field device_memory_used <<<"$line")" 'BEGIN { print b / 2^30 }')" "$(field last_loss <<<"$line")"
-  done
-  printf '\nWhere a step goes, in ms:\n\n'
-  { grep '"bench":"step"' "$work/bench.jsonl" || true; } | while IFS= read -r line; do
-    printf -- '- %s, %s classes: %s\n' "$(field unit <<<"$line")" "$(field classes <<<"$line")" \
-      "$(sed 's/.*"phases_ms":{\([^}]*\)}.*/\1/; s/"//g; s/:\([0-9]*\.[0-9]\{0,3\}\)[0-9]*\(e-[0-9]*\)\{0,1\}/ \1\2/g; s/,\([a-z]\)/, \1/g' <<<"$line")"
-  done
-  printf '\n| head | batch | ms | products, ms (tile) | GFLOP/s | bytes, ms (GB/s) | binds | fraction |\n|---|---|---|---|---|---|---|---|\n'
-  { grep '"bench":"head"' "$work/bench.jsonl" || true; } | while IFS= read -r line; do
-    printf '| %s | %s | %.3f | %.3f (%s) | %.0f | %.3f (%.0f) | %s | %.3f |\n' "$(field unit <<<"$line")" "$(field batch <<<"$line")" \
-      "$(field head_ms <<<"$line")" "$(field products_ms <<<"$line")" "$(field products_tile <<<"$line")" \
-      "$(field products_gflop_per_s <<<"$line")" "$(field bytes_ms <<<"$line")" "$(field copy_gb_per_s <<<"$line")" \
-      "$(field binds <<<"$line")" "$(field fraction <<<"$line")"
-  done
+  awk '
+    function text(name,    at, rest) {  # of a key whose value holds no comma
+      at = index($0, "\"" name "\":")
+      if (!at) return ""
+      rest = substr($0, at + length(name) + 3)
+      sub(/^"/, "", rest)
+      sub(/[",}].*/, "", rest)
+      return rest
+    }
+    function phases(    at, rest, n, i, pair, out) {
+      at = index($0, "\"phases_ms\":{")
+      rest = substr($0, at + 13)
+      sub(/}.*/, "", rest)
+      n = split(rest, pair, /,"/)
+      for (i = 1; i <= n; i++) {
+        gsub(/"/, "", pair[i])
+        at = match(pair[i], /:[^:]*$/)
+        out = out sprintf("%s%s %.3f", (i > 1 ? "; " : ""), substr(pair[i], 1, at - 1), substr(pair[i], at + 1))
+      }
+      return out
+    }
+    /"bench":"step"/ {
+      if (!steps++) print "| unit | program | batch | classes | precision | images/s (lowest, highest) | ms a step | device memory, GiB | loss |\n|---|---|---|---|---|---|---|---|---|"
+      printf "| %s | %s | %s | %s | %s | %.0f (%.0f, %.0f) | %.2f | %.2f | %.3f |\n", text("unit"), text("program"),
+        text("batch"), text("classes"), text("precision"), text("images_per_s"), text("images_per_s_lowest"),
+        text("images_per_s_highest"), text("step_ms"), text("device_memory_used") / 2^30, text("last_loss")
+      where = where "- " text("unit") ", " text("program") ", " text("classes") " classes: " phases() "\n"
+    }
+    /"bench":"head"/ {
+      heads = heads sprintf("| %s | %s | %s | %.3f | %.3f (%s) | %.0f | %.3f (%.0f) | %s | %.3f |\n", text("unit"), text("batch"),
+        text("classes"), text("head_ms"), text("products_ms"), text("products_tile"), text("products_gflop_per_s"),
+        text("bytes_ms"), text("copy_gb_per_s"), text("binds"), text("fraction"))
+    }
+    END {
+      if (where != "") printf "\nWhere a step goes, in ms:\n\n%s", where
+      if (heads != "") printf "\n| head | batch | classes | ms | products, ms (rows of a tile) | GFLOP/s | bytes, ms (GB/s) | binds | fraction |\n|---|---|---|---|---|---|---|---|---|\n%s", heads
+    }' "$work/bench.jsonl"
 }
 
 bench_stage() {

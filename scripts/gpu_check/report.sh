@@ -22,55 +22,47 @@ target() {
   mv "$work/targets.new" "$work/targets.tsv"
 }
 
-text_of_json() { tr -d '\000-\010\013-\037' | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/\\t/g'; }
-json() { printf '"%s"' "$(printf '%s' "$1" | text_of_json)"; }
-cell() { printf '%s' "${1//|/\\|}"; }
+# escaped: text for between the quotes of JSON; tabs and the ends of lines stay.
+escaped() { tr -d '\000-\010\013-\037' | sed 's/\\/\\\\/g; s/"/\\"/g'; }
+json() { printf '"%s"' "$(printf '%s' "$1" | tr '\t\n' '  ' | escaped)"; }
 count() { cut -f3 "$work/units.tsv" | grep -cx "$1" || true; }
 
+# rows FILE: the lines of a .tsv file as those of a table.
+rows() {
+  sed 's/|/\\|/g' "$1" | awk -F'\t' '{ printf "|"; for (i = 1; i <= NF; i++) printf " %s |", ($i == "failed" ? "**failed**" : $i)
+    print "" }'
+}
+
 write_markdown() {
-  local a b c d e
+  local a b
   printf '# GPU check: %s\n\n' "$state"
   printf '%s, %d of %d seconds; %s passed, %s failed, %s skipped.\n\n' "$begun" $(($(now) - check_begin)) "$budget" \
     "$(count passed)" "$(count failed)" "$(count skipped)"
   if $tiny; then printf 'Sizes for trying the script (`--tiny`): the rates say nothing.\n\n'; fi
   while IFS=$'\t' read -r a b; do printf -- '- %s: %s\n' "$a" "$b"; done <"$work/facts.tsv"
   printf '\n## Targets\n\n| what | measured | target | holds |\n|---|---|---|---|\n'
-  while IFS=$'\t' read -r a b c d; do printf '| %s | %s | %s | %s |\n' "$(cell "$a")" "$(cell "$b")" "$c" "$d"; done <"$work/targets.tsv"
+  rows "$work/targets.tsv"
   printf '\n## Units\n\n| stage | unit | result | s | |\n|---|---|---|---|---|\n'
-  while IFS=$'\t' read -r a b c d e; do
-    if [ "$c" = failed ]; then c="**failed**"; fi
-    printf '| %s | %s | %s | %s | %s |\n' "$a" "$(cell "$b")" "$c" "$d" "$(cell "$e")"
-  done <"$work/units.tsv"
+  rows "$work/units.tsv"
   if [ -s "$work/curves.md" ]; then printf '\n## Curves\n\n'; cat "$work/curves.md"; fi
   if [ -s "$work/bench.jsonl" ]; then printf '\n## Benchmarks\n\n'; bench_tables; fi
 }
 
-# list FILE NAMES...: the lines of a .tsv file as JSON objects of texts.
+# list FILE "NAME NAME ...": the lines of a .tsv file as JSON objects of texts.
 list() {
-  local file=$1 line first=true i
-  shift
-  printf '['
-  while IFS= read -r line; do
-    $first || printf ','
-    first=false
-    printf '\n    {'
-    i=1
-    for name in "$@"; do
-      if [ $i -gt 1 ]; then printf ', '; fi
-      printf '"%s": %s' "$name" "$(json "$(cut -f$i <<<"$line")")"
-      i=$((i + 1))
-    done
-    printf '}'
-  done <"$file"
-  printf ']'
+  escaped <"$1" | awk -F'\t' -v names="$2" 'BEGIN { n = split(names, name, " "); printf "[" }
+    { printf "%s\n    {", (NR > 1 ? "," : "")
+      for (i = 1; i <= n; i++) printf "%s\"%s\": \"%s\"", (i > 1 ? ", " : ""), name[i], $i
+      printf "}" }
+    END { printf "]" }'
 }
 
 write_json() {
   printf '{\n  "state": %s,\n  "begun": %s,\n  "seconds": %d,\n  "budget": %d,\n  "tiny": %s,\n' "$(json "$state")" \
     "$(json "$begun")" $(($(now) - check_begin)) "$budget" "$tiny"
-  printf '  "machine": %s,\n' "$(list "$work/facts.tsv" name value)"
-  printf '  "targets": %s,\n' "$(list "$work/targets.tsv" name measured target holds)"
-  printf '  "units": %s,\n' "$(list "$work/units.tsv" stage unit result seconds note)"
+  printf '  "machine": %s,\n' "$(list "$work/facts.tsv" "name value")"
+  printf '  "targets": %s,\n' "$(list "$work/targets.tsv" "name measured target holds")"
+  printf '  "units": %s,\n' "$(list "$work/units.tsv" "stage unit result seconds note")"
   if [ -s "$work/doctor.json" ]; then printf '  "doctor": %s,\n' "$(cat "$work/doctor.json")"; fi
   printf '  "bench": [%s]\n}\n' "$(paste -sd, "$work/bench.jsonl")"
 }

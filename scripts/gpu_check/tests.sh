@@ -11,6 +11,13 @@ counts() {
     sed 's/All tests passed (\(.*\))/\1/; s/  */ /g'
 }
 
+# fair MOST: a limit of at most MOST seconds, and of half of what the stage has left: one that hangs must not take the
+# others' time.
+fair() {
+  local half=$(((stage_deadline - $(now) + 1) / 2))
+  echo $((half < $1 ? half : $1))
+}
+
 tests_stage() {
   local program found=false
   begin_stage tests 40
@@ -19,7 +26,7 @@ tests_stage() {
     [ -x "$program" ] || continue
     found=true
     start "$program"
-    run_unit "${program##*/}" 120 "${command[@]}"
+    run_unit "${program##*/}" "$(fair 120)" "${command[@]}"
     judge "${program##*/}" "$(counts)"
   done
   if ! $found; then
@@ -41,7 +48,7 @@ find_sanitizer() {
 sanitize() {  # SANITIZER TOOL PROGRAM
   local name="$2 ${3##*/}" cases errors
   start "$3" '~[large]' -d yes
-  run_unit "$name" 60 "$1" --target-processes all --tool "$2" --error-exitcode 9 --print-limit 20 "${command[@]}"
+  run_unit "$name" "$(fair 60)" "$1" --target-processes all --tool "$2" --error-exitcode 9 --print-limit 20 "${command[@]}"
   cases=$(grep -cE '^ *[0-9.]+ s: ' "$unit_output" || true)
   errors=$(sed -n 's/.*ERROR SUMMARY: \([0-9]*\).*/\1/p' "$unit_output" | tail -n 1)
   if [ $unit_rc = 124 ] && ! grep -qE '^========= .*(Invalid|Error|hazard|leak)' "$unit_output"; then

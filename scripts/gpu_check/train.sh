@@ -9,14 +9,16 @@ close=1e-3         # relative: what two curves may differ by
 # from step to step until it hides what is looked for. On glyphs a run on one CPU rank parts from one on two, without
 # exact sums, by 2e-6 within 20 steps of this; with a warm-up of 1000 steps by 3e-4. That the network learns at all
 # changes the losses by 3e-2.
-write_config() {  # FILE DATA CLASSES-OF-NETWORK
+write_config() {  # FILE DATA BACKBONE
+  local batch=128 width=128
+  if $tiny; then batch=32 width=32; fi
   cat >"$1" <<END
 output: $work/runs/none
 data: {train: $2, image_size: 32, channels: 1, resize: stretch, augment: none, cache: decoded}
-model: {backbone: $3, embedding_size: 128, sync_batch_norm: true}
+model: {backbone: $3, embedding_size: $width, sync_batch_norm: true}
 head: {margin: {m2: .3}, scale: 32}
 schedule: {base_lr: .1, warmup_steps: 4000}
-train: {batch_size: 128, steps: $steps, precision: fp32}
+train: {batch_size: $batch, steps: $steps, precision: fp32}
 checkpoint: {every_epochs: none, at_end: true}
 eval: {every_epochs: none, at_end: false}
 log: {every_steps: 1}
@@ -168,7 +170,6 @@ train_stage() {
   if $tiny; then network='{kind: iresnet, stem: 8, widths: [8, 16], blocks: [1, 1]}'; fi
   make_glyphs || return 0
   write_config "$work/glyphs.yaml" "$work/glyphs/train" "$network"
-  if $tiny; then sed -i 's/batch_size: 128/batch_size: 32/; s/embedding_size: 128/embedding_size: 32/' "$work/glyphs.yaml"; fi
   if [ "$gpus" = 0 ]; then
     cpu_train
     skip "trainings on a GPU" "no GPU: $no_gpu"
@@ -185,6 +186,8 @@ omniglot() {
   if [ -e "$data/background.rec" ]; then train=$data/background.rec; elif [ -d "$data/background" ]; then train=$data/background; fi
   if [ -z "$data" ]; then skip "Omniglot" "no --data"; return; fi
   if [ -z "$train" ]; then skip "Omniglot" "$data has neither background.rec nor background/"; return; fi
-  write_config "$work/omniglot.yaml" "$train" '{kind: iresnet, stem: 32, widths: [32, 64, 128, 256], blocks: [1, 1, 1, 1]}'
+  local wide='{kind: iresnet, stem: 32, widths: [32, 64, 128, 256], blocks: [1, 1, 1, 1]}'
+  if $tiny; then wide=$network; fi
+  write_config "$work/omniglot.yaml" "$train" "$wide"
   gpu_curves omniglot_ "$work/omniglot.yaml" 120
 }

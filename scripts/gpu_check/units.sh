@@ -18,13 +18,7 @@ begin_stage() {
 
 # marked TOKEN: the processes that carry this mark.
 marked() {
-  local file
-  for file in /proc/[0-9]*/environ; do
-    if tr '\0' '\n' <"$file" 2>/dev/null | grep -qx "PLSC_CHECK_UNIT=$1"; then
-      file=${file%/environ}
-      echo "${file#/proc/}"
-    fi
-  done 2>/dev/null
+  grep -lzxF "PLSC_CHECK_UNIT=$1" /proc/[0-9]*/environ 2>/dev/null | sed 's|/proc/||; s|/environ||'
 }
 
 # end_marked TOKEN: asks them to end, and ends those that do not within three seconds.
@@ -43,14 +37,14 @@ end_marked() {
 end_units() { [ -z "$mark_now" ] || end_marked "$mark_now"; }
 
 # run_unit NAME LIMIT COMMAND...: runs it for at most LIMIT seconds, less where the stage has less left. Sets unit_rc
-# (124: ended by its limit; 125: there was no time for it), unit_output (a file) and unit_seconds. Records nothing.
+# (124: ended by its limit; 125: the stage had no time for it, or not enough), unit_output (a file) and unit_seconds. Records nothing.
 run_unit() {
-  local name=$1 limit=$2 left pid begin step=0.05
+  local name=$1 limit=$2 left pid begin step=0.05 cut=false
   shift 2
   unit_rc=0 unit_seconds=0 unit_output=$work/unit.txt
   : >"$unit_output"
   left=$((stage_deadline - $(now)))
-  if [ "$left" -lt "$limit" ]; then limit=$left; fi
+  if [ "$left" -lt "$limit" ]; then limit=$left cut=true; fi
   if [ "$limit" -lt 1 ]; then unit_rc=125; return 0; fi
   units=$((units + 1))
   mark_now=$$.$units
@@ -71,6 +65,7 @@ run_unit() {
     end_marked "$mark_now"
   fi
   mark_now=""
+  if [ $unit_rc = 124 ] && $cut; then unit_rc=125; fi
   unit_seconds=$(($(now) - begin))
   unit_limit=$limit
   keep_log "$name" "$*"
@@ -104,14 +99,14 @@ first_error() {
 why_not() {
   case $unit_rc in
     124) echo "ended after its limit of $unit_limit s, with all that it started" ;;
-    125) echo "no time was left" ;;
+    125) echo "no time was left$([ "$unit_seconds" = 0 ] || echo ", after $unit_seconds s")" ;;
     *) echo "status $unit_rc: $(first_error)" ;;
   esac
 }
 
 # note_unit NAME STATUS NOTE: one line of the report, which is written anew. STATUS: passed, failed or skipped.
 note_unit() {
-  printf '%s\t%s\t%s\t%s\t%s\n' "$stage" "$1" "$2" "$unit_seconds" "$(tr '\t\n' '  ' <<<"$3")" >>"$work/units.tsv"
+  printf '%s\t%s\t%s\t%s\t%s\n' "$stage" "$1" "$2" "$unit_seconds" "$(printf '%s' "$3" | tr '\t\n' '  ')" >>"$work/units.tsv"
   printf '%s%s\n' "$2" "${3:+: $3}"
   write_report
 }
@@ -121,7 +116,10 @@ judge() {
   case $unit_rc in
     0) note_unit "$1" passed "$2" ;;
     77) note_unit "$1" skipped "$(last_words)" ;;
-    125) skip "$1" "$(why_not)" ;;
+    125)
+      if [ "$unit_seconds" = 0 ]; then printf '   %s ... ' "$1"; fi
+      note_unit "$1" skipped "$(why_not)"
+      ;;
     *) note_unit "$1" failed "$(why_not)" ;;
   esac
 }
