@@ -4,7 +4,7 @@
 #   scripts/gpu_check.sh [--bundle DIR] [--budget 9m] [--only doctor,tests,train,bench] [--full] [--data DIR]
 #                        [--output DIR] [--tiny]
 #
-#   --bundle DIR   the programs of a bundle; without it those of build/cuda/bin
+#   --bundle DIR   the programs of a bundle, by itself the one that this script lies in; else those of build/cuda/bin
 #   --budget TIME  seconds, or 9m: what all of it may take. Stages come in order of worth, each with a share of what is
 #                  left; what hangs is ended with all that it started, told, and the next one goes on
 #   --only LIST    these stages alone
@@ -55,6 +55,7 @@ done
 for stage in ${only//,/ }; do
   case $stage in doctor | tests | train | bench) ;; *) wrong "--only $stage: expected doctor, tests, train or bench" ;; esac
 done
+if [ -z "$bundle" ] && [ -d "$here/../libexec/tests" ]; then bundle=$here/..; fi
 if [ -n "$bundle" ] && [ ! -d "$bundle" ]; then wrong "--bundle $bundle: there is no such folder"; fi
 if [ -n "$data" ] && [ ! -d "$data" ]; then wrong "--data $data: there is no such folder"; fi
 [ -z "$bundle" ] || bundle=$(cd "$bundle" && pwd)

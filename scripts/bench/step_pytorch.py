@@ -225,6 +225,11 @@ def main():
     for classes in map(int, o.classes.split(",")):
         try:
             measure(o, backbone, net, classes)
+        except torch._inductor.exc.InductorError as error:
+            # A machine without a C compiler, above all: better a rate of the network as it is than none.
+            print(f"not compiled: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+            backbone, o.no_compile = net, True
+            measure(o, backbone, net, classes)
         except torch.OutOfMemoryError as error:
             failed = True
             print(f"{classes} classes: out of memory: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)

@@ -20,7 +20,8 @@ note_of() {
   while IFS= read -r line; do
     case $line in
       *'"bench":"step"'*)
-        printf '%s classes: %.0f images/s, %.2f GiB; ' "$(field classes <<<"$line")" "$(field images_per_s <<<"$line")" \
+        printf '%s classes: %.0f images/s%s, %.2f GiB; ' "$(field classes <<<"$line")" "$(field images_per_s <<<"$line")" \
+          "$(grep -q '"compiled":false' <<<"$line" && echo ' (not compiled)')" \
           "$(awk -v b="$(field device_memory_used <<<"$line")" 'BEGIN { print b / 2^30 }')"
         ;;
       *'"bench":"head"'*)
@@ -49,6 +50,13 @@ head_bench() {
   shift
   start "$bench_folder/bench_head" --device cuda --precision bf16 "${head_common[@]}" "$@"
   bench "$name" 90 "${command[@]}"
+}
+
+# Every GPU of this machine, a rank each: as many images a rank as one alone takes.
+several_gpus() {
+  if [ "$gpus" -lt 2 ]; then skip "ours on several GPUs" "one GPU here"; return; fi
+  start "$bench_folder/bench_step" --device cuda "${common[@]}" --batch $((small * gpus)) --classes "$million"
+  bench "ours $small a rank on $gpus GPUs" 150 mpirun -np "$gpus" "${command[@]}"
 }
 
 # values UNIT CLASSES FIELD: of a field in the lines of units of this name, in order.
@@ -244,6 +252,7 @@ bench_stage() {
     theirs "PyTorch $batch" --batch "$batch" --classes "$few,$million"
     judge_all
   done
+  several_gpus
   precisions
   for batch in $large $small; do
     ours "ours $batch" --batch "$batch" --classes "$million"

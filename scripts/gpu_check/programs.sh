@@ -66,7 +66,8 @@ machine_facts() {
   printf 'memory\t%s\n' "$(awk '/^MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
   if [ "$gpus" -gt 0 ]; then
     printf 'GPUs\t%s x %s, %s\n' "$gpus" "$gpu_name" "$(awk -v b="$gpu_memory" 'BEGIN { printf "%.1f GiB", b / 2^30 }')"
-    printf 'driver\t%s\n' "$(timeout 20 nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | sed -n 1p || echo unknown)"
+    printf 'driver, clock, power, memory in use\t%s\n' "$(timeout 20 nvidia-smi --format=csv,noheader \
+      --query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit,memory.used 2>/dev/null | paste -sd';')"
   else
     printf 'GPUs\tnone: %s\n' "$no_gpu"
   fi

@@ -128,6 +128,7 @@ gpu_curves() {
       "$(within "$difference" $close && echo yes || echo no)"
   fi
   run_train "${p}nccl" "$limit" "$config" device=cuda ranks=1 comm.backend=nccl
+  note_versions
   judge_curve "${p}nccl" "${p}cpu" "the CPU's"
   run_train "${p}mpi_2_on_1" "$limit" "$config" device=cuda ranks=2 gpus=[0] comm.backend=mpi
   judge_curve "${p}mpi_2_on_1" "${p}cpu" "the CPU's"
@@ -137,6 +138,13 @@ gpu_curves() {
   else
     skip "${p}nccl, several GPUs" "one GPU here"
   fi
+}
+
+# Of the libraries, as the run by NCCL that just ended tells them: into the report's head.
+note_versions() {
+  local versions
+  versions=$(grep -o 'plsc-train [0-9].*' "$unit_output" | sed -n 1p)
+  if [ -n "$versions" ] && ! grep -q '^versions' "$work/facts.tsv"; then printf 'versions\t%s\n' "$versions" >>"$work/facts.tsv"; fi
 }
 
 gpu_bits() {
