@@ -8,11 +8,13 @@ deadline=$((check_begin + budget))
 stage="" stage_deadline=0 units=0 mark_now=""
 unit_rc=0 unit_output="" unit_seconds=0
 
-# begin_stage NAME SHARE: it may take this many hundredths of what is left of the budget.
+# begin_stage NAME SHARE: it may take this many hundredths of what is left of the budget; the last one all of it.
 begin_stage() {
   stage=$1
-  local left=$((deadline - $(now)))
-  stage_deadline=$(($(now) + left * $2 / 100))
+  local left=$((deadline - $(now))) share=$2 later
+  later=$(for one in doctor tests train bench; do if wanted $one; then echo $one; fi; done | sed -n '$p')
+  if [ "$later" = "$stage" ]; then share=100; fi
+  stage_deadline=$(($(now) + left * share / 100))
   printf '\n== %s (at most %d s of %d)\n' "$stage" $((stage_deadline - $(now))) "$left"
 }
 
