@@ -53,7 +53,10 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for stage in ${only//,/ }; do
-  case $stage in doctor | tests | train | bench) ;; *) wrong "--only $stage: expected doctor, tests, train or bench" ;; esac
+  case $stage in
+    doctor | tests | train | bench) ;;
+    *) wrong "--only $stage: expected doctor, tests, train or bench" ;;
+  esac
 done
 if [ -z "$bundle" ] && [ -d "$here/../libexec/tests" ]; then bundle=$here/..; fi
 if [ -n "$bundle" ] && [ ! -d "$bundle" ]; then wrong "--bundle $bundle: there is no such folder"; fi

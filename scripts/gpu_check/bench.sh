@@ -20,7 +20,8 @@ note_of() {
   while IFS= read -r line; do
     case $line in
       *'"bench":"step"'*)
-        printf '%s classes: %.0f images/s%s, %.2f GiB; ' "$(field classes <<<"$line")" "$(field images_per_s <<<"$line")" \
+        printf '%s classes: %.0f images/s%s, %.2f GiB; ' \
+          "$(field classes <<<"$line")" "$(field images_per_s <<<"$line")" \
           "$(grep -q '"compiled":false' <<<"$line" && echo ' (not compiled)')" \
           "$(awk -v b="$(field device_memory_used <<<"$line")" 'BEGIN { print b / 2^30 }')"
         ;;
@@ -75,6 +76,16 @@ ratio_of_pairs() {
     END { if (n) printf "%.3f (%d pair%s)", sum / n, n, (n > 1 ? "s" : "") }'
 }
 
+# The head with other tiles than it chooses: what a choice by its second-level cache is worth on this GPU.
+head_tiles() {
+  local batch tile
+  for batch in $large $small; do
+    for tile in "${head_tile_rows[@]}"; do
+      head_bench "head $batch tiles of $tile" --classes "$million" --batch "$batch" --head-tile "$tile" --tiles "$tile"
+    done
+  done
+}
+
 judge_rate() {  # BATCH
   local ratio holds="not measured"
   ratio=$(ratio_of_pairs "ours $1" "PyTorch $1" "$million" images_per_s)
@@ -88,7 +99,8 @@ judge_memory() {  # BATCH
   a=$(least "ours $1" "$million" device_memory_used) b=$(least "ours $1 few classes" "$few" device_memory_used)
   c=$(least "PyTorch $1" "$million" device_memory_used) d=$(least "PyTorch $1" "$few" device_memory_used)
   if [ -n "$a" ] && [ -n "$b" ] && [ -n "$c" ] && [ -n "$d" ]; then
-    ratio=$(awk -v a="$a" -v b="$b" -v c="$c" -v d="$d" 'BEGIN { if (c > d) printf "%.3f (%.2f GiB to %.2f)", (a - b) / (c - d), (a - b) / 2^30, (c - d) / 2^30 }')
+    ratio=$(awk -v ours=$((a - b)) -v theirs=$((c - d)) \
+      'BEGIN { if (theirs > 0) printf "%.3f (%.2f GiB to %.2f)", ours / theirs, ours / 2^30, theirs / 2^30 }')
     if [ -n "$ratio" ]; then holds=$(awk -v r="$ratio" 'BEGIN { print (r + 0 <= 1 / 3 ? "yes" : "no") }'); fi
   fi
   target "head memory to PyTorch's: $million classes, batch $1" "${ratio:--}" "at most 0.333" "$holds"
@@ -134,10 +146,10 @@ sys.exit(0 if torch.cuda.is_available() or sys.argv[1] == "true" else 3)' $tiny
 choose_sizes() {
   million=1000000 few=1000 large=1024 small=128
   common=(--backbone iresnet50 --precision bf16 --steps 20) their_common=("${common[@]}") head_common=(--steps 20)
-  resnet=(--backbone resnet50)
+  resnet=(--backbone resnet50) head_tile_rows=(4096 8192 16384 32768)
   if ! $tiny; then return; fi
   million=400 few=100 large=16 small=8
-  resnet=()
+  resnet=() head_tile_rows=(128)
   common=(--backbone tiny --image 16 --embedding-size 16 --precision bf16 --steps 2 --warmup 4)
   their_common=("${common[@]}" --device cpu --no-compile)
   head_common=(--columns 32 --steps 2 --tiles 128 256)
@@ -164,7 +176,8 @@ precisions() {
     if [ $precision = bf16 ]; then a="ours $small"; fi
     for b in tf32 fp32; do
       ratio=$(ratio_of "$(last "$a" "$million" images_per_s)" "$(last "ours $small $b" "$million" images_per_s)")
-      if [ -n "$ratio" ]; then target "images/s in $precision to $b, batch $small (PLSC published 1.42 to fp32)" "$ratio" none -; fi
+      if [ -z "$ratio" ]; then continue; fi
+      target "images/s in $precision to $b, batch $small (PLSC published 1.42 to fp32)" "$ratio" none -
     done
   done
   write_report
@@ -182,7 +195,8 @@ hundred_million() {
   most=$(((memory - 6144) * mib / row))
   if $tiny; then most=$((memory * mib / 2 / row)); fi
   if [ "$most" -lt $classes ]; then
-    target "$name" "-" "where memory allows" "it wants $((classes * row / mib / 1024 + 6)) GiB, and $((memory / 1024)) are here"
+    target "$name" "-" "where memory allows" \
+      "it wants $((classes * row / mib / 1024 + 6)) GiB, and $((memory / 1024)) are here"
     classes=$((most / (5 * million) * 5 * million))
     if [ "$classes" -lt "$million" ]; then skip "many classes" "no memory for $((5 * million))"; return; fi
   fi
@@ -217,20 +231,25 @@ bench_tables() {
       return out
     }
     /"bench":"step"/ {
-      if (!steps++) print "| unit | program | batch | classes | precision | images/s (lowest, highest) | ms a step | device memory, GiB | loss |\n|---|---|---|---|---|---|---|---|---|"
+      if (!steps++) {
+        printf "| unit | program | batch | classes | precision | images/s (lowest, highest) | ms a step "
+        print "| device memory, GiB | loss |\n|---|---|---|---|---|---|---|---|---|"
+      }
       printf "| %s | %s | %s | %s | %s | %.0f (%.0f, %.0f) | %.2f | %.2f | %.3f |\n", text("unit"), text("program"),
         text("batch"), text("classes"), text("precision"), text("images_per_s"), text("images_per_s_lowest"),
         text("images_per_s_highest"), text("step_ms"), text("device_memory_used") / 2^30, text("last_loss")
       where = where "- " text("unit") ", " text("program") ", " text("classes") " classes: " phases() "\n"
     }
     /"bench":"head"/ {
-      heads = heads sprintf("| %s | %s | %s | %.3f | %.3f (%s) | %.0f | %.3f (%.0f) | %s | %.3f |\n", text("unit"), text("batch"),
-        text("classes"), text("head_ms"), text("products_ms"), text("products_tile"), text("products_gflop_per_s"),
-        text("bytes_ms"), text("copy_gb_per_s"), text("binds"), text("fraction"))
+      heads = heads sprintf("| %s | %s | %s | %.3f | %.3f (%s) | %.0f | %.3f (%.0f) | %s | %.3f |\n",
+        text("unit"), text("batch"), text("classes"), text("head_ms"), text("products_ms"), text("products_tile"),
+        text("products_gflop_per_s"), text("bytes_ms"), text("copy_gb_per_s"), text("binds"), text("fraction"))
     }
     END {
       if (where != "") printf "\nWhere a step goes, in ms:\n\n%s", where
-      if (heads != "") printf "\n| head | batch | classes | ms | products, ms (rows of a tile) | GFLOP/s | bytes, ms (GB/s) | binds | fraction |\n|---|---|---|---|---|---|---|---|---|\n%s", heads
+      if (heads == "") exit
+      printf "\n| head | batch | classes | ms | products, ms (rows of a tile) | GFLOP/s | bytes, ms (GB/s) | binds "
+      printf "| fraction |\n|---|---|---|---|---|---|---|---|---|\n%s", heads
     }' "$work/bench.jsonl"
 }
 
@@ -260,6 +279,7 @@ bench_stage() {
     judge_all
   done
   hundred_million
+  head_tiles
   head_sizes
   ours "ours $small resnet50" --batch $small --classes "$million" "${resnet[@]}"
   if ! $full; then return; fi

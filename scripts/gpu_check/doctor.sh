@@ -4,9 +4,11 @@
 doctor_stage() {
   begin_stage doctor 15
   run_unit doctor 60 "$plsc_train" doctor --json
-  # Its JSON goes into the report as it is, where it is one object of text that ends.
-  if [ "$(grep -v '^[[:space:]]*$' "$unit_output" | tail -n 1 | tail -c 2)" = "}" ]; then
-    sed -n '/^{/,$p' "$unit_output" >"$work/doctor.json"
-  fi
+  # Its JSON goes into the report as it is, where it came to its end: one line, or from a brace to the brace below it.
+  awk '!on && /^[{].*[}]$/ { print; exit }
+    /^[{]/ { on = 1 }
+    on { print }
+    on && /^[}]/ { exit }' "$unit_output" >"$work/doctor.json"
+  if [ "$(sed -n '$p' "$work/doctor.json" | tail -c 2)" != "}" ]; then : >"$work/doctor.json"; fi
   judge doctor ""
 }

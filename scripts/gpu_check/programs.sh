@@ -61,7 +61,8 @@ find_gpus() {
 machine_facts() {
   local version
   printf 'host\t%s\n' "$(uname -n)"
-  printf 'system\t%s, %s\n' "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null)" "$(uname -sr)"
+  printf 'system\t%s, %s\n' "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null)" \
+    "$(uname -sr)"
   printf 'processor\t%s, %s cores usable\n' "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | sed -n 1p)" "$(nproc)"
   printf 'memory\t%s\n' "$(awk '/^MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
   if [ "$gpus" -gt 0 ]; then

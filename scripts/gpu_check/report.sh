@@ -29,8 +29,11 @@ count() { cut -f3 "$work/units.tsv" | grep -cx "$1" || true; }
 
 # rows FILE: the lines of a .tsv file as those of a table.
 rows() {
-  sed 's/|/\\|/g' "$1" | awk -F'\t' '{ printf "|"; for (i = 1; i <= NF; i++) printf " %s |", ($i == "failed" ? "**failed**" : $i)
-    print "" }'
+  sed 's/|/\\|/g' "$1" | awk -F'\t' '{
+    printf "|"
+    for (i = 1; i <= NF; i++) printf " %s |", ($i == "failed" ? "**failed**" : $i)
+    print ""
+  }'
 }
 
 write_markdown() {

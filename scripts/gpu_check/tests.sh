@@ -48,7 +48,8 @@ find_sanitizer() {
 sanitize() {  # SANITIZER TOOL PROGRAM
   local name="$2 ${3##*/}" cases errors
   start "$3" '~[large]' -d yes
-  run_unit "$name" "$(fair 60)" "$1" --target-processes all --tool "$2" --error-exitcode 9 --print-limit 20 "${command[@]}"
+  run_unit "$name" "$(fair 60)" \
+    "$1" --target-processes all --tool "$2" --error-exitcode 9 --print-limit 20 "${command[@]}"
   cases=$(grep -cE '^ *[0-9.]+ s: ' "$unit_output" || true)
   errors=$(sed -n 's/.*ERROR SUMMARY: \([0-9]*\).*/\1/p' "$unit_output" | tail -n 1)
   if [ $unit_rc = 124 ] && ! grep -qE '^========= .*(Invalid|Error|hazard|leak)' "$unit_output"; then

@@ -49,7 +49,10 @@ judge_curve() {
   local difference
   if [ $unit_rc != 0 ]; then judge "$1" ""; return; fi
   add_curve "$1"
-  if [ ! -s "$work/losses/$2" ]; then note_unit "$1" skipped "it ran; there is no curve of $2 to compare it with"; return; fi
+  if [ ! -s "$work/losses/$2" ]; then
+    note_unit "$1" skipped "it ran; there is no curve of $2 to compare it with"
+    return
+  fi
   difference=$(part "$1" "$2")
   if within "$difference" $close; then
     note_unit "$1" passed "$steps losses within ${difference} of $3"
@@ -91,6 +94,7 @@ run_resumed() {
   local name=$1
   run_train "$@" checkpoint.every_steps=11
   if [ $unit_rc != 0 ]; then return; fi
+  printf 'cut off\n'
   rm -rf "$work/runs/$name/checkpoints/$(printf 'step_%08d' $steps)"
   run_train "$@" checkpoint.every_steps=11
   if [ $unit_rc = 0 ] && ! grep -q 'resuming from' "$unit_output"; then unit_rc=1; fi
@@ -144,7 +148,8 @@ gpu_curves() {
 note_versions() {
   local versions
   versions=$(grep -o 'plsc-train [0-9].*' "$unit_output" | sed -n 1p)
-  if [ -n "$versions" ] && ! grep -q '^versions' "$work/facts.tsv"; then printf 'versions\t%s\n' "$versions" >>"$work/facts.tsv"; fi
+  if [ -z "$versions" ] || grep -q '^versions' "$work/facts.tsv"; then return; fi
+  printf 'versions\t%s\n' "$versions" >>"$work/facts.tsv"
 }
 
 gpu_bits() {
@@ -191,7 +196,8 @@ train_stage() {
 
 omniglot() {
   local train=""
-  if [ -e "$data/background.rec" ]; then train=$data/background.rec; elif [ -d "$data/background" ]; then train=$data/background; fi
+  if [ -d "$data/background" ]; then train=$data/background; fi
+  if [ -e "$data/background.rec" ]; then train=$data/background.rec; fi
   if [ -z "$data" ]; then skip "Omniglot" "no --data"; return; fi
   if [ -z "$train" ]; then skip "Omniglot" "$data has neither background.rec nor background/"; return; fi
   local wide='{kind: iresnet, stem: 32, widths: [32, 64, 128, 256], blocks: [1, 1, 1, 1]}'

@@ -39,7 +39,8 @@ end_marked() {
 end_units() { [ -z "$mark_now" ] || end_marked "$mark_now"; }
 
 # run_unit NAME LIMIT COMMAND...: runs it for at most LIMIT seconds, less where the stage has less left. Sets unit_rc
-# (124: ended by its limit; 125: the stage had no time for it, or not enough), unit_output (a file) and unit_seconds. Records nothing.
+# (124: ended by its limit; 125: the stage had no time for it, or not enough), unit_output (a file) and
+# unit_seconds. Records nothing.
 run_unit() {
   local name=$1 limit=$2 left pid begin step=0.05 cut=false
   shift 2
@@ -108,7 +109,8 @@ why_not() {
 
 # note_unit NAME STATUS NOTE: one line of the report, which is written anew. STATUS: passed, failed or skipped.
 note_unit() {
-  printf '%s\t%s\t%s\t%s\t%s\n' "$stage" "$1" "$2" "$unit_seconds" "$(printf '%s' "$3" | tr '\t\n' '  ')" >>"$work/units.tsv"
+  printf '%s\t%s\t%s\t%s\t%s\n' "$stage" "$1" "$2" "$unit_seconds" "$(printf '%s' "$3" | tr '\t\n' '  ')" \
+    >>"$work/units.tsv"
   printf '%s%s\n' "$2" "${3:+: $3}"
   write_report
 }

@@ -59,12 +59,13 @@ class GpuCheck(unittest.TestCase):
 
     def play_pytorch(self):
         """In place of PyTorch, which takes ten images a second and half a GiB a class."""
-        line = ('{"bench":"step","program":"PyTorch 0","backbone":"tiny","image":16,"batch":%s,"ranks":1,"precision":"bf16",'
-                '"classes":%s,"embedding":16,"ratio":1,"images_per_s":10.0,"images_per_s_lowest":9.0,'
-                '"images_per_s_highest":11.0,"step_ms":100.0,"phases_ms":{"head forward":3.5},"device_memory_used":%s,'
-                '"last_loss":1.0}\\n')
+        line = ('{"bench":"step","program":"PyTorch 0","backbone":"tiny","image":16,"batch":%s,"ranks":1,'
+                '"precision":"bf16","classes":%s,"embedding":16,"ratio":1,"images_per_s":10.0,'
+                '"images_per_s_lowest":9.0,"images_per_s_highest":11.0,"step_ms":100.0,'
+                '"phases_ms":{"head forward":3.5},"device_memory_used":%s,"last_loss":1.0}\\n')
         self.script("python", 'if [ "$1" = -c ]; then echo 0.0; exit; fi\n'
-                    'while [ $# -gt 0 ]; do case $1 in --classes) classes=$2 ;; --batch) batch=$2 ;; esac; shift; done\n'
+                    'while [ $# -gt 0 ]; do case $1 in --classes) classes=$2 ;; --batch) batch=$2 ;; esac\n'
+                    'shift; done\n'
                     f"for c in $(echo $classes | tr , ' '); do printf '{line}' $batch $c $((c << 29)); done")
 
     def test_everything_on_the_stand_in(self):
@@ -120,8 +121,8 @@ class GpuCheck(unittest.TestCase):
 
     def test_what_hangs_is_ended_and_the_next_goes_on(self):
         pids = os.path.join(self.root, "pids")
-        self.script("test_gpu_a_hangs", f'setsid sh -c "echo \\$\\$ >{pids}; trap \\"\\" TERM; while :; do sleep 1; done" &\n'
-                                        "sleep 1000")
+        self.script("test_gpu_a_hangs", f'setsid sh -c "echo \\$\\$ >{pids}; trap \\"\\" TERM; '
+                                        'while :; do sleep 1; done" &\nsleep 1000')
         self.script("test_gpu_b_wrong", 'echo "assertions: 5 | 4 passed | 1 failed"; exit 1')
         self.script("test_gpu_c_right", PASSES)
         self.script("test_gpu_d_skips", 'echo "skipped: not on this one"; exit 77')
