@@ -186,17 +186,17 @@ precisions() {
 ratio_of() { awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN { if (a && b) printf "%.2f", a / b }'; }
 
 # 100 M classes with 16-bit centres, as many as there is memory for: weights take 2 bytes an element, momentum 4, and
-# the step of the last update 8 a row; beside them 6 GiB for the rest.
+# the step of the last update 8 a row; beside them 10 GiB for the rest.
 hundred_million() {
   local classes=$((100 * million)) width=512 row memory=$((gpu_memory / mib)) most name
   if $tiny; then width=16; fi
   name="$classes x $width, bf16 centres, ratio .001, 20 steps"
   row=$((width * 6 + 8))
-  most=$(((memory - 6144) * mib / row))
+  most=$(((memory - 10240) * mib / row))
   if $tiny; then most=$((memory * mib / 2 / row)); fi
   if [ "$most" -lt $classes ]; then
     target "$name" "-" "where memory allows" \
-      "it wants $((classes * row / mib / 1024 + 6)) GiB, and $((memory / 1024)) are here"
+      "it wants $((classes * row / mib / 1024 + 10)) GiB, and $((memory / 1024)) are here"
     classes=$((most / (5 * million) * 5 * million))
     if [ "$classes" -lt "$million" ]; then skip "many classes" "no memory for $((5 * million))"; return; fi
   fi

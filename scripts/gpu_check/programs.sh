@@ -59,7 +59,7 @@ find_gpus() {
 
 # Names and values for the report's head, a tab between: "name<tab>value" a line.
 machine_facts() {
-  local version
+  local version smi
   printf 'host\t%s\n' "$(uname -n)"
   printf 'system\t%s, %s\n' "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null)" \
     "$(uname -sr)"
@@ -67,8 +67,9 @@ machine_facts() {
   printf 'memory\t%s\n' "$(awk '/^MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
   if [ "$gpus" -gt 0 ]; then
     printf 'GPUs\t%s x %s, %s\n' "$gpus" "$gpu_name" "$(awk -v b="$gpu_memory" 'BEGIN { printf "%.1f GiB", b / 2^30 }')"
-    printf 'driver, clock, power, memory in use\t%s\n' "$(timeout 20 nvidia-smi --format=csv,noheader \
-      --query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit,memory.used 2>/dev/null | paste -sd';')"
+    smi=$(timeout 20 nvidia-smi --format=csv,noheader \
+      --query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit,memory.used 2>/dev/null | paste -sd';')
+    printf 'driver, clock, highest, power, memory in use\t%s\n' "${smi:-nvidia-smi says nothing}"
   else
     printf 'GPUs\tnone: %s\n' "$no_gpu"
   fi

@@ -47,7 +47,7 @@ class GpuCheck(unittest.TestCase):
         env = {**os.environ, "PLSC_CHECK_BIN": self.bin, "PLSC_STANDIN_DEVICES": devices,
                "PYTHON": os.path.join(self.bin, "python")}
         done = subprocess.run(["bash", os.path.join(ROOT, "scripts/gpu_check.sh"), "--output", self.out, *arguments],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, env=env)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=800, env=env)
         self.report = None
         if os.path.exists(os.path.join(self.out, "report.json")):
             with open(os.path.join(self.out, "report.json")) as f:
@@ -75,7 +75,7 @@ class GpuCheck(unittest.TestCase):
         os.rename(os.path.join(self.bin, "plsc-train"), os.path.join(self.bin, "real"))
         self.script("plsc-train", 'case "$1" in doctor) echo \'{"ok": "a \\"quoted\\" word"}\' ;; '
                                   f'*) exec {self.bin}/real "$@" ;; esac')
-        status, out = self.check("--tiny", "--budget", "6m")
+        status, out = self.check("--tiny", "--budget", "12m")
         self.assertEqual(status, 0, out)
         self.assertEqual(self.report["state"], "nothing failed")
         self.assertEqual(self.report["doctor"], {"ok": 'a "quoted" word'})
