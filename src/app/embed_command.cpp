@@ -76,7 +76,7 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   if (line.top > 0) {
     const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
     head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
-    restore_centers(context, *reader, *head);
+    restore_centers(context, *reader, *head, ClassMap::identity(head->shard().total));
   }
   const auto source = open_source(std::vector<std::string>{line.input}, &log);
   log.info("images     {}; to {} x {}, data.resize: {}", source->description(), config.data.image_size[0],

@@ -33,7 +33,7 @@ int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& wor
     }
     const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
     head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
-    restore_centers(context, *reader, *head);
+    restore_centers(context, *reader, *head, ClassMap::identity(head->shard().total));
   }
   const auto evaluator = make_evaluator(context, config.eval, config.data, class_names(*reader));
   const std::vector<EvalResult> results = evaluator->run(context, *backbone, head.get());

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/stop_signal.h"
 #include "nn/module.h"
+#include "train/init_weights.h"
 #include "train/run_folder.h"
 #include "train/trainer.h"
 
@@ -105,7 +106,7 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
     fresh.folder.set_aside_earlier_run(context);
     if (context.loss_scaling) set_loss_scale(context.backend, {math::kFirstLossScale, 0});
     if (!config.init.from.empty()) {
-      init_weights(context, config.init, fresh.backbone, fresh.head);
+      init_weights(context, config, fresh.backbone, fresh.head, fresh.class_names);
     } else {
       fresh.backbone.init(context);
       fresh.head.init();
@@ -114,8 +115,10 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   }
   const auto reader = CheckpointReader::open(folder);
   const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
-  restore_state(context, *reader, fresh.backbone, fresh.head);
-  require_same_classes(*reader, fresh.class_names);
+  const ClassMap classes =
+      plan_classes(*reader, config.head, {fresh.head.shard().total, fresh.class_names}, Leaving::error);
+  restore_state(context, *reader, fresh.backbone, fresh.head, classes);
+  if (!classes.same()) context.log.warn("classes changed since the checkpoint: {}", classes.text());
   if (context.loss_scaling) {
     // Where the run was not in fp16 before, the search for the scale begins here.
     set_loss_scale(context.backend, stored.loss_scale.value_or(math::LossScale{math::kFirstLossScale, 0}));
@@ -192,6 +195,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   meta.ranks = world.size();
   meta.device = context.device().description();
   meta.versions = versions_text(session, world);
+  meta.class_map = class_map_key(config.head);
 
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);

@@ -76,7 +76,8 @@ class CheckpointReader {
   virtual int64_t ranks() const = 0;            // that wrote it; 0: a lone .safetensors file
   virtual const std::string& folder() const = 0;
   virtual std::vector<TensorInfo> tensors() const = 0;
-  virtual bool has(const std::string& group, const std::string& name) const = 0;
+  bool has(const std::string& group, const std::string& name) const { return find(group, name).has_value(); }
+  virtual std::optional<TensorInfo> find(const std::string& group, const std::string& name) const = 0;
   /// The whole tensor into `to` (same shape and type, host or device).
   virtual void read(Context& context, const std::string& group, const std::string& name, Tensor& to) const = 0;
   /// Rows [begin, begin + to.dim(0)), from as many shards as they lie in; reads only the blocks it needs.

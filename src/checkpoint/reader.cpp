@@ -87,8 +87,10 @@ class Reader final : public CheckpointReader {
     for (const ManifestTensor& t : manifest_.tensors) all.push_back(info(t));
     return all;
   }
-  bool has(const std::string& group, const std::string& name) const override {
-    return manifest_.find(group, name) != nullptr;
+  std::optional<TensorInfo> find(const std::string& group, const std::string& name) const override {
+    const ManifestTensor* found = manifest_.find(group, name);
+    if (found == nullptr) return {};
+    return info(*found);
   }
 
   void read(Context& context, const std::string& group, const std::string& name, Tensor& to) const override {

@@ -90,6 +90,7 @@ struct HeadConfig {
   std::optional<double> interclass_filter;  // cosine threshold; none: off
   double init_std = 0.01;                   // 0: xavier, sqrt(2 / (C + D))
   StoreConfig store;
+  std::string class_map;  // a file that renames and drops classes of the checkpoint; empty: none
   bool operator==(const HeadConfig&) const = default;
 };
 

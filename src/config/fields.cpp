@@ -82,7 +82,8 @@ void add_model_fields(std::vector<Field>& fields) {
            "Start from these weights, at step 0: a checkpoint folder (of any number of ranks) or a .safetensors file.",
            {"", "checkpoint_dir, Global.pretrained_model"})
       .key("head", &InitConfig::head, one_of({"auto", "true", "false"}),
-           "Take the class centres too. auto: where the number of classes is the same.")
+           "Take the class centres too. auto: where the classes are known to be the same ones, by name, by "
+           "head.class_map, or, without names, where there are as many; new ones start at random.")
       .key("freeze", &InitConfig::freeze, list_of(text()),
            "Parts of the backbone that do not train: stem, layer1, layer2, ..., tail (what makes the embedding).");
   Section<HeadConfig> head(fields, "head.", [](Config& c) -> HeadConfig& { return c.head; });
@@ -114,6 +115,9 @@ void add_model_fields(std::vector<Field>& fields) {
       .key("init_std", &HeadConfig::init_std, zero_is("xavier", number(above(0))),
            "Of the random class centres; xavier: sqrt(2 / (classes + embedding_size)).",
            {"0.01, fixed", "0.01, fixed (xavier in 1.x)"});
+  head.key("class_map", &HeadConfig::class_map, text_or_none(),
+           "A file of lines OLD<TAB>NEW: a class of the checkpoint that has another name now (without names, another "
+           "number), or - for one to leave out. Classes that only came need no line.");
   Section<StoreConfig>(fields, "head.store.", [](Config& c) -> StoreConfig& { return c.head.store; })
       .key("dtype", &StoreConfig::dtype, one_of({"fp32", "bf16"}),
            "Of the class centres in memory. bf16: half of their memory; updates are rounded at random, up or down, so "

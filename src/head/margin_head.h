@@ -87,8 +87,9 @@ class MarginHead {
   /// What else the state needs to be read again, as JSON: the catch-up table.
   virtual std::string state_table() const = 0;
   /// Called after the tensors of state_to_fill have been filled from a checkpoint. Rows that lag there,
-  /// but may not with this configuration, are caught up.
-  virtual void restore_table(const std::string& table) = 0;
+  /// but may not with this configuration, are caught up. `fresh`: rows of this rank that the checkpoint does not have
+  /// (classes that are new): they lag behind nothing.
+  virtual void restore_table(const std::string& table, const std::vector<int64_t>& fresh) = 0;
   /// Keeps the centres alone, caught up: momentum and the count of updates start again. For weights taken from another
   /// run (init.from) and for evaluation, after restore_table.
   virtual void start_over() = 0;

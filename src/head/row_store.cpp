@@ -129,7 +129,7 @@ std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& con
   return out;
 }
 
-void RowStore::restore_table(Context& context, const std::string& text) {
+void RowStore::restore_table(Context& context, const std::string& text, const std::vector<int64_t>& fresh) {
   const bool stored_lag = table_.from_json(text);
   Tensor last = lagging_ ? last_update_ : filled_;
   filled_ = Tensor();
@@ -138,7 +138,11 @@ void RowStore::restore_table(Context& context, const std::string& text) {
     return;
   }
   const bool filled = last.defined() && momentum_.defined();
-  const std::vector<int64_t> values = filled ? host_values(context, last) : std::vector<int64_t>();
+  std::vector<int64_t> values = filled ? host_values(context, last) : std::vector<int64_t>();
+  if (filled && !fresh.empty()) {
+    for (const int64_t row : fresh) values[static_cast<size_t>(row)] = table_.next();
+    context.device().copy(Tensor::from(values, last.shape()), last);
+  }
   agree_or_fail(context.host, lag_error(filled, values));
   if (lagging_) return;
   catch_up_all(context, last);

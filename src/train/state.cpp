@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 
 #include "base/error.h"
+#include "base/files.h"
+#include "checkpoint/block_file.h"
 
 namespace plsc {
 namespace {
@@ -14,10 +15,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kMomentumPrefix = "momentum.";
 constexpr const char* kClassNames = "classes.txt";
-
-void read_param(Context& context, const CheckpointReader& reader, Param& param) {
-  reader.read(context, "backbone", param.name, param.value);
-}
 
 /// visit(key, field) for each field that every manifest holds.
 template <class Meta, class Visit>
@@ -39,23 +36,15 @@ void for_each_field(Meta& m, Visit&& visit) {
 
 std::string head_group(const HeadRows& rows) { return rows.name == "centers" ? "head" : "head_optimizer"; }
 
-const CheckpointReader::TensorInfo* find(const std::vector<CheckpointReader::TensorInfo>& tensors,
-                                         const std::string& group, const std::string& name) {
-  for (const auto& t : tensors)
-    if (t.group == group && t.name == name) return &t;
-  return nullptr;
-}
-
 /// Every tensor of the backbone must be there with its shape, and none beside.
 void require_same_model(const CheckpointReader& reader, Backbone& backbone) {
-  const auto tensors = reader.tensors();
   const std::string hint =
       "train into another output folder, or take the weights alone: init: {from: " + reader.folder() + "}";
   size_t expected = 0;
   for (const Param* p : backbone.params()) {
     ++expected;
-    const auto* found = find(tensors, "backbone", p->name);
-    if (found == nullptr) {
+    const auto found = reader.find("backbone", p->name);
+    if (!found) {
       fail_hint(hint, "{} is a checkpoint of another model: it has no tensor '{}', which {} needs", reader.folder(),
                 p->name, backbone.description());
     }
@@ -65,39 +54,71 @@ void require_same_model(const CheckpointReader& reader, Backbone& backbone) {
     }
   }
   size_t stored = 0;
-  for (const auto& t : tensors) stored += t.group == "backbone";
+  for (const auto& t : reader.tensors()) stored += t.group == "backbone";
   if (stored != expected) {
     fail_hint(hint, "{} is a checkpoint of another model: it has {} backbone tensors, {} has {}", reader.folder(),
               stored, backbone.description(), expected);
   }
 }
 
-void require_same_head(const CheckpointReader& reader, MarginHead& head) {
-  const auto tensors = reader.tensors();
-  const auto* centers = find(tensors, "head", "centers");
-  const Shape expected{head.shard().total, head.embedding_size()};
-  if (centers == nullptr) fail("{} holds no class centres", reader.folder());
+void require_same_head(const CheckpointReader& reader, const ClassMap& classes, MarginHead& head) {
+  const auto centers = reader.find("head", "centers");
+  const Shape expected{classes.stored, head.embedding_size()};
+  if (!centers) fail("{} holds no class centres", reader.folder());
   if (!(centers->shape == expected)) {
-    fail_hint("to go on with other classes start a new output folder with init: {from: " + reader.folder() + "}",
-              "{} holds class centres of {} (classes, embedding size), this configuration has {}", reader.folder(),
-              centers->shape.text(), expected.text());
+    fail("{} holds class centres of {} (classes, embedding size), expected {}", reader.folder(), centers->shape.text(),
+         expected.text());
   }
 }
 
-void restore_head(Context& context, const CheckpointReader& reader, MarginHead& head, RestoreFor purpose) {
-  require_same_head(reader, head);
+/// Consecutive rows of this rank whose stored rows are consecutive, too.
+struct Run {
+  int64_t row = 0, stored = 0, count = 0;
+};
+struct LocalRows {
+  std::vector<Run> runs;       // by stored row, so that each block of a file is read once
+  std::vector<int64_t> fresh;  // rows that the checkpoint does not have
+};
+LocalRows local_rows(const ClassMap& classes, const ClassShard& shard) {
+  LocalRows out;
+  if (classes.same()) {
+    out.runs.push_back({0, shard.begin, shard.size()});
+    return out;
+  }
+  for (int64_t row = 0; row < shard.size(); ++row) {
+    const int64_t stored = classes.from[static_cast<size_t>(shard.begin + row)];
+    if (stored < 0) {
+      out.fresh.push_back(row);
+    } else if (!out.runs.empty() && out.runs.back().row + out.runs.back().count == row &&
+               out.runs.back().stored + out.runs.back().count == stored) {
+      ++out.runs.back().count;
+    } else {
+      out.runs.push_back({row, stored, 1});
+    }
+  }
+  std::ranges::sort(out.runs, {}, &Run::stored);
+  return out;
+}
+
+void restore_head(Context& context, const CheckpointReader& reader, MarginHead& head, RestoreFor purpose,
+                  const ClassMap& classes) {
+  require_same_head(reader, classes, head);
+  const LocalRows local = local_rows(classes, head.shard());
+  if (!classes.same()) head.init();  // the classes that are new: on every rank, whether it has one or not
   std::vector<std::string> stored;
   for (const auto& t : reader.tensors())
     if (t.group == "head" || t.group == "head_optimizer") stored.push_back(t.name);
   for (HeadRows& rows : head.state_to_fill(stored, purpose)) {
-    if (reader.has(head_group(rows), rows.name)) {
-      reader.read_rows(context, head_group(rows), rows.name, head.shard().begin, rows.rows);
+    if (!reader.has(head_group(rows), rows.name)) continue;
+    for (const Run& run : local.runs) {
+      Tensor part = rows.rows.rows(run.row, run.count);
+      reader.read_rows(context, head_group(rows), rows.name, run.stored, part);
     }
   }
   // A lone .safetensors file has no manifest, and rows that do not lag.
   if (reader.ranks() == 0) return;
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
-  if (!meta.head_table.empty()) head.restore_table(meta.head_table);
+  if (!meta.head_table.empty()) head.restore_table(meta.head_table, local.fresh);
 }
 
 }  // namespace
@@ -107,6 +128,7 @@ std::string RunMeta::to_json() const {
   for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
   if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
+  if (!class_map.empty()) j["class_map"] = class_map;
   return j.dump();
 }
 
@@ -123,6 +145,7 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
       }
     }
     if (j.contains("head_table")) m.head_table = j["head_table"].dump();
+    if (j.contains("class_map")) j["class_map"].get_to(m.class_map);
     return m;
   } catch (const nlohmann::json::exception& e) {
     fail_hint("the manifest was written by another program or edited by hand; use another checkpoint",
@@ -162,28 +185,35 @@ std::vector<std::string> class_names(const CheckpointReader& reader) {
   return names;
 }
 
-void require_same_classes(const CheckpointReader& reader, const std::vector<std::string>& names) {
-  const std::vector<std::string> stored = class_names(reader);
-  if (stored.empty() || names.empty()) return;
-  for (size_t id = 0; id < std::min(stored.size(), names.size()); ++id) {
-    if (stored[id] == names[id]) continue;
-    fail_hint("train on the same classes, or start a new output folder with init: {from: " + reader.folder() + "}",
-              "{}: class {} is '{}' there, and '{}' in data.train: its class centres belong to other classes",
-              reader.folder(), id, stored[id], names[id]);
-  }
+ClassMap plan_classes(const CheckpointReader& reader, const HeadConfig& config, const ClassList& now, Leaving leaving) {
+  const auto centers = reader.find("head", "centers");
+  if (!centers) fail("{} holds no class centres", reader.folder());
+  const std::vector<std::string> names = class_names(reader);
+  ClassMapping mapping;
+  const bool applied =
+      reader.ranks() > 0 && RunMeta::from_json(reader.meta(), reader.folder()).class_map == class_map_key(config);
+  if (!config.class_map.empty() && !applied) mapping = {config.class_map, read_text(config.class_map)};
+  return map_classes({centers->shape[0], names}, now, {mapping, leaving, reader.folder()});
+}
+
+std::string class_map_key(const HeadConfig& config) {
+  if (config.class_map.empty()) return {};
+  const std::string text = read_text(config.class_map);
+  return checksum_text(checksum(std::as_bytes(std::span(text))));
 }
 
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone) {
   require_same_model(reader, backbone);
-  for (Param* p : backbone.params()) read_param(context, reader, *p);
+  for (Param* p : backbone.params()) reader.read(context, "backbone", p->name, p->value);
 }
 
-void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head) {
-  restore_head(context, reader, head, RestoreFor::weights);
+void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes) {
+  restore_head(context, reader, head, RestoreFor::weights, classes);
   head.start_over();
 }
 
-void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head) {
+void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
+                   const ClassMap& classes) {
   restore_backbone(context, reader, backbone);
   for (Param* p : backbone.params()) {
     const std::string momentum = kMomentumPrefix + p->name;
@@ -191,55 +221,7 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
     if (!p->momentum.defined()) p->momentum = context.device().tensor(p->value.shape());
     reader.read(context, "optimizer", momentum, p->momentum);
   }
-  restore_head(context, reader, head, RestoreFor::training);
-}
-
-void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head) {
-  const auto reader = CheckpointReader::open(config.from);
-  const auto tensors = reader->tensors();
-  std::set<const Param*> taken;
-  int64_t missing = 0;
-  std::string first_missing;
-  for (Param* p : backbone.params()) {
-    const auto* found = find(tensors, "backbone", p->name);
-    if (found == nullptr) {
-      if (missing++ == 0) first_missing = p->name;
-      continue;
-    }
-    if (!(found->shape == p->value.shape())) {
-      fail_hint("make model.* the same as in the run that wrote these weights",
-                "init.from: {}: '{}' is {} there, and {} in {}", config.from, p->name, found->shape.text(),
-                p->value.shape().text(), backbone.description());
-    }
-    read_param(context, *reader, *p);
-    taken.insert(p);
-  }
-  if (taken.empty()) {
-    fail_hint("names must be those of arcface_torch (iresnet) or torchvision (resnet)",
-              "init.from: {}: none of its {} tensors fits {}", config.from, tensors.size(), backbone.description());
-  }
-  backbone.init(context, [&](const Param& p) { return !taken.contains(&p); });
-  context.log.info("init: {} of {} backbone tensors from {}", taken.size(),
-                   static_cast<int64_t>(taken.size()) + missing, config.from);
-  if (missing > 0)
-    context.log.warn("init: {} tensors keep their random start, the first is '{}'", missing, first_missing);
-
-  const auto* centers = find(tensors, "head", "centers");
-  const Shape expected{head.shard().total, head.embedding_size()};
-  const bool fits = centers != nullptr && centers->shape == expected;
-  if (config.head == "true" && !fits) {
-    fail_hint("use init.head: auto", "init.head is true, but {} {}", config.from,
-              centers == nullptr ? "holds no class centres"
-                                 : fmt::format("has centres of {}, and this configuration {}", centers->shape.text(),
-                                               expected.text()));
-  }
-  if (config.head != "false" && fits) {
-    restore_centers(context, *reader, head);
-    context.log.info("init: class centres {} from {}", expected.text(), config.from);
-  } else {
-    head.init();
-    context.log.info("init: class centres start at random");
-  }
+  restore_head(context, reader, head, RestoreFor::training, classes);
 }
 
 }  // namespace plsc

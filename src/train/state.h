@@ -1,4 +1,4 @@
-// Between a live network and a checkpoint: what is stored, how it is read back, and weights taken from elsewhere.
+// Between a live network and a checkpoint: what is stored, and how it is read back.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "head/margin_head.h"
 #include "nn/module.h"
+#include "train/class_map.h"
 
 namespace plsc {
 
@@ -26,6 +27,7 @@ struct RunMeta {
   int64_t ranks = 0;
   std::optional<math::LossScale> loss_scale;  // fp16
   std::string head_table;                     // MarginHead::state_table
+  std::string class_map;  // what identifies the mapping of classes that was applied last (head.class_map)
 
   std::string to_json() const;
   static RunMeta from_json(const std::string& text, const std::string& where);
@@ -36,24 +38,23 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
                                 const std::vector<std::string>& names);
 
 /// Reads all of a run's state. Error when the checkpoint is of another model: names the first tensor that differs.
-/// A head whose class count differs is an Error that points at `init`.
-void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head);
+/// Each class goes on with the centre that `classes` gives it; new ones are drawn, with no momentum.
+void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
+                   const ClassMap& classes);
 
 /// The backbone's parameters and buffers alone, for evaluation and embedding.
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone);
-/// The class centres alone, caught up: evaluation by class. Momentum is read only where they lag, and let go of.
-void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head);
+/// The class centres alone, caught up: evaluation by class, init. Momentum is read only where they lag, and let go of.
+void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes);
 
 /// The names of the head's classes by id, which a checkpoint keeps as classes.txt ("id<TAB>name" lines); empty where
 /// the training data had none.
 std::string class_names_text(const std::vector<std::string>& names);
 std::vector<std::string> class_names(const CheckpointReader& reader);
-/// Error when both know the names of the classes and a class has another name: labels would mean other centres.
-void require_same_classes(const CheckpointReader& reader, const std::vector<std::string>& names);
-
-/// Weights of `config.from` into a fresh network (step 0); what it does not hold is drawn. Centres follow
-/// `config.head`: auto takes them when class count and embedding size are the same. Says in the log what was taken and
-/// what was not.
-void init_weights(Context& context, const InitConfig& config, Backbone& backbone, MarginHead& head);
+/// What becomes of a checkpoint's classes in a run with this many, of these names. `config.class_map` is left aside
+/// where the checkpoint was written by a run that had applied it.
+ClassMap plan_classes(const CheckpointReader& reader, const HeadConfig& config, const ClassList& now, Leaving leaving);
+/// What RunMeta::class_map holds for this configuration: empty without a mapping.
+std::string class_map_key(const HeadConfig& config);
 
 }  // namespace plsc

@@ -8,22 +8,23 @@
 namespace plsc {
 namespace {
 
-void require_finite(const math::StepState& state, const StepRecord& record, int64_t step) {
+/// Steps are named as the progress line counts them: from 1.
+void require_finite(const math::StepState& state, const StepRecord& record) {
   const auto failure = static_cast<math::StepFailure>(static_cast<int64_t>(state.failed));
   if (failure == math::StepFailure::loss) {
     fail_hint("lower schedule.base_lr or lengthen the warm-up, and look at the data of the steps before",
-              "step {}: the loss is not finite ({}); no weight was changed in this step", step, record.loss);
+              "step {}: the loss is not finite ({}); no weight was changed in this step", record.step, record.loss);
   }
   if (failure == math::StepFailure::gradient) {
     fail_hint(
         "lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
         "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged, and no checkpoint "
         "has this step",
-        record.grad_norm, step);
+        record.grad_norm, record.step);
   }
   if (state.overflow != 0 && state.loss_scale.scale < math::kSmallestLossScale) {
     fail_hint("lower schedule.base_lr or lengthen the warm-up; train.precision: bf16 or fp32 has the wider range",
-              "step {}: in fp16 the loss or a gradient is not finite even with a loss scale of {}", step,
+              "step {}: in fp16 the loss or a gradient is not finite even with a loss scale of {}", record.step,
               state.loss_scale.scale);
   }
 }
@@ -141,7 +142,7 @@ StepRecord TrainingStep::take() {
   record.grad_norm = state.grad_norm;
   record.skipped = state.overflow != 0;
   if (context_.loss_scaling) record.loss_scale = state.loss_scale;
-  require_finite(state, record, record.step - 1);
+  require_finite(state, record);
   return record;
 }
 

@@ -64,7 +64,7 @@ void restore(MarginHead& head, const Saved& saved, RestoreFor purpose = RestoreF
     std::memcpy(rows.rows.raw(), whole.data() + static_cast<size_t>(head.shard().begin) * row_bytes(rows.rows),
                 rows.rows.bytes());
   }
-  head.restore_table(saved.table);
+  head.restore_table(saved.table, {});
 }
 
 Saved saved_run(int ranks, const HeadConfig& config, int64_t steps, const Saved* from = nullptr, int64_t first = 0) {
@@ -213,7 +213,7 @@ TEST_CASE("reading centres for evaluation takes no memory for momentum, but whil
     // The centres, an eighth for the size class, and eight bytes a row of last updates.
     const size_t limit = before + kBytes + kBytes / 4;
     CHECK((cpu.context.device().memory().in_use < limit) == !lagging);
-    head->restore_table(table);
+    head->restore_table(table, {});
     head->start_over();
     CHECK(head->nearest(cpu.context, query, 5).classes.values<int64_t>() == expected);
     CHECK(cpu.context.device().memory().in_use < limit + kBytes / 2);  // the pass's scratch memory
@@ -229,7 +229,7 @@ TEST_CASE("a checkpoint whose rows lag, without the updates they have taken, is 
   HeadConfig full = sampled_head();
   full.sampling.method = "full";
   auto other = make_margin_head(cpu.context, full, kClasses, kColumns);
-  CHECK(contains(error_text([&] { other->restore_table(saved.table); }), "last_update"));
+  CHECK(contains(error_text([&] { other->restore_table(saved.table, {}); }), "last_update"));
   const int64_t wrong = 99;
   std::memcpy(saved.tensors["last_update"].data() + 80, &wrong, 8);
   auto third = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);

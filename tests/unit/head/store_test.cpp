@@ -171,7 +171,7 @@ void restore(MarginHead& head, const Saved& saved) {
     std::memcpy(rows.rows.raw(), whole.data() + static_cast<size_t>(head.shard().begin) * row_bytes(rows.rows),
                 rows.rows.bytes());
   }
-  head.restore_table(saved.table);
+  head.restore_table(saved.table, {});
 }
 
 void train(Context& context, MarginHead& head, int64_t first, int64_t steps) {

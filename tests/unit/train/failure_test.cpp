@@ -28,9 +28,9 @@ TEST_CASE("a loss that is not finite is told a step late at most, by its step, a
       PLSC_CHECK(one.take().step == 2);
       const auto replicated = one.replicated(), rows = one.rows();
       one.start(2, rank.rank == 1 ? Fault::center : Fault::none);
-      one.start(3);  // given to the device before anybody has looked at step 2
+      one.start(3);  // given to the device before anybody has looked at it
       const std::string text = error_text([&] { one.take(); });
-      PLSC_CHECK(contains_all(text, {"step 2:", "loss is not finite", "no weight was changed"}), "{}", text);
+      PLSC_CHECK(contains_all(text, {"step 3:", "loss is not finite", "no weight was changed"}), "{}", text);
       PLSC_CHECK(one.replicated() == replicated && one.rows() == rows, "rank {}", rank.rank);
     });
   }
@@ -45,7 +45,7 @@ TEST_CASE("a gradient of the backbone that is not finite on one rank is told by 
     const auto rows = one.rows();
     one.start(2);
     const std::string text = error_text([&] { one.take(); });
-    PLSC_CHECK(contains_all(text, {"gradient is not finite", "at step 1"}), "{}", text);
+    PLSC_CHECK(contains_all(text, {"gradient is not finite", "at step 2"}), "{}", text);
     // The head is updated in its backward pass, before the backbone's: that step's rows are in no checkpoint.
     PLSC_CHECK(one.replicated() == replicated && one.rows() == rows, "rank {}", rank.rank);
   });

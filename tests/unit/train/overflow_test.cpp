@@ -121,6 +121,30 @@ TEST_CASE("training goes on behind a skipped step as if it had not been") {
   CHECK(after_steps(options, {{0, Fault::none}, {1, Fault::none}, {2, Fault::none}}).replicated != straight.replicated);
 }
 
+std::vector<float> floats(const std::vector<std::byte>& bytes) {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+double largest_of(const StepUnderTest::State& state) {
+  double largest = 0;
+  for (const auto& [name, bytes] : state) {
+    for (const float value : floats(bytes)) largest = std::max(largest, std::abs(static_cast<double>(value)));
+  }
+  return largest;
+}
+
+double largest_difference(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
+  const std::vector<float> got = floats(a), expected = floats(b);
+  double largest = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(got.at(i)) - expected[i]);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
+
 TEST_CASE("rows that lag miss nothing in a skipped step: the table is that of a run that never saw it") {
   const StepOptions options = options_of("uniform");
   std::vector<std::pair<int64_t, Fault>> steps;
@@ -141,14 +165,13 @@ TEST_CASE("rows that lag miss nothing in a skipped step: the table is that of a 
   // Sweeps come at other steps, and a row that was caught up twice is rounded twice in fp32; the three steps behind the
   // skipped one carry that on.
   CHECK(relative_error(std::span(skipping.seen), std::span(straight.seen)) < 1e-6);
+  const double largest = largest_of(straight.replicated);
   for (const auto& [name, bytes] : straight.replicated) {
-    const auto floats = [&](const std::vector<std::byte>& b) {
-      std::vector<float> values(b.size() / sizeof(float));
-      std::memcpy(values.data(), b.data(), b.size());
-      return values;
-    };
     INFO(name);
-    CHECK(relative_error(floats(skipping.replicated.at(name)), floats(bytes)) < 1e-4);
+    // A bias that a batch norm takes away again has no gradient: its momentum, and an fc.bias that began at 0, are
+    // rounding alone. A tensor below a thousandth of the network's largest is held to that thousandth.
+    CHECK(largest_difference(skipping.replicated.at(name), bytes) <
+          1e-4 * std::max(largest_of({{name, bytes}}), 1e-3 * largest));
   }
 }
 
@@ -161,7 +184,7 @@ TEST_CASE("a scale that no overflow explains ends the run") {
     try {
       one.run(1, Fault::backbone_gradient);
     } catch (const Error& e) {
-      ended = std::string(e.what()).find("step 1: in fp16") != std::string::npos;
+      ended = std::string(e.what()).find("step 2: in fp16") != std::string::npos;
     }
     PLSC_CHECK(ended);
   });

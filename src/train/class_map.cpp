@@ -1,0 +1,154 @@
+#include "train/class_map.h"
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+constexpr int64_t kNone = -1;
+constexpr size_t kMostNamed = 3;  // in an error
+
+/// From what a mapping calls a class to its number.
+class Numbers {
+ public:
+  Numbers(const ClassList& list, bool by_name) : list_(list), by_name_(by_name) {
+    if (!by_name) return;
+    for (size_t id = 0; id < list.names.size(); ++id) ids_.emplace(list.names[id], static_cast<int64_t>(id));
+  }
+  int64_t find(std::string_view word) const {
+    if (by_name_) {
+      const auto found = ids_.find(word);
+      return found == ids_.end() ? kNone : found->second;
+    }
+    int64_t id = kNone;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    return error == std::errc() && end == word.data() + word.size() && id >= 0 && id < list_.count ? id : kNone;
+  }
+  std::string word(int64_t id) const { return by_name_ ? list_.names[static_cast<size_t>(id)] : std::to_string(id); }
+  /// Ids that stand for a class: behind the names there are unused places.
+  int64_t used() const { return by_name_ ? static_cast<int64_t>(list_.names.size()) : list_.count; }
+
+ private:
+  const ClassList& list_;
+  bool by_name_;
+  std::unordered_map<std::string_view, int64_t> ids_;
+};
+
+/// What becomes of each stored class: a class of this run, or nothing.
+class Plan {
+ public:
+  Plan(const Numbers& stored, const Numbers& now, int64_t stored_count, int64_t now_count)
+      : stored_(stored),
+        now_(now),
+        from_(static_cast<size_t>(now_count), kNone),
+        told_(static_cast<size_t>(stored_count), false) {}
+
+  void read(const ClassMapping& mapping) {
+    std::istringstream text(mapping.text);
+    int64_t number = 0;
+    for (std::string line; std::getline(text, line);) {
+      ++number;
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (line.empty() || line[0] == '#') continue;
+      read_line(line, fmt::format("{}:{}", mapping.file, number));
+    }
+  }
+
+  /// Classes that the mapping says nothing of keep their name, or their number.
+  void keep_others() {
+    for (int64_t id = 0; id < stored_.used(); ++id) {
+      if (told_[static_cast<size_t>(id)]) continue;
+      const int64_t to = now_.find(stored_.word(id));
+      if (to == kNone || from_[static_cast<size_t>(to)] != kNone) {
+        lost_.push_back(id);  // not there, or another class was given its place
+      } else {
+        from_[static_cast<size_t>(to)] = id;
+      }
+    }
+  }
+
+  const std::vector<int64_t>& lost() const { return lost_; }
+  std::vector<int64_t> take() { return std::move(from_); }
+
+ private:
+  void read_line(const std::string& line, const std::string& where) {
+    const size_t tab = line.find('\t');
+    if (tab == std::string::npos) {
+      fail_hint("write OLD<TAB>NEW, or OLD<TAB>- for a class to leave out", "{}: found '{}', expected two columns",
+                where, line);
+    }
+    const std::string old_word = line.substr(0, tab), new_word = line.substr(tab + 1);
+    const int64_t from = stored_.find(old_word);
+    if (from == kNone) {
+      fail_hint("the first column names classes of the checkpoint (plsc-train inspect, classes.txt)",
+                "{}: the checkpoint has no class '{}'", where, old_word);
+    }
+    if (told_[static_cast<size_t>(from)]) fail("{}: class '{}' has a line before", where, old_word);
+    told_[static_cast<size_t>(from)] = true;
+    if (new_word == "-") return;
+    const int64_t to = now_.find(new_word);
+    if (to == kNone) {
+      fail_hint("the second column names classes of data.train, or is - for a class to leave out",
+                "{}: data.train has no class '{}'", where, new_word);
+    }
+    int64_t& place = from_[static_cast<size_t>(to)];
+    if (place != kNone) fail("{}: class '{}' already goes on from '{}'", where, new_word, stored_.word(place));
+    place = from;
+  }
+
+  const Numbers &stored_, &now_;
+  std::vector<int64_t> from_;
+  std::vector<bool> told_;
+  std::vector<int64_t> lost_;
+};
+
+std::string some_names(const std::vector<int64_t>& ids, const Numbers& numbers) {
+  std::string text;
+  for (size_t i = 0; i < std::min(ids.size(), kMostNamed); ++i)
+    text += fmt::format("{}'{}'", i > 0 ? ", " : "", numbers.word(ids[i]));
+  return ids.size() > kMostNamed ? text + ", ..." : text;
+}
+
+}  // namespace
+
+std::string ClassMap::text() const {
+  return fmt::format("{} classes -> {}: {} new, {} left out, {} with another number", stored, classes, added, left,
+                     moved);
+}
+
+ClassMap map_classes(const ClassList& stored, const ClassList& now, const ClassMapArgs& args) {
+  const bool by_name = !stored.names.empty() && !now.names.empty();
+  if (args.mapping.file.empty() && stored.count == now.count && (!by_name || stored.names == now.names)) {
+    return ClassMap::identity(now.count);
+  }
+  const Numbers before(stored, by_name), today(now, by_name);
+  Plan plan(before, today, stored.count, now.count);
+  plan.read(args.mapping);
+  plan.keep_others();
+  if (args.leaving == Leaving::error && !plan.lost().empty()) {
+    fail_hint(
+        "if they are meant to go, name them in a file (OLD<TAB>-, or OLD<TAB>NEW where they have another name) and set "
+        "head.class_map; if not, look at data.train",
+        "{} holds the centres of {} class(es) that this run does not have: {}", args.where, plan.lost().size(),
+        some_names(plan.lost(), before));
+  }
+  ClassMap map{stored.count, now.count, plan.take(), 0, 0, 0};
+  int64_t taken = 0;
+  for (int64_t id = 0; id < today.used(); ++id) {
+    const int64_t from = map.from[static_cast<size_t>(id)];
+    taken += from != kNone;
+    map.added += from == kNone;
+    map.moved += from != kNone && from != id;
+  }
+  map.left = before.used() - taken;
+  if (map.added == 0 && map.left == 0 && map.moved == 0 && stored.count == now.count) map.from.clear();
+  return map;
+}
+
+}  // namespace plsc
