@@ -105,8 +105,11 @@ gcc -O2 -o "$bundle/libexec/node_glibc" scripts/bundle/node_glibc.c
 strip "$bundle/libexec/node_glibc"
 
 # Beside the programs, in the places that they have in the sources: what tests and benches read, and what people read.
-git ls-files -z README.md LICENSE configs scripts/slurm scripts/gpu_check.sh scripts/bench tests/golden |
+git ls-files -z README.md LICENSE configs scripts/slurm scripts/gpu_check.sh scripts/gpu_check scripts/bench tests/golden |
   grep -zvE '\.(cpp|h|cu)$|CMakeLists\.txt$' | xargs -0 cp --parents -t "$bundle"
+
+# Which sources these programs are of; "-dirty" where they have changed since.
+git describe --always --dirty --abbrev=40 --exclude '*' >"$bundle/REVISION"
 
 rm -rf "${output:?}/$name" "${output:?}/$name.tar.xz"
 mv "$bundle" "$output/$name"

@@ -191,7 +191,8 @@ class OneBuild:
 
     def test_contents(self):
         for name in ("README.md", "LICENSE", "configs/quickstart.yaml", "licences/PACKAGES.txt",
-                     "licences/libopenmpi3.txt", "tests/golden/head/data/labels.npy", "libexec/bench/bench_head"):
+                     "licences/libopenmpi3.txt", "licences/catch2.txt", "REVISION", "scripts/gpu_check.sh",
+                     "scripts/bench/step_pytorch.py", "tests/golden/head/data/labels.npy", "libexec/bench/bench_head"):
             self.assertTrue(os.path.exists(os.path.join(self.bundle, name)), name)
         self.assertFalse(glob.glob(f"{self.bundle}/lib/**/libcuda.so*", recursive=True))
         self.assertFalse(glob.glob(f"{self.bundle}/lib/**/libopencv_imgcodecs*", recursive=True))
