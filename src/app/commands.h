@@ -16,6 +16,12 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
 int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
 int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
 
+struct DoctorEnd {
+  int status = 0;
+  int abandoned = 0;  // probes that hang in threads of this process: it must end without tidying up
+};
+DoctorEnd doctor_command(const CommandLine& line, const LoadedConfig& loaded, World& world);
+
 // Those that need none.
 int inspect_command(const CommandLine& line);
 int config_command(const CommandLine& line);

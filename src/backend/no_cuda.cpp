@@ -1,5 +1,6 @@
 // A build without CUDA.
 #include "backend/backend.h"
+#include "backend/device_health.h"
 
 namespace plsc {
 
@@ -12,5 +13,15 @@ CudaProbe probe_cuda() {
   probe.problem = "this build of plsc-train has no CUDA backend";
   return probe;
 }
+
+CudaHealth examine_cuda() {
+  CudaHealth health;
+  health.problem = probe_cuda().problem;
+  return health;
+}
+
+DevicePlace place_of(Device&) { return {}; }
+
+CopyRates measure_copies(Device&) { return {}; }
 
 }  // namespace plsc
