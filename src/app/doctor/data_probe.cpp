@@ -83,7 +83,7 @@ Fact counted(const char* name, const std::string& text, double number, const std
 
 void judge_training(const Opened& found, const Config& config, int ranks, RankSheet& sheet) {
   sheet.add(counted("samples", "{} images", static_cast<double>(found.samples)));
-  sheet.add(counted("classes", "of {} classes", static_cast<double>(found.classes)));
+  sheet.add(counted("classes", "{} classes", static_cast<double>(found.classes)));
   Fact bytes = counted("bytes", "", found.bytes, "B");
   bytes.shown = false;
   sheet.add(std::move(bytes));

@@ -25,6 +25,12 @@ constexpr double kSpeedSeconds = 2, kSpeedLimit = 20;  // of writing; and until 
 constexpr size_t kPiece = 4 << 20, kMost = 256 << 20;  // bytes
 constexpr double kFreeShare = 0.25;                    // of what is free that the test may take for a moment
 
+/// "/data/runs" of "runs/": without a slash at its end.
+std::string shown(const std::string& folder) {
+  const fs::path path = fs::absolute(folder).lexically_normal();
+  return (path.has_filename() || path == path.root_path() ? path : path.parent_path()).string();
+}
+
 /// The folder itself, or the nearest one above it that is there: training makes the rest.
 std::string existing_folder(const std::string& output) {
   fs::path at = fs::absolute(output).lexically_normal();
@@ -127,7 +133,7 @@ void judge_space(const Space& space, const DiskWork& work, RankSheet& sheet) {
 /// This host's view of the folder; nothing where it cannot be used.
 std::optional<Space> probe_own(Patience& patience, const DiskWork& work, RankSheet& sheet) {
   const auto answer = patience.attempt<Space>(kAnswerSeconds, [output = work.output] { return look(output); });
-  sheet.add({"disk", "output", work.output, {}, "", Agreement::none});
+  sheet.add({"disk", "output", shown(work.output)});
   if (answer.late) {
     sheet.fail("disk", fmt::format("{} does not answer", work.output), "is its file server there? (df hangs, too)");
     return {};

@@ -8,19 +8,29 @@
 #include "app/commands.h"
 #include "app/doctor/probes.h"
 #include "app/doctor/report.h"
+#include "app/doctor/watchdog.h"
 #include "backend/device_health.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/host.h"
 #include "comm/errors.h"
 
 namespace plsc {
 namespace doctor {
 namespace {
 
+// Seconds: a rank's own probes take the limit at most, its waits for other ranks that and half a minute more. What goes
+// on beyond both hangs.
+constexpr double kGrace = 60;
+
 class Doctor {
  public:
   Doctor(const CommandLine& line, const Config& config, World& world)
-      : line_(line), config_(config), world_(world), patience_(line.limit) {
+      : line_(line),
+        config_(config),
+        world_(world),
+        patience_(line.limit),
+        watchdog_(2 * line.limit + kGrace, fmt::format("rank {} (host {})", world.rank(), this_host())) {
     own_.rank = world.rank();
     own_.node = world.node();
     own_.host = world.hosts()[static_cast<size_t>(world.rank())];
@@ -50,6 +60,7 @@ class Doctor {
   void stage(const char* name) {
     patience_.begin_stage();
     world_.note(0, name);
+    watchdog_.begin(name);
   }
   /// Ends it: all ranks have what all have found.
   void meet() {
@@ -127,7 +138,9 @@ class Doctor {
     const Report report = make_report(sheets_);
     PrintOptions options;
     options.seconds = watch_.seconds();
-    options.colours = ::isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
+    // mpirun gives its ranks a terminal of its own, whatever is behind it.
+    const bool terminal = ::isatty(STDOUT_FILENO) != 0 && !read_launch_environment().under_mpi;
+    options.colours = terminal && std::getenv("NO_COLOR") == nullptr;
     const std::string text =
         line_.json ? report_json(report, sheets_, watch_.seconds()) : print_report(report, options);
     std::fwrite(text.data(), 1, text.size(), stdout);
@@ -138,6 +151,7 @@ class Doctor {
   const Config& config_;
   World& world_;
   Patience patience_;
+  Watchdog watchdog_;
   Stopwatch watch_;
   RankSheet own_;
   std::vector<RankSheet> sheets_;  // by rank; this rank's alone before the first meeting

@@ -1,14 +1,12 @@
 // The sizes of this run, asked of the parts that it would use, against the memory that is free now.
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "app/doctor/fit.h"
 #include "app/doctor/probes.h"
 #include "backend/device_health.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/threads.h"
 
 namespace plsc::doctor {
 namespace {
@@ -63,56 +61,65 @@ Sizes sizes_of(Session& session, const Config& config) {
   return sizes;
 }
 
-void judge(const Fit& result, int64_t classes, RankSheet& sheet) {
-  sheet.add({"memory fit", "classes", fmt::format("{} classes", classes)});
-  sheet.add({"memory fit", "needed", "about {} a rank", result.needed, "B"});
-  sheet.add({"memory fit", "room", "of {}", result.room, "B"});
-  sheet.add({"memory fit", "largest", "up to about {} classes would fit", static_cast<double>(result.largest)});
+/// Who has the least room decides: all ranks hold as many classes.
+struct Least {
+  double room = 0;
+  std::string who;  // "rank 2 (host n3)"
+};
+Least least_room(World& world, double own) {
+  const std::vector<double> rooms = gather_values(world.host_collective(), own);
+  const auto least = static_cast<size_t>(std::min_element(rooms.begin(), rooms.end()) - rooms.begin());
+  return {rooms[least], fmt::format("rank {} (host {})", least, world.hosts()[least])};
+}
+
+void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet& sheet) {
+  const std::string needed = quantity(result.needed, "B"), room = quantity(std::max(0.0, result.room), "B");
   const std::string hint =
-      "head.store: {dtype: bf16} takes 6 bytes a number in place of 8; more ranks hold fewer classes each; a smaller "
-      "train.batch_size or bf16 precision takes less for the network. All of this is an estimate";
+      "an estimate; head.store: {dtype: bf16}, more ranks, 16-bit precision or a smaller batch take less";
   if (result.needed > result.room) {
     sheet.fail(
         "memory fit",
-        fmt::format("{} classes do not fit: about {} are needed on this rank, {} are there. The largest number "
-                    "that would fit is about {}",
-                    classes, quantity(result.needed, "B"), quantity(std::max(0.0, result.room), "B"), result.largest),
+        fmt::format("{} classes do not fit: {} has {} and would need about {}; the largest number that would fit "
+                    "is about {}",
+                    quantity(static_cast<double>(classes), ""), who, room, needed,
+                    quantity(static_cast<double>(result.largest), "")),
         hint);
   } else if (result.needed > kTight * result.room) {
-    sheet.warn("memory fit",
-               fmt::format("little is left: about {} are needed on this rank of {}", quantity(result.needed, "B"),
-                           quantity(result.room, "B")),
-               hint);
+    sheet.warn("memory fit", fmt::format("little is left: {} has {} and would need about {}", who, room, needed), hint);
   }
+}
+
+void add_facts(const Fit& result, int64_t classes, const Sizes& sizes, RankSheet& sheet) {
+  sheet.add({"memory fit", "network",
+             fmt::format("network of {:.2f} M parameters", 1e-6 * static_cast<double>(sizes.network.parameters))});
+  if (classes > 0) {
+    sheet.add({"memory fit", "classes", "{} classes", static_cast<double>(classes)});
+    sheet.add({"memory fit", "needed", "about {} a rank", result.needed, "B"});
+  }
+  sheet.add({"memory fit", "room", "{} to take", std::max(0.0, result.room), "B"});
+  sheet.add({"memory fit", "largest", "at most about {} classes", static_cast<double>(result.largest)});
 }
 
 }  // namespace
 
 int64_t probe_fit(Session& session, World& world, const Config& config, int64_t classes, RankSheet& sheet) {
-  const double room = room_of(session, world);  // before anything else takes of it
+  const Least least = least_room(world, room_of(session, world));  // before anything else takes of it
   Sizes sizes;
-  std::string problem;
   try {
     sizes = sizes_of(session, config);
   } catch (const std::exception& error) {
-    problem = error.what();
-  }
-  if (!problem.empty()) {
-    sheet.fail_with("memory fit", problem);
+    sheet.fail_with("memory fit", error.what());
     return 0;
   }
-  // All ranks hold as many classes, so the one with the least room decides.
-  const double network = network_bytes(sizes.network);
-  const Fit result = fit({classes, world.size(), sizes.per_class, network, room});
-  sheet.add({"memory fit", "network",
-             fmt::format("network of {:.2f} M parameters", 1e-6 * static_cast<double>(sizes.network.parameters))});
-  if (classes == 0) {
-    sheet.add({"memory fit", "largest", "up to about {} classes would fit", static_cast<double>(result.largest)});
-    return 0;
+  const Fit result = fit({classes, world.size(), sizes.per_class, network_bytes(sizes.network), least.room});
+  if (world.rank() == 0) {
+    add_facts(result, classes, sizes, sheet);
+    if (classes > 0) judge(result, classes, least.who, sheet);
   }
-  judge(result, classes, sheet);
   // Weights and momentum; buffers have none, and are few.
-  return static_cast<int64_t>(sizes.stored * static_cast<double>(classes)) + 8 * sizes.network.parameters;
+  return classes == 0
+             ? 0
+             : static_cast<int64_t>(sizes.stored * static_cast<double>(classes)) + 8 * sizes.network.parameters;
 }
 
 }  // namespace plsc::doctor

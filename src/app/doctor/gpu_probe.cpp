@@ -77,7 +77,7 @@ void add_libraries(const CudaHealth& health, const std::string& driver, RankShee
              "driver",
              driver.empty() && health.driver_cuda.empty()
                  ? "no NVIDIA driver"
-                 : fmt::format("driver {} (CUDA {})", driver.empty() ? "unknown" : driver, health.driver_cuda),
+                 : fmt::format("driver {}for CUDA {}", driver.empty() ? "" : driver + " ", health.driver_cuda),
              {},
              "",
              Agreement::same});
@@ -169,8 +169,7 @@ void add_nothing(const CudaHealth& health, const Config& config, const std::stri
     sheet.warn("gpus", fmt::format("this machine has NVIDIA's driver {}, but this build has no CUDA", driver),
                "build the preset cuda, or take the bundle with CUDA");
   } else if (health.built) {
-    sheet.warn("gpus", fmt::format("training would run on the CPU: {}", health.problem),
-               "device: cpu asks for that without a warning");
+    sheet.warn("gpus", "training would run on the CPU", "device: cpu asks for that without a warning");
   }
 }
 

@@ -64,7 +64,7 @@ void add_program(const World& world, RankSheet& sheet) {
 
 void add_ranks(const World& world, RankSheet& sheet) {
   const LaunchEnvironment environment = read_launch_environment();
-  sheet.add({"ranks", "number", fmt::format("{}", world.size()), {}, "", Agreement::none});
+  sheet.add({"ranks", "number", "{}", static_cast<double>(world.size())});
   std::string how = "one process, without MPI";
   if (environment.launched > 1) {
     how = "started by plsc-train itself";
@@ -72,7 +72,8 @@ void add_ranks(const World& world, RankSheet& sheet) {
     how = "started by " + environment.starter;
   }
   sheet.add({"ranks", "starter", how});
-  sheet.add({"ranks", "on a host", "{} on each host", static_cast<double>(world.local_size()), "", Agreement::same});
+  if (world.local_size() < world.size())
+    sheet.add({"ranks", "on a host", "{} on each host", static_cast<double>(world.local_size()), "", Agreement::same});
   for (const std::string& warning : world.warnings()) sheet.warn("ranks", warning);
 }
 
@@ -89,7 +90,8 @@ void add_cores(const World& world, RankSheet& sheet) {
   sheet.add({"cpu", "cores", "{} cores to use", static_cast<double>(available_cores()), "", Agreement::same});
   sheet.add({"cpu", "affinity", "affinity " + fmt::format("{} of ", mask) + "{}", online, "", Agreement::same});
   sheet.add({"cpu", "quota", quota > 0 ? fmt::format("quota {:.3g}", quota) : "no quota", {}, "", Agreement::same});
-  sheet.add({"cpu", "threads", "{} threads a rank", static_cast<double>(world.threads()), "", Agreement::same});
+  sheet.add({"cpu", "threads", world.threads() == 1 ? "{} thread a rank" : "{} threads a rank",
+             static_cast<double>(world.threads()), "", Agreement::same});
   sheet.add({"cpu", "instructions", instruction_set(), {}, "", Agreement::same});
   if (world.oversubscribed()) {
     sheet.warn("cpu", fmt::format("the threads of {} ranks outnumber the cores that they share", world.local_size()),
@@ -106,8 +108,10 @@ void add_memory(RankSheet& sheet) {
   sheet.add({"memory", "total", "{}", static_cast<double>(total_memory()), "B", Agreement::near});
   sheet.add({"memory", "available", "{} available", static_cast<double>(available_memory()), "B"});
   const auto left = group_memory(control_group_membership(), kControlGroupRoot);
-  sheet.add(left ? Fact{"memory", "limit", "{} left by the control group's limit", static_cast<double>(*left), "B"}
-                 : Fact{"memory", "limit", "no limit of a control group"});
+  // Version 1 writes a number near 2^63 where there is no limit.
+  const bool limited = left && *left < total_memory();
+  sheet.add(limited ? Fact{"memory", "limit", "{} left by the control group's limit", static_cast<double>(*left), "B"}
+                    : Fact{"memory", "limit", "no limit of a control group"});
 }
 
 void add_limits(const World& world, RankSheet& sheet) {

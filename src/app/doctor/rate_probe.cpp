@@ -1,5 +1,7 @@
 // Rates by the clock, each for a fraction of a second: copies, a matrix product, the collective that training uses.
 #include <algorithm>
+#include <functional>
+#include <memory>
 
 #include "app/doctor/probes.h"
 #include "backend/device_health.h"
@@ -31,18 +33,44 @@ double seconds_of(Device& device, const Work& work) {
   return watch.seconds() / done;
 }
 
-/// FLOP a second of a square product in fp32 (TF32 where the configuration allows it), of the size that the device
-/// needs to be busy.
-double product_rate(Context& context) {
+/// A product of two square matrices, ready to run.
+using Product = std::function<void()>;
+
+/// In fp32, or TF32 where the configuration allows it.
+Product linear_product(Context& context, int64_t side) {
+  LinearSpec spec;
+  spec.batch = spec.channels = spec.out_features = side;
+  spec.bias = false;
+  Device& device = context.device();
+  const std::shared_ptr<LinearOp> op = context.nn().make_linear(spec);
+  const Tensor x = device.zeros({side, 1, 1, side}), weight = device.zeros({side, side}),
+               y = device.zeros({side, side});
+  return [=]() mutable { op->forward(x, weight, {}, y); };
+}
+
+/// In 16 bit, as the networks have it: a convolution of 1 x 1 is a product.
+Product pointwise_product(Context& context, int64_t side) {
+  ConvSpec spec;
+  spec.batch = 1;
+  spec.height = side;
+  spec.width = 1;
+  spec.in_channels = spec.out_channels = side;
+  spec.kernel = 1;
+  spec.pad = 0;
+  spec.dtype = Dtype::bf16;
+  Device& device = context.device();
+  const std::shared_ptr<ConvOp> op = context.nn().make_conv(spec);
+  const Shape map{1, side, 1, side};
+  const Tensor x = device.zeros(map, Dtype::bf16), weight = device.zeros({side, side, 1, 1}),
+               y = device.zeros(map, Dtype::bf16);
+  return [=]() mutable { op->forward(x, weight, y); };
+}
+
+/// FLOP a second, at the size that the device needs to be busy.
+double product_rate(Context& context, Product (*make)(Context&, int64_t side)) {
   Device& device = context.device();
   for (int64_t side = kSmallest;; side *= 2) {
-    LinearSpec spec;
-    spec.batch = spec.channels = spec.out_features = side;
-    spec.bias = false;
-    const auto op = context.nn().make_linear(spec);
-    const Tensor x = device.zeros({side, 1, 1, side}), weight = device.zeros({side, side});
-    Tensor y = device.zeros({side, side});
-    const auto run = [&] { op->forward(x, weight, {}, y); };
+    const Product run = make(context, side);
     run();
     device.synchronize();
     const Stopwatch watch;
@@ -83,11 +111,11 @@ double reduce_seconds(Context& context, int64_t bytes, int turns) {
 const char* transport_name(Transport transport) {
   switch (transport) {
     case Transport::nccl:
-      return "NCCL";
+      return "by NCCL";
     case Transport::staged:
-      return "MPI, through host memory";
+      return "by MPI through host memory";
     case Transport::host:
-      return "MPI";
+      return "by MPI";
     case Transport::local:
       break;
   }
@@ -100,9 +128,12 @@ void probe_rates(Session& session, RankSheet& sheet) {
   Context& context = session.context;
   try {
     const MemoryScope scope(context.device(), MemoryUse::workspace);
-    const std::string precision =
-        context.device().kind() == DeviceKind::cuda && session.machine.arithmetic.tf32 ? "tf32" : "fp32";
-    sheet.add({"rates", "product", precision + " product {}", product_rate(context), "FLOP/s", Agreement::rate});
+    const bool tf32 = session.machine.arithmetic.tf32;
+    sheet.add({"rates", "product", std::string(tf32 ? "tf32" : "fp32") + " product {}",
+               product_rate(context, linear_product), "FLOP/s", Agreement::rate});
+    if (context.device().supports(Dtype::bf16))
+      sheet.add(
+          {"rates", "bf16 product", "bf16 {}", product_rate(context, pointwise_product), "FLOP/s", Agreement::rate});
     add_copies(context, sheet);
     context.device().trim();
   } catch (const std::exception& error) {
@@ -112,8 +143,9 @@ void probe_rates(Session& session, RankSheet& sheet) {
 
 void probe_all_reduce(Session& session, RankSheet& sheet) {
   Context& context = session.context;
-  sheet.add({"all-reduce", "by", std::string("by ") + transport_name(session.machine.transport)});
-  if (context.ranks() == 1) return;
+  const bool alone = context.ranks() == 1;
+  sheet.add({"all-reduce", "by", alone ? "one rank: nothing to sum" : transport_name(session.machine.transport)});
+  if (alone) return;
   reduce_seconds(context, kSmallReduce, 1);  // connections are made
   const double small = reduce_seconds(context, kSmallReduce, kSmallTurns);
   // A slow network gets no more than it can carry. Every rank has the same numbers, so all decide alike.
@@ -126,8 +158,7 @@ void probe_all_reduce(Session& session, RankSheet& sheet) {
   }
   const auto amount = static_cast<double>(bytes);
   sheet.add({"all-reduce", "latency", "4 KiB in {}", small, "s"});
-  sheet.add({"all-reduce", "time", quantity(amount, "B") + " in {}", large, "s"});
-  sheet.add({"all-reduce", "rate", "({})", amount / large, "B/s"});
+  sheet.add({"all-reduce", "rate", fmt::format("{} MiB at ", bytes >> 20) + "{}", amount / large, "B/s"});
   context.device().trim();
 }
 

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -14,12 +15,24 @@
 namespace plsc::doctor {
 namespace {
 
+/// Of the sheet; others come after them.
+constexpr std::array<const char*, 16> kSections{"program",   "ranks",   "cpu",        "memory",     "limits", "gpus",
+                                                "libraries", "devices", "rates",      "all-reduce", "hosts",  "network",
+                                                "clock",     "data",    "evaluation", "memory fit"};
 constexpr size_t kListed = 8;  // ranks of which a listed fact is shown
 
 /// One fact as all ranks have it: (rank, fact).
 using Shared = std::vector<std::pair<int, const Fact*>>;
 
-/// "12.1 to 12.4 GB/s" in place of {}, or the number itself where all are alike.
+/// "12.1 to 12.4 GB/s" of two quantities; one of them where they read alike.
+std::string range_text(const std::string& least, const std::string& most) {
+  if (least == most) return least;
+  const size_t unit = least.find(' ');
+  const bool same_unit = unit != std::string::npos && unit == least.rfind(' ') && most.ends_with(least.substr(unit));
+  return (same_unit ? least.substr(0, unit) : least) + " to " + most;
+}
+
+/// The number, or the range of all ranks' numbers, in place of {}.
 std::string number_text(const Shared& shared) {
   double low = *shared[0].second->number, high = low;
   for (const auto& [rank, fact] : shared) {
@@ -31,7 +44,7 @@ std::string number_text(const Shared& shared) {
   const std::string least = quantity(low, first.unit), most = quantity(high, first.unit);
   std::string text = first.text.empty() ? first.name + " {}" : first.text;
   const size_t at = text.find("{}");
-  if (at != std::string::npos) text.replace(at, 2, least == most ? least : least + " to " + most);
+  if (at != std::string::npos) text.replace(at, 2, range_text(least, most));
   return text;
 }
 
@@ -196,6 +209,10 @@ Report make_report(const std::vector<RankSheet>& sheets) {
   std::stable_sort(report.told.begin(), report.told.end(),
                    [](const Told& a, const Told& b) { return a.finding.grade > b.finding.grade; });
   for (const Told& told : report.told) see(told.finding.section);
+  const auto place = [](const std::string& section) {
+    return std::find(kSections.begin(), kSections.end(), section) - kSections.begin();
+  };
+  std::stable_sort(sections.begin(), sections.end(), [&](auto& a, auto& b) { return place(a) < place(b); });
   for (const std::string& section : sections) {
     Line line{section, Grade::ok, ""};
     for (const auto& key : order) {

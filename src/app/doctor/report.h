@@ -27,7 +27,7 @@ struct Line {
 struct Report {
   int ranks = 0;
   std::vector<std::string> hosts;  // each once
-  std::vector<Line> lines;         // in the order in which the sections were first found
+  std::vector<Line> lines;         // in the order of the sheet
   std::vector<Told> told;          // failures first
   Grade verdict = Grade::ok;       // the worst of all
 };

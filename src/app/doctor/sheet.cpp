@@ -41,6 +41,14 @@ std::string decimal(double number) {
   return fmt::format("{:.3g} {}", number, kPrefixes[step]);
 }
 
+/// "12,345,678"
+std::string grouped(double number) {
+  std::string digits = fmt::format("{:.0f}", number);
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (number < 0 ? 1 : 0); at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
 std::string seconds_text(double seconds) {
   if (seconds < 1e-3) return fmt::format("{:.3g} us", seconds * 1e6);
   return seconds < 1 ? fmt::format("{:.3g} ms", seconds * 1e3) : fmt::format("{:.3g} s", seconds);
@@ -82,7 +90,7 @@ std::string quantity(double number, const std::string& unit) {
   if (unit == "B") return human_bytes(number);
   if (unit == "B/s" || unit == "FLOP/s") return decimal(number) + unit;
   if (unit == "s") return seconds_text(number);
-  if (unit.empty()) return number == std::round(number) ? fmt::format("{:.0f}", number) : fmt::format("{:.4g}", number);
+  if (unit.empty()) return number == std::round(number) ? grouped(number) : fmt::format("{:.4g}", number);
   return fmt::format("{:.0f} {}", number, unit);
 }
 

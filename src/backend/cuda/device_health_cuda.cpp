@@ -3,6 +3,7 @@
 #include <array>
 
 #include "backend/backend.h"
+#include "backend/cuda/check.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/device_health.h"
 #include "base/clock.h"
