@@ -43,8 +43,8 @@ Product linear_product(Context& context, int64_t side) {
   spec.bias = false;
   Device& device = context.device();
   const std::shared_ptr<LinearOp> op = context.nn().make_linear(spec);
-  const Tensor x = device.zeros({side, 1, 1, side}), weight = device.zeros({side, side}),
-               y = device.zeros({side, side});
+  const Tensor x = device.zeros({side, 1, 1, side}), weight = device.zeros({side, side});
+  Tensor y = device.zeros({side, side});
   return [=]() mutable { op->forward(x, weight, {}, y); };
 }
 
@@ -61,8 +61,8 @@ Product pointwise_product(Context& context, int64_t side) {
   Device& device = context.device();
   const std::shared_ptr<ConvOp> op = context.nn().make_conv(spec);
   const Shape map{1, side, 1, side};
-  const Tensor x = device.zeros(map, Dtype::bf16), weight = device.zeros({side, side, 1, 1}),
-               y = device.zeros(map, Dtype::bf16);
+  const Tensor x = device.zeros(map, Dtype::bf16), weight = device.zeros({side, side, 1, 1});
+  Tensor y = device.zeros(map, Dtype::bf16);
   return [=]() mutable { op->forward(x, weight, y); };
 }
 
