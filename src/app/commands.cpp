@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "app/devices.h"
+#include "app/doctor/network.h"
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"
@@ -85,6 +86,7 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
   }
   const int ranks = options.environment.under_mpi ? 1 : wanted_ranks(line, loaded.config);
   if (needs_launcher(options.environment, ranks)) return launch(loaded, ranks, argc, argv);
+  if (line.command == Command::doctor && options.environment.under_mpi) doctor::avoid_bridges();
   int abandoned = 0;
   const int status = run_in_world(options, [&](World& world) {
     agree_or_fail(world.host_collective(), problem);

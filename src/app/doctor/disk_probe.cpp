@@ -195,17 +195,19 @@ void probe_disk(World& world, Patience& patience, const DiskWork& work, RankShee
   token = broadcast_text(world.host_collective(), token);
   if (token.empty()) return;
   const std::string path = token.substr(0, token.find('\n')), word = token.substr(path.size() + 1);
+  bool seen = true;
   if (world.local_rank() == 0) {
-    const auto seen = patience.attempt<bool>(kAnswerSeconds, [path, word] { return sees_token(path, word); });
-    if (!seen.value || !*seen.value) {
-      sheet.fail("disk",
-                 fmt::format("{} here is not the folder that rank 0 (host {}) sees", work.output, world.hosts()[0]),
-                 "every rank writes its part of a checkpoint: set `output` to a folder that all hosts share");
-    } else if (world.rank() == 0) {
-      sheet.add({"disk", "shared", "seen by all hosts"});
-    }
+    const auto answer = patience.attempt<bool>(kAnswerSeconds, [path, word] { return sees_token(path, word); });
+    seen = answer.value.value_or(false);
   }
-  world.host_collective().barrier("all hosts have looked for rank 0's file");
+  if (!seen) {
+    sheet.fail("disk",
+               fmt::format("{} here is not the folder that rank 0 (host {}) sees", work.output, world.hosts()[0]),
+               "every rank writes its part of a checkpoint: set `output` to a folder that all hosts share");
+  }
+  const std::vector<int64_t> all = gather_values(world.host_collective(), static_cast<int64_t>(seen ? 1 : 0));
+  const bool shared = std::count(all.begin(), all.end(), 1) == world.size();
+  if (world.rank() == 0) sheet.add({"disk", "shared", shared ? "seen by all hosts" : "not shared by all hosts"});
   if (world.rank() == 0) patience.attempt<bool>(kAnswerSeconds, [path] { return fs::remove(path); });
 }
 

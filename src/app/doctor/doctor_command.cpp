@@ -44,6 +44,8 @@ class Doctor {
       examine();
     } catch (const std::exception& error) {
       own_.fail_with("ranks", error.what());
+      if (dynamic_cast<const TimeoutError*>(&error) != nullptr)
+        own_.findings.back().hint = "that rank hangs; where a part may really take so long: --limit";
       sheets_[0] = own_;
       print();
       throw;
@@ -59,7 +61,7 @@ class Doctor {
   /// Begins a part that ranks may take differently long for; the monitor tells its name, should a rank not come back.
   void stage(const char* name) {
     patience_.begin_stage();
-    world_.note(0, name);
+    world_.note(-1, name);
     watchdog_.begin(name);
   }
   /// Ends it: all ranks have what all have found.

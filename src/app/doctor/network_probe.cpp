@@ -18,6 +18,9 @@ namespace plsc::doctor {
 namespace {
 
 constexpr uint16_t kDiscardPort = 9;
+constexpr const char* kInterfaces = "/sys/class/net/";
+constexpr const char* kExclude = "OMPI_MCA_btl_tcp_if_exclude";
+constexpr const char* kInclude = "OMPI_MCA_btl_tcp_if_include";
 
 uint32_t ipv4(const sockaddr* address) { return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr); }
 
@@ -34,7 +37,7 @@ HostNetwork own_network(const World& world) {
   for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
     const bool ip = at->ifa_addr != nullptr && at->ifa_addr->sa_family == AF_INET && at->ifa_netmask != nullptr;
     if (!ip || (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    const std::string folder = std::string("/sys/class/net/") + at->ifa_name;
+    const std::string folder = std::string(kInterfaces) + at->ifa_name;
     std::error_code ignored;
     Interface i;
     i.name = at->ifa_name;
@@ -66,15 +69,31 @@ uint32_t source_address(uint32_t peer) {
   return routed ? ntohl(from.sin_addr.s_addr) : 0;
 }
 
+/// A bridge whose ports are all virtual leads to containers and guests of this machine alone.
+bool leads_nowhere(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (!fs::exists(folder + "/bridge", ignored)) return false;
+  for (const auto& port : fs::directory_iterator(folder + "/brif", ignored)) {
+    if (fs::exists(kInterfaces + port.path().filename().string() + "/device", ignored)) return false;
+  }
+  return true;
+}
+
 std::string interface_text(const Interface& i) {
   const std::string speed = i.megabits > 0 ? fmt::format(", {} Gbit/s", static_cast<double>(i.megabits) / 1000) : "";
   return fmt::format("{} ({}{})", i.name, address_text(i.address), speed);
 }
 
+/// Whether Open MPI's list is the doctor's own (avoid_bridges): training would have none.
+bool avoids_by_itself() { return std::string_view(std::getenv(kExclude)) == bridges_to_avoid(); }
+
 void add_variables(RankSheet& sheet) {
-  for (const char* name : {"OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_btl_tcp_if_exclude", "NCCL_SOCKET_IFNAME"}) {
+  for (const char* name : {kInclude, kExclude, "NCCL_SOCKET_IFNAME"}) {
     const char* value = std::getenv(name);
-    if (value != nullptr) sheet.add({"network", name, fmt::format("{}={}", name, value), {}, "", Agreement::same});
+    const bool own = value != nullptr && std::string_view(name) == kExclude && avoids_by_itself();
+    if (value != nullptr && !own)
+      sheet.add({"network", name, fmt::format("{}={}", name, value), {}, "", Agreement::same});
   }
 }
 
@@ -125,15 +144,29 @@ void probe_network(World& world, RankSheet& sheet) {
   sheet.add({"network", "link speed", "", speed, "Mbit/s", Agreement::near, Grade::warn, false});
   add_variables(sheet);
   const std::vector<std::string> traps = treacherous(own, all);
-  const bool chosen =
-      std::getenv("OMPI_MCA_btl_tcp_if_include") != nullptr || std::getenv("OMPI_MCA_btl_tcp_if_exclude") != nullptr;
+  const bool chosen = std::getenv(kInclude) != nullptr || (std::getenv(kExclude) != nullptr && !avoids_by_itself());
   if (!traps.empty() && !chosen) {
     const std::string use = used.empty() ? "eth0" : used[0]->name;
     sheet.warn("network",
-               fmt::format("{} {} no other host, but MPI and NCCL may try", fmt::join(traps, ", "),
-                           traps.size() == 1 ? "reaches" : "reach"),
+               fmt::format("{} {} no other host, but MPI may try, and training would hang in its first message",
+                           fmt::join(traps, ", "), traps.size() == 1 ? "reaches" : "reach"),
                fmt::format("export OMPI_MCA_btl_tcp_if_include={0} NCCL_SOCKET_IFNAME={0}", use));
   }
+}
+
+std::string bridges_to_avoid() {
+  std::string names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(kInterfaces, ignored)) {
+    if (leads_nowhere(entry.path())) names += "," + entry.path().filename().string();
+  }
+  return names.empty() ? "" : "127.0.0.1/8,sppp" + names;  // the first two are Open MPI's own
+}
+
+void avoid_bridges() {
+  const std::string bridges = bridges_to_avoid();
+  if (bridges.empty() || std::getenv(kInclude) != nullptr || std::getenv(kExclude) != nullptr) return;
+  ::setenv(kExclude, bridges.c_str(), 0);
 }
 
 }  // namespace plsc::doctor
