@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "app/devices.h"
-#include "app/doctor/network.h"
+#include "app/doctor/mpi_interfaces.h"
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"

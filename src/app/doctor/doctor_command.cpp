@@ -64,6 +64,15 @@ class Doctor {
     world_.note(-1, name);
     watchdog_.begin(name);
   }
+  /// Runs a probe of this rank alone: what it did not expect must not take this rank out of the common sequence.
+  template <class Probe>
+  void guarded(const char* section, const Probe& probe) {
+    try {
+      probe();
+    } catch (const std::exception& error) {
+      own_.warn(section, fmt::format("not all could be examined: {}", error.what()));
+    }
+  }
   /// Ends it: all ranks have what all have found.
   void meet() {
     std::vector<RankSheet> sheets;
@@ -74,8 +83,8 @@ class Doctor {
 
   void examine() {
     stage("doctor: the machine");
-    probe_host(world_, own_);
-    if (first_of_host()) probe_gpus(patience_, config_, own_);
+    guarded("cpu", [&] { probe_host(world_, own_); });
+    if (first_of_host()) guarded("gpus", [&] { probe_gpus(patience_, config_, own_); });
     meet();
     stage("doctor: the device");
     const std::unique_ptr<Session> session = open_session();
@@ -98,7 +107,8 @@ class Doctor {
     disk.output = config_.output;
     if (!line_.config.empty()) {
       stage("doctor: data");
-      const auto found = first_of_host() ? probe_data(patience_, config_, world_.size(), own_) : std::nullopt;
+      std::optional<DataFound> found;
+      if (first_of_host()) guarded("data", [&] { found = probe_data(patience_, config_, world_.size(), own_); });
       meet();
       const std::vector<int64_t> classes = gather_values(world_.host_collective(), found ? found->classes : int64_t{0});
       const int64_t of_data = *std::max_element(classes.begin(), classes.end());

@@ -24,8 +24,13 @@ int64_t count_parameters(Context& context, const Config& config) {
 }
 
 /// What each rank may take: of its GPU, or of its host's memory.
-double room_of(Session& session, World& world) {
-  const DevicePlace place = place_of(session.context.device());
+double room_of(Session& session, World& world, RankSheet& sheet) {
+  DevicePlace place;
+  try {
+    place = place_of(session.context.device());
+  } catch (const std::exception& error) {
+    sheet.fail_with("memory fit", error.what());
+  }
   const std::string where = fmt::format("{}|{}", world.node(), place.bus);
   const std::vector<std::string> all = gather_texts(world.host_collective(), where);
   const auto sharing = static_cast<double>(std::count(all.begin(), all.end(), where));
@@ -103,7 +108,7 @@ void add_facts(const Fit& result, int64_t classes, const Sizes& sizes, RankSheet
 }  // namespace
 
 int64_t probe_fit(Session& session, World& world, const Config& config, int64_t classes, RankSheet& sheet) {
-  const Least least = least_room(world, room_of(session, world));  // before anything else takes of it
+  const Least least = least_room(world, room_of(session, world, sheet));  // before anything else takes of it
   Sizes sizes;
   try {
     sizes = sizes_of(session, config);

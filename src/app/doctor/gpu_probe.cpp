@@ -44,6 +44,15 @@ int minor_number(std::string bus) {
   return -1;
 }
 
+/// As far as they can be listed: processes come and go meanwhile.
+std::vector<fs::path> entries(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator(); at.increment(error))
+    paths.push_back(at->path());
+  return paths;
+}
+
 /// "python3 (pid 70)" of each process that this one may look at and that has the GPU open.
 std::vector<std::string> users_of(const std::string& bus) {
   std::vector<std::string> users;
@@ -51,13 +60,14 @@ std::vector<std::string> users_of(const std::string& bus) {
   if (number < 0) return users;
   const std::string file = fmt::format("/dev/nvidia{}", number);
   std::error_code ignored;
-  for (const auto& process : fs::directory_iterator("/proc", ignored)) {
-    const std::string pid = process.path().filename();
+  for (const fs::path& process : entries("/proc")) {
+    const std::string pid = process.filename();
     if (pid.find_first_not_of("0123456789") != std::string::npos || pid == std::to_string(::getpid())) continue;
-    for (const auto& fd : fs::directory_iterator(process.path() / "fd", ignored)) {
-      if (fs::read_symlink(fd.path(), ignored) != file) continue;
+    for (const fs::path& fd : entries(process / "fd")) {
+      if (fs::read_symlink(fd, ignored) != file) continue;
       std::string name;
-      std::getline(std::ifstream(process.path() / "comm"), name);
+      std::ifstream comm(process / "comm");
+      std::getline(comm, name);
       users.push_back(fmt::format("{} (pid {})", name, pid));
       break;
     }

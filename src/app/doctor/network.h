@@ -37,11 +37,4 @@ uint32_t address_to_call(const HostNetwork& own, const HostNetwork& other, const
 /// bridge without carrier.
 std::vector<std::string> treacherous(const HostNetwork& own, const std::vector<HostNetwork>& all);
 
-/// Before MPI is started: keeps Open MPI off bridges without a card of this machine behind them (docker0, virbr0),
-/// where nobody has told it what to take. Their addresses are the same on every host, and a rank that calls one hangs
-/// in the first message: the doctor could not say why.
-void avoid_bridges();
-/// What avoid_bridges tells Open MPI: a list of interfaces; empty where there is nothing to avoid.
-std::string bridges_to_avoid();
-
 }  // namespace plsc::doctor

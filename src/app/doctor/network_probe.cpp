@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "app/doctor/mpi_interfaces.h"
 #include "app/doctor/network.h"
 #include "app/doctor/probes.h"
 
@@ -18,9 +19,6 @@ namespace plsc::doctor {
 namespace {
 
 constexpr uint16_t kDiscardPort = 9;
-constexpr const char* kInterfaces = "/sys/class/net/";
-constexpr const char* kExclude = "OMPI_MCA_btl_tcp_if_exclude";
-constexpr const char* kInclude = "OMPI_MCA_btl_tcp_if_include";
 
 uint32_t ipv4(const sockaddr* address) { return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr); }
 
@@ -37,7 +35,7 @@ HostNetwork own_network(const World& world) {
   for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
     const bool ip = at->ifa_addr != nullptr && at->ifa_addr->sa_family == AF_INET && at->ifa_netmask != nullptr;
     if (!ip || (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    const std::string folder = std::string(kInterfaces) + at->ifa_name;
+    const std::string folder = std::string("/sys/class/net/") + at->ifa_name;
     std::error_code ignored;
     Interface i;
     i.name = at->ifa_name;
@@ -69,29 +67,15 @@ uint32_t source_address(uint32_t peer) {
   return routed ? ntohl(from.sin_addr.s_addr) : 0;
 }
 
-/// A bridge whose ports are all virtual leads to containers and guests of this machine alone.
-bool leads_nowhere(const std::string& folder) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  if (!fs::exists(folder + "/bridge", ignored)) return false;
-  for (const auto& port : fs::directory_iterator(folder + "/brif", ignored)) {
-    if (fs::exists(kInterfaces + port.path().filename().string() + "/device", ignored)) return false;
-  }
-  return true;
-}
-
 std::string interface_text(const Interface& i) {
   const std::string speed = i.megabits > 0 ? fmt::format(", {} Gbit/s", static_cast<double>(i.megabits) / 1000) : "";
   return fmt::format("{} ({}{})", i.name, address_text(i.address), speed);
 }
 
-/// Whether Open MPI's list is the doctor's own (avoid_bridges): training would have none.
-bool avoids_by_itself() { return std::string_view(std::getenv(kExclude)) == bridges_to_avoid(); }
-
 void add_variables(RankSheet& sheet) {
-  for (const char* name : {kInclude, kExclude, "NCCL_SOCKET_IFNAME"}) {
+  for (const char* name : {kMpiInclude, kMpiExclude, "NCCL_SOCKET_IFNAME"}) {
     const char* value = std::getenv(name);
-    const bool own = value != nullptr && std::string_view(name) == kExclude && avoids_by_itself();
+    const bool own = std::string_view(name) == kMpiExclude && bridges_are_avoided();
     if (value != nullptr && !own)
       sheet.add({"network", name, fmt::format("{}={}", name, value), {}, "", Agreement::same});
   }
@@ -117,17 +101,8 @@ std::vector<const Interface*> used_interfaces(const HostNetwork& own, const std:
   return used;
 }
 
-}  // namespace
-
-void probe_network(World& world, RankSheet& sheet) {
-  const HostNetwork own = own_network(world);
-  std::vector<HostNetwork> all;
-  for (const std::string& text : gather_texts(world.host_collective(), to_json(own))) {
-    HostNetwork other = network_from_json(text);
-    const auto known = [&](const HostNetwork& h) { return h.node == other.node; };
-    if (std::none_of(all.begin(), all.end(), known)) all.push_back(std::move(other));
-  }
-  if (world.local_rank() != 0) return;
+/// What `own` has and which of it leads to the others.
+void describe(const HostNetwork& own, const std::vector<HostNetwork>& all, RankSheet& sheet) {
   if (all.size() == 1) {
     std::vector<std::string> names;
     for (const Interface& i : own.interfaces) names.push_back(interface_text(i));
@@ -144,7 +119,7 @@ void probe_network(World& world, RankSheet& sheet) {
   sheet.add({"network", "link speed", "", speed, "Mbit/s", Agreement::near, Grade::warn, false});
   add_variables(sheet);
   const std::vector<std::string> traps = treacherous(own, all);
-  const bool chosen = std::getenv(kInclude) != nullptr || (std::getenv(kExclude) != nullptr && !avoids_by_itself());
+  const bool chosen = interfaces_are_chosen() && !bridges_are_avoided();
   if (!traps.empty() && !chosen) {
     const std::string use = used.empty() ? "eth0" : used[0]->name;
     sheet.warn("network",
@@ -154,19 +129,17 @@ void probe_network(World& world, RankSheet& sheet) {
   }
 }
 
-std::string bridges_to_avoid() {
-  std::string names;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(kInterfaces, ignored)) {
-    if (leads_nowhere(entry.path())) names += "," + entry.path().filename().string();
-  }
-  return names.empty() ? "" : "127.0.0.1/8,sppp" + names;  // the first two are Open MPI's own
-}
+}  // namespace
 
-void avoid_bridges() {
-  const std::string bridges = bridges_to_avoid();
-  if (bridges.empty() || std::getenv(kInclude) != nullptr || std::getenv(kExclude) != nullptr) return;
-  ::setenv(kExclude, bridges.c_str(), 0);
+void probe_network(World& world, RankSheet& sheet) {
+  const HostNetwork own = own_network(world);
+  std::vector<HostNetwork> all;
+  for (const std::string& text : gather_texts(world.host_collective(), to_json(own))) {
+    HostNetwork other = network_from_json(text);
+    const auto known = [&](const HostNetwork& h) { return h.node == other.node; };
+    if (std::none_of(all.begin(), all.end(), known)) all.push_back(std::move(other));
+  }
+  if (world.local_rank() == 0) describe(own, all, sheet);
 }
 
 }  // namespace plsc::doctor
