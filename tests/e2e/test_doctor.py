@@ -201,7 +201,7 @@ class DoctorOfGpus(DoctorCase):
         self.assertIn("by NCCL", self.line(report, "all-reduce")["text"])
         for library in ("driver", "CUDA", "cuBLASLt", "cuDNN", "NCCL"):
             self.assertIn(library, self.line(report, "libraries")["text"])
-        for rate in ("product", "to device", "to host", "on device"):
+        for rate in ("product", "to device", "to host", "copy"):
             self.assertEqual(len(self.numbers(report, "rates", rate)), 2)
 
     def test_more_ranks_than_gpus(self):

@@ -129,14 +129,13 @@ class Doctor {
     try {
       auto session = std::make_unique<Session>(config_, world_, LogLevel::error);
       const DevicePlace place = place_of(session->context.device());
-      own_.add(place.number >= 0
-                   ? Fact{"devices",
-                          "device",
-                          fmt::format("GPU {} ({})", place.number, place.bus),
-                          {},
-                          "",
-                          Agreement::listed}
-                   : Fact{"devices", "device", session->context.device().description(), {}, "", Agreement::same});
+      own_.add(place.number >= 0 ? Fact{"devices",
+                                        "device",
+                                        fmt::format("GPU {} ({})", place.number, place.bus),
+                                        {},
+                                        "",
+                                        Agreement::listed}
+                                 : Fact{"devices", "device", "cpu", {}, "", Agreement::same});
       own_.add({"devices", "precision", session->machine.arithmetic.precision, {}, "", Agreement::same});
       return session;
     } catch (const AgreedError& error) {

@@ -73,7 +73,8 @@ void add_ranks(const World& world, RankSheet& sheet) {
   }
   sheet.add({"ranks", "starter", how});
   if (world.local_size() < world.size())
-    sheet.add({"ranks", "on a host", "{} on each host", static_cast<double>(world.local_size()), "", Agreement::same});
+    sheet.add({"ranks", "ranks on the host", "{} on each host", static_cast<double>(world.local_size()), "",
+               Agreement::same});
   for (const std::string& warning : world.warnings()) sheet.warn("ranks", warning);
 }
 
@@ -87,11 +88,10 @@ void add_cores(const World& world, RankSheet& sheet) {
   const auto mask = static_cast<double>(affinity_cores().size());
   const auto online = static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN));
   const double quota = cpu_quota();
-  sheet.add({"cpu", "cores", "{} cores to use", static_cast<double>(available_cores()), "", Agreement::same});
+  sheet.add({"cpu", "cores", "cores to use {}", static_cast<double>(available_cores()), "", Agreement::same});
   sheet.add({"cpu", "affinity", "affinity " + fmt::format("{} of ", mask) + "{}", online, "", Agreement::same});
   sheet.add({"cpu", "quota", quota > 0 ? fmt::format("quota {:.3g}", quota) : "no quota", {}, "", Agreement::same});
-  sheet.add({"cpu", "threads", world.threads() == 1 ? "{} thread a rank" : "{} threads a rank",
-             static_cast<double>(world.threads()), "", Agreement::same});
+  sheet.add({"cpu", "threads a rank", "threads a rank {}", static_cast<double>(world.threads()), "", Agreement::same});
   sheet.add({"cpu", "instructions", instruction_set(), {}, "", Agreement::same});
   if (world.oversubscribed()) {
     sheet.warn("cpu", fmt::format("the threads of {} ranks outnumber the cores that they share", world.local_size()),

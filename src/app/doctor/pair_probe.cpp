@@ -38,7 +38,9 @@ void judge_links(std::vector<Link> links, bool all, RankSheet& sheet) {
   const double median = links[links.size() / 2].rate;
   double latency = 0;
   for (const Link& l : links) latency = std::max(latency, l.latency);
-  sheet.add({"hosts", "pairs", fmt::format("{} pairs by MPI{}", links.size(), all ? "" : " (neighbours alone)")});
+  sheet.add({"hosts", "pairs",
+             fmt::format("{} pair{} by MPI{}", links.size(), links.size() == 1 ? "" : "s",
+                         all ? "" : " (neighbours alone)")});
   sheet.add({"hosts", "slowest", "slowest {} " + fmt::format("({})", slowest.name), slowest.rate, "B/s"});
   sheet.add({"hosts", "median", "median {}", median, "B/s"});
   sheet.add({"hosts", "latency", "latency up to {}", latency, "s"});

@@ -87,14 +87,14 @@ void add_copies(Context& context, RankSheet& sheet) {
     const CopyRates rates = measure_copies(device);
     sheet.add({"rates", "to device", "host to device {}", rates.to_device, "B/s", Agreement::rate});
     sheet.add({"rates", "to host", "device to host {}", rates.to_host, "B/s", Agreement::rate});
-    sheet.add({"rates", "on device", "copy {}", rates.on_device, "B/s", Agreement::rate});
+    sheet.add({"rates", "copy", "copy {}", rates.on_device, "B/s", Agreement::rate});
     return;
   }
   constexpr int64_t kBytes = 64 << 20;  // beyond most caches
   const Tensor from = device.zeros({kBytes}, Dtype::u8);
   Tensor to = device.zeros({kBytes}, Dtype::u8);
   const double seconds = seconds_of(device, [&] { device.copy(from, to); });
-  sheet.add({"rates", "on device", "memory copy {}", static_cast<double>(kBytes) / seconds, "B/s", Agreement::rate});
+  sheet.add({"rates", "copy", "memory copy {}", static_cast<double>(kBytes) / seconds, "B/s", Agreement::rate});
 }
 
 /// Seconds of one all-reduce of `bytes`, over all ranks together: the slowest rank's.
