@@ -112,6 +112,14 @@ class Doctor(DoctorCase):
             self.assertIn(self.folder("nowhere") + ": no such file or folder", text)
             self.assertIn("mounted on this host", hint)
 
+    def test_data_that_do_not_answer(self):
+        # A pipe that nobody writes to is opened for ever, as a file of a server that is gone.
+        pipe = self.folder("pipe.rec")
+        os.mkfifo(pipe)
+        text, hint = self.failure(self.doctor("-c", self.config("hangs", train=pipe), "--limit", "5", fails=True), "data")
+        self.assertIn(f"the file system of {pipe} does not answer", text)
+        self.assertIn("file server", hint)
+
     def test_missing_evaluation_set(self):
         config = self.config("no_eval", verify=self.folder("nowhere"))
         text, _ = self.failure(self.doctor("-c", config, fails=True), "evaluation")

@@ -6,6 +6,7 @@
 #include "app/doctor/probes.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/files.h"
 #include "data/loader.h"
 #include "data/source.h"
 #include "eval/eval_set.h"
@@ -15,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kAnswerSeconds = 10;  // whether a path is there
+constexpr double kAnswerSeconds = 10;  // whether paths are there, and a first byte of each
 constexpr double kDecodeSeconds = 1.5;
 constexpr int64_t kImages = 400;    // are decoded at most, from all over the data
 constexpr int64_t kEvalImages = 8;  // of each evaluation set
@@ -30,7 +31,7 @@ struct Opened {
   std::vector<std::string> class_names;
 };
 
-/// Whether the files are there at all: a file system that hangs shows here and not after a minute.
+/// Of the files among them.
 double bytes_of(const std::vector<std::string>& paths) {
   double bytes = 0;
   for (const std::string& path : paths) {
@@ -108,11 +109,19 @@ void judge_training(const Opened& found, const Config& config, int ranks, RankSh
   }
 }
 
+/// Reads a byte: a file system that hangs, or a file that may not be read, shows here.
+void touch(const std::string& path) {
+  std::byte first{};
+  File::open_read(path).read_some(0, std::span(&first, 1));
+}
+
 /// True where the first of `paths` that is missing is told, or the file system does not answer.
 bool missing(Patience& patience, const std::vector<std::string>& paths, const std::string& section, RankSheet& sheet) {
   const auto answer = patience.attempt<std::string>(kAnswerSeconds, [paths] {
     for (const std::string& path : paths) {
-      if (path != "synthetic" && !fs::exists(path)) return path;
+      if (path == "synthetic") continue;
+      if (!fs::exists(path)) return path;
+      if (!fs::is_directory(path)) touch(path);
     }
     return std::string();
   });
