@@ -1,9 +1,13 @@
 #include "app/commands.h"
 
+#include <optional>
+
 #include "app/devices.h"
+#include "app/exit_status.h"
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "train/state.h"
 
@@ -38,14 +42,19 @@ int wanted_ranks(const Config& config) {
   return config.device == "cpu" ? 1 : automatic_ranks(config, probe_cuda());
 }
 
-int launch(const LoadedConfig& loaded, int ranks, int argc, char** argv) {
-  LaunchOptions options;
-  options.ranks = ranks;
-  options.threads = static_cast<int>(loaded.config.train.threads);
+/// Starts `options.ranks` ranks of this program and tells how they ended.
+int launch(LaunchOptions options, int argc, char** argv) {
   options.arguments.assign(argv + 1, argv + argc);
   const LaunchResult result = launch_ranks(options);
   for (const std::string& loss : result.losses) fmt::print(stderr, "plsc-train: {}\n", loss);
   return result.status;
+}
+
+/// A signal before the first step: nothing is lost by ending at once, and the same command begins again.
+StopSignal::Early end_before_training(const LaunchEnvironment& environment) {
+  const bool speaks = environment.rank == 0;
+  return {kExitInterrupted,
+          speaks ? "plsc-train: stopped on request before the first step: there is nothing to save\n" : ""};
 }
 
 int run_on_ranks(const CommandLine& line, int argc, char** argv) {
@@ -62,12 +71,21 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     problem = error.what();
   }
   const int ranks = options.environment.under_mpi ? 1 : wanted_ranks(loaded.config);
-  if (needs_launcher(options.environment, ranks)) return launch(loaded, ranks, argc, argv);
+  const bool trains = line.command == Command::train;
+  if (needs_launcher(options.environment, ranks)) {
+    LaunchOptions own;
+    own.ranks = ranks;
+    own.threads = options.threads;
+    own.resumable = trains;
+    return launch(own, argc, argv);
+  }
+  std::optional<StopSignal> stop;
+  if (trains) stop.emplace(end_before_training(options.environment));
   return run_in_world(options, [&](World& world) {
     agree_or_fail(world.host_collective(), problem);
     if (line.command == Command::eval) return eval_command(line, loaded, world);
     if (line.command == Command::embed) return embed_command(line, loaded, world);
-    return train_command(line, loaded, world);
+    return train_command(line, loaded, world, *stop);
   });
 }
 
