@@ -1,7 +1,8 @@
 """A Slurm cluster of two nodes on this machine: munged, slurmctld and two slurmd, all in one temporary folder.
 
-Both nodes are this host under two names, which Slurm, PMIx and Open MPI take for two: ranks of different nodes talk over
-TCP. Each node claims more cores than there are, and GPUs, so that batch scripts run as they are.
+A node is a slurmd with a host name and a /dev/shm of its own (namespaces, so it takes root); their network is the same.
+Slurm, PMIx and Open MPI take them for two hosts: ranks of different nodes talk over TCP. Each node claims more cores than
+there are, and GPUs, so that batch scripts run as they are.
 """
 import getpass
 import os
@@ -14,6 +15,8 @@ import tempfile
 import time
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
+# As root of a host of its own; $0 is the host's name.
+OWN_HOST = ["unshare", "--mount", "--uts", "sh", "-c", 'hostname "$0" && mount -t tmpfs none /dev/shm && exec "$@"']
 
 CONF = """\
 ClusterName=test
@@ -45,8 +48,8 @@ ReturnToService=2
 KillWait=15
 MinJobAge=3600
 GresTypes=gpu
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=64 RealMemory=1000 Gres=gpu:4
-NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=64 RealMemory=1000 Gres=gpu:4
+NodeName=node1 NodeAddr=127.0.0.1 Port={ports[1]} CPUs=64 RealMemory=1000 Gres=gpu:4
+NodeName=node2 NodeAddr=127.0.0.1 Port={ports[2]} CPUs=64 RealMemory=1000 Gres=gpu:4
 PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -54,7 +57,11 @@ PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 def missing():
     """Why there can be no cluster here; empty: there can."""
     absent = [p for p in PROGRAMS if shutil.which(p, path=search_path()) is None]
-    return f"Slurm is not installed here: no {', '.join(absent)} (scripts/install_deps.sh --test)" if absent else ""
+    if absent:
+        return f"Slurm is not installed here: no {', '.join(absent)} (scripts/install_deps.sh --test)"
+    if subprocess.run([*OWN_HOST, "node1", "true"], capture_output=True).returncode != 0:
+        return "a process may not have a host name and a /dev/shm of its own here: no two nodes"
+    return ""
 
 
 def search_path():
@@ -104,11 +111,11 @@ class SlurmCluster:
         self.wait_for(lambda: os.path.exists(f"{munge}/socket"), "munged's socket")
         self.daemon("slurmctld", "-D", "-i")
         for node in ("node1", "node2"):
-            self.daemon("slurmd", "-D", "-N", node)
+            self.daemon(*OWN_HOST, node, "slurmd", "-D", "-N", node)
         self.wait_for(lambda: self.ask("sinfo", "--noheader", "--format=%t %D").split() == ["idle", "2"], "two idle nodes")
 
     def daemon(self, *args):
-        with open(f"{self.folder}/{args[0]}.out", "a") as out:
+        with open(f"{self.folder}/{len(self.daemons)}.out", "a") as out:
             self.daemons.append(subprocess.Popen(args, env=self.env, stdin=subprocess.DEVNULL, stdout=out,
                                                  stderr=subprocess.STDOUT, start_new_session=True))
 
@@ -144,10 +151,10 @@ class SlurmCluster:
                 pass
         return found
 
-    def wait_for(self, condition, what, seconds=60):
+    def wait_for(self, condition, what, seconds=30):
         end = time.time() + seconds
         while not condition():
-            dead = [d.args[0] for d in self.daemons if d.poll() is not None]
+            dead = [" ".join(d.args) for d in self.daemons if d.poll() is not None]
             if time.time() > end or dead:
                 raise RuntimeError(f"{what} did not come; ended: {dead}\n{self.logs()}")
             time.sleep(0.1)
