@@ -54,7 +54,7 @@ int launch(LaunchOptions options, int argc, char** argv) {
 StopSignal::Early end_before_training(const LaunchEnvironment& environment) {
   const bool speaks = environment.rank == 0;
   return {kExitInterrupted,
-          speaks ? "plsc-train: stopped on request before the first step: there is nothing to save\n" : ""};
+          speaks ? "plsc-train: ended by a signal before the first step: there is nothing to save\n" : ""};
 }
 
 int run_on_ranks(const CommandLine& line, int argc, char** argv) {
