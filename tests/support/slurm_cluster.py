@@ -15,6 +15,7 @@ import tempfile
 import time
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
+PACKAGES = "slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
 # As root of a host of its own; $0 is the host's name.
 OWN_HOST = ["unshare", "--mount", "--uts", "sh", "-c", 'hostname "$0" && mount -t tmpfs none /dev/shm && exec "$@"']
 
@@ -58,7 +59,7 @@ def missing():
     """Why there can be no cluster here; empty: there can."""
     absent = [p for p in PROGRAMS if shutil.which(p, path=search_path()) is None]
     if absent:
-        return f"Slurm is not installed here: no {', '.join(absent)} (scripts/install_deps.sh --test)"
+        return f"Slurm is not installed here: no {', '.join(absent)} (apt-get install {PACKAGES})"
     if subprocess.run([*OWN_HOST, "node1", "true"], capture_output=True).returncode != 0:
         return "a process may not have a host name and a /dev/shm of its own here: no two nodes"
     return ""

@@ -43,7 +43,7 @@ def missing():
     """Why there can be no two hosts here; empty: there can."""
     absent = [p for p in PROGRAMS if shutil.which(p, path=PATH) is None]
     if absent:
-        return f"not installed here: {', '.join(absent)} (scripts/install_deps.sh --test)"
+        return f"not installed here: {', '.join(absent)} (apt-get install openssh-server iproute2)"
     done = subprocess.run([*NAMESPACES, "sh", "-c", "hostname a && mount -t tmpfs none /dev/shm && "
                            "ip link add cable type veth peer name other"], env={**os.environ, "PATH": PATH}, capture_output=True, text=True)
     return f"a process may not have a network of its own here: {done.stderr.strip()}" if done.returncode else ""
