@@ -15,7 +15,7 @@ import slurm_cluster  # noqa: E402
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 INTERRUPTED = 75
 # Some seconds: steps over shared memory, and over TCP between two nodes that share few cores.
-ONE_NODE_STEPS, STEPS = 1000, 200
+ONE_NODE_STEPS, STEPS = 600, 100
 
 
 def plsc_folder(where, program):
@@ -67,7 +67,7 @@ class BatchScripts(E2eCase):
         except RuntimeError as error:
             self.fail(f"{error}\n{self.cluster.job(job)}\n{self.log(job)}")
 
-    def wait_for_steps(self, name, job, steps=20):
+    def wait_for_steps(self, name, job, steps=10):
         path = self.folder(f"{name}/metrics.jsonl")
         self.wait_for(lambda: os.path.exists(path) and len(self.losses(name)) > steps, f"step {steps}", job)
 
