@@ -36,14 +36,16 @@ for folder in "$root/bin" "$root/build/cuda/bin" "$root/build/cpu/bin"; do
   if [ -x "$folder/plsc-train" ]; then train=$folder/plsc-train; break; fi
 done
 if [ -z "$train" ]; then
-  say "no plsc-train in $root/bin, $root/build/cuda/bin or $root/build/cpu/bin: set PLSC to its folder, or build it there"
+  say "no plsc-train in $root/bin, $root/build/cuda/bin or $root/build/cpu/bin: build it, or set PLSC to a bundle's folder"
   exit 1
 fi
 
 # Where checkpoints will lie; an error in the configuration ends the job here, once, and not on every rank.
 words=()
 for word in "$@"; do
-  case "$word" in --resume | --resume=*) say "--resume would count in every turn of the job: leave it away"; exit 2 ;; esac
+  case "$word" in
+    --resume | --resume=*) say "--resume would count in every turn of the job: leave it away"; exit 2 ;;
+  esac
   words+=("$word")
 done
 output=$("$train" config "${words[@]}" | sed -n "s/^output: \(.*[^ ]\)  *#.*/\1/p")
@@ -64,6 +66,10 @@ case "$launch" in
   mpirun)
     mpirun=$(dirname "$train")/mpirun
     [ -x "$mpirun" ] || mpirun=mpirun
+    # mpirun notices within half a minute, and not in a quarter of an hour, that a node does not answer any more.
+    export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
+    export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-5}"
+    export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
     # No binding: Open MPI would bind a rank to one core, and the threads of a rank share the node's cores by number.
     command=("$mpirun" -np "$SLURM_NTASKS" --bind-to none "$train")
     ;;
@@ -71,7 +77,8 @@ case "$launch" in
 esac
 
 newest_checkpoint() {
-  [ ! -d "$output/checkpoints" ] || find "$output/checkpoints" -maxdepth 1 -name 'step_*' -printf '%f\n' | sort | tail -n 1
+  [ -d "$output/checkpoints" ] || return 0
+  find "$output/checkpoints" -maxdepth 1 -name 'step_*' -printf '%f\n' | sort | tail -n 1
 }
 
 # Counts the turns of this job, up to this one, that brought no newer checkpoint; the count lies beside the checkpoints.
@@ -96,7 +103,8 @@ job_state() {
 }
 
 began_with=$(newest_checkpoint)
-say "turn $((${SLURM_RESTART_COUNT:-0} + 1)) of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}; newest checkpoint: ${began_with:-none}"
+turn=$((${SLURM_RESTART_COUNT:-0} + 1))
+say "turn $turn of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}; newest checkpoint: ${began_with:-none}"
 
 # In the background, because bash handles a signal only after a command in the foreground has ended. Each of srun, mpirun
 # and plsc-train's own launcher passes SIGUSR1 on to all ranks. SIGTERM is what scancel sends, and preemption.
@@ -115,8 +123,9 @@ while :; do
   wait "$pid" || status=$?
   $woken || break  # else `wait` may have ended for the signal alone
 done
-# 128 + SIGUSR1 or SIGTERM: so early that nobody took the signal as a request yet.
-if $asked && { [ $status -eq 138 ] || [ $status -eq 143 ]; }; then status=$interrupted; fi
+# Died of SIGUSR1 or SIGTERM: so early that nobody took the signal as a request yet. bash 5 gives -1 for a child that
+# died of a signal, where that was seen before `wait` was called.
+case "$asked $status" in "true 138" | "true 143" | "true -1") status=$interrupted ;; esac
 
 if [ $status -ne $interrupted ]; then
   [ $status -eq 0 ] || say "ended with status $status: an error, so the job does not go back into the queue"
@@ -125,7 +134,10 @@ fi
 state=$(job_state)
 case "$state" in
   RUNNING* | *TimeLimit) ;;
-  *) say "stopped; the job is being ended ($state) and does not go back into the queue. Submit it again to go on"; exit $status ;;
+  *)
+    say "stopped; the job is being ended ($state) and does not go back into the queue. Submit it again to go on"
+    exit $status
+    ;;
 esac
 idle=$(idle_turns)
 if [ "$idle" -ge $most_idle ]; then
