@@ -2,11 +2,14 @@
 
 #include <unistd.h>
 
+#include <optional>
+
 #include "app/devices.h"
-#include "app/doctor/mpi_interfaces.h"
+#include "app/exit_status.h"
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "train/state.h"
 
@@ -61,14 +64,19 @@ int wanted_ranks(const CommandLine& line, const Config& config) {
   return config.device == "cpu" ? 1 : automatic_ranks(config, probe_cuda());
 }
 
-int launch(const LoadedConfig& loaded, int ranks, int argc, char** argv) {
-  LaunchOptions options;
-  options.ranks = ranks;
-  options.threads = static_cast<int>(loaded.config.train.threads);
+/// Starts `options.ranks` ranks of this program and tells how they ended.
+int launch(LaunchOptions options, int argc, char** argv) {
   options.arguments.assign(argv + 1, argv + argc);
   const LaunchResult result = launch_ranks(options);
   for (const std::string& loss : result.losses) fmt::print(stderr, "plsc-train: {}\n", loss);
   return result.status;
+}
+
+/// A signal before the first step: nothing is lost by ending at once, and the same command begins again.
+StopSignal::Early end_before_training(const LaunchEnvironment& environment) {
+  const bool speaks = environment.rank == 0;
+  return {kExitInterrupted,
+          speaks ? "plsc-train: ended by a signal before the first step: there is nothing to save\n" : ""};
 }
 
 int run_on_ranks(const CommandLine& line, int argc, char** argv) {
@@ -85,8 +93,16 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     problem = error.what();
   }
   const int ranks = options.environment.under_mpi ? 1 : wanted_ranks(line, loaded.config);
-  if (needs_launcher(options.environment, ranks)) return launch(loaded, ranks, argc, argv);
-  if (line.command == Command::doctor && options.environment.under_mpi) doctor::avoid_bridges();
+  const bool trains = line.command == Command::train;
+  if (needs_launcher(options.environment, ranks)) {
+    LaunchOptions own;
+    own.ranks = ranks;
+    own.threads = options.threads;
+    own.resumable = trains;
+    return launch(own, argc, argv);
+  }
+  std::optional<StopSignal> stop;
+  if (trains) stop.emplace(end_before_training(options.environment));
   int abandoned = 0;
   const int status = run_in_world(options, [&](World& world) {
     agree_or_fail(world.host_collective(), problem);
@@ -97,7 +113,7 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     }
     if (line.command == Command::eval) return eval_command(line, loaded, world);
     if (line.command == Command::embed) return embed_command(line, loaded, world);
-    return train_command(line, loaded, world);
+    return train_command(line, loaded, world, *stop);
   });
   // A thread that hangs in a file system may still use what an orderly end would take from it.
   if (abandoned > 0) ::_exit(status);

@@ -3,9 +3,13 @@ machine with GPUs is played by plsc-train-standin (tests/cuda/app.cmake)."""
 import json
 import os
 import subprocess
+import sys
 import unittest
 
 from support import TRAIN, E2eCase, run
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
+import two_hosts  # noqa: E402
 
 STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
 MPI = {f"OMPI_{name}": "1" for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe")}
@@ -244,6 +248,41 @@ class DoctorOfGpus(DoctorCase):
                    env={"PLSC_STANDIN_DEVICES": "2", "PLSC_STANDIN_NCCL": "hang:rank=1:call=3"})
         self.assertIn("for the other ranks", done.stdout)
         self.assertIn('"verdict": "fail"', done.stdout)  # what was known is told
+
+
+@unittest.skipIf(os.path.exists(STANDIN) or two_hosts.missing(), two_hosts.missing() or "the same in the preset cpu")
+class DoctorOfHosts(DoctorCase):
+    def setUp(self):
+        self.pair = two_hosts.TwoHosts()
+        self.addCleanup(self.pair.stop)
+        self.alpha, self.beta = self.pair.start()
+
+    def on_both(self, name, *arguments, fails=False, **env):
+        return self.doctor("-c", self.config(name), *arguments, fails=fails, env={**self.pair.env, **env},
+                           launcher=self.pair.mpirun())
+
+    def test_hosts_that_share_a_folder(self):
+        for host in (self.alpha, self.beta):
+            host.add_bridge("docker0", "172.17.0.1/16")
+        report = self.on_both("hosts")
+        self.assertEqual((report["ranks"], report["hosts"]), (4, ["alpha", "beta"]))
+        self.assertIn("seen by all hosts", self.line(report, "disk")["text"])
+        self.assertIn("cable (10.77.0.1", self.line(report, "network")["text"])
+        self.assertIn("docker0", self.line(report, "network")["text"])  # and that Open MPI leaves it out
+        self.assertIn("alpha - beta", self.line(report, "hosts")["text"])
+        self.assertGreater(self.numbers(report, "hosts", "slowest")[0], 0)
+
+    def test_the_host_without_data_and_with_a_disk_of_its_own_is_named(self):
+        output = self.folder("apart")
+        os.makedirs(output)
+        for folder in (output, self.data):
+            self.beta.run("mount", "-t", "tmpfs", "none", folder)
+        report = self.on_both("apart", fails=True)
+        failures = {f["section"]: (f["where"], f["text"]) for f in report["findings"] if f["grade"] == "fail"}
+        self.assertEqual({section: where for section, (where, _) in failures.items()},
+                         {"data": "host beta", "evaluation": "host beta", "disk": "host beta"})
+        self.assertIn("no such file or folder", failures["data"][1])
+        self.assertIn("is not the folder that rank 0 (host alpha) sees", failures["disk"][1])
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class Doctor {
       probe_all_reduce(*session, own_);
     }
     probe_pairs(world_, own_);
-    probe_network(world_, own_);
+    probe_network(world_, session && session->machine.transport == Transport::nccl, own_);
     probe_clocks(world_, own_);
     meet();
     examine_work(session.get());

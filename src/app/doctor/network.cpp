@@ -15,6 +15,11 @@ int holders(uint32_t address, const std::vector<HostNetwork>& all) {
   }));
 }
 
+/// Whether a list such as "lo,docker0" has the name.
+bool lists(const std::string& list, const std::string& name) {
+  return ("," + list + ",").find("," + name + ",") != std::string::npos;
+}
+
 }  // namespace
 
 std::string address_text(uint32_t a) {
@@ -53,6 +58,16 @@ std::vector<std::string> treacherous(const HostNetwork& own, const std::vector<H
     if (holders(i.address, all) > 1 || (i.bridge && !i.carrier)) names.push_back(i.name);
   }
   return names;
+}
+
+std::vector<std::string> unguarded(const std::vector<std::string>& traps, const InterfaceChoice& choice) {
+  std::vector<std::string> open;
+  for (const std::string& name : traps) {
+    const bool mpi = choice.include.empty() ? !lists(choice.exclude, name) : lists(choice.include, name);
+    const bool nccl = choice.nccl_in_use && choice.nccl.empty() && !name.starts_with("docker");
+    if (mpi || nccl) open.push_back(name);
+  }
+  return open;
 }
 
 }  // namespace plsc::doctor

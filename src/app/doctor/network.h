@@ -37,4 +37,13 @@ uint32_t address_to_call(const HostNetwork& own, const HostNetwork& other, const
 /// bridge without carrier.
 std::vector<std::string> treacherous(const HostNetwork& own, const std::vector<HostNetwork>& all);
 
+/// Which interfaces the libraries were told to take: the values of Open MPI's and NCCL's variables.
+struct InterfaceChoice {
+  std::string include = {}, exclude = {};  // of Open MPI: "eth0,10.0.0.0/8"
+  std::string nccl = {};
+  bool nccl_in_use = false;
+};
+/// Those of `traps` that a library may take all the same. NCCL leaves docker0 alone by itself.
+std::vector<std::string> unguarded(const std::vector<std::string>& traps, const InterfaceChoice& choice);
+
 }  // namespace plsc::doctor

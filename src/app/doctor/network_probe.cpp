@@ -11,7 +11,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "app/doctor/mpi_interfaces.h"
 #include "app/doctor/network.h"
 #include "app/doctor/probes.h"
 
@@ -72,13 +71,23 @@ std::string interface_text(const Interface& i) {
   return fmt::format("{} ({}{})", i.name, address_text(i.address), speed);
 }
 
-void add_variables(RankSheet& sheet) {
-  for (const char* name : {kMpiInclude, kMpiExclude, "NCCL_SOCKET_IFNAME"}) {
-    const char* value = std::getenv(name);
-    const bool own = std::string_view(name) == kMpiExclude && bridges_are_avoided();
-    if (value != nullptr && !own)
-      sheet.add({"network", name, fmt::format("{}={}", name, value), {}, "", Agreement::same});
-  }
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+/// What the libraries were told: by the user, or for Open MPI by World, which leaves local networks out.
+InterfaceChoice interface_choice(bool nccl, RankSheet& sheet) {
+  InterfaceChoice choice;
+  choice.nccl_in_use = nccl;
+  const auto take = [&](const char* name, std::string& value) {
+    value = variable(name);
+    if (!value.empty()) sheet.add({"network", name, fmt::format("{}={}", name, value), {}, "", Agreement::same});
+  };
+  take("OMPI_MCA_btl_tcp_if_include", choice.include);
+  take("OMPI_MCA_btl_tcp_if_exclude", choice.exclude);
+  take("NCCL_SOCKET_IFNAME", choice.nccl);
+  return choice;
 }
 
 /// By which interfaces the other hosts are reached.
@@ -102,7 +111,7 @@ std::vector<const Interface*> used_interfaces(const HostNetwork& own, const std:
 }
 
 /// What `own` has and which of it leads to the others.
-void describe(const HostNetwork& own, const std::vector<HostNetwork>& all, RankSheet& sheet) {
+void describe(const HostNetwork& own, const std::vector<HostNetwork>& all, bool nccl, RankSheet& sheet) {
   if (all.size() == 1) {
     std::vector<std::string> names;
     for (const Interface& i : own.interfaces) names.push_back(interface_text(i));
@@ -117,21 +126,19 @@ void describe(const HostNetwork& own, const std::vector<HostNetwork>& all, RankS
   sheet.add({"network", "interfaces", fmt::format("{}: {}", own.host, fmt::join(names, ", "))});
   const auto speed = used.empty() ? 0.0 : static_cast<double>(used[0]->megabits);
   sheet.add({"network", "link speed", "", speed, "Mbit/s", Agreement::near, Grade::warn, false});
-  add_variables(sheet);
-  const std::vector<std::string> traps = treacherous(own, all);
-  const bool chosen = interfaces_are_chosen() && !bridges_are_avoided();
-  if (!traps.empty() && !chosen) {
-    const std::string use = used.empty() ? "eth0" : used[0]->name;
-    sheet.warn("network",
-               fmt::format("{} {} no other host, but MPI may try, and training would hang in its first message",
-                           fmt::join(traps, ", "), traps.size() == 1 ? "reaches" : "reach"),
-               fmt::format("export OMPI_MCA_btl_tcp_if_include={0} NCCL_SOCKET_IFNAME={0}", use));
-  }
+  const std::vector<std::string> traps = unguarded(treacherous(own, all), interface_choice(nccl, sheet));
+  if (traps.empty()) return;
+  const std::string use = used.empty() ? "eth0" : used[0]->name;
+  sheet.warn(
+      "network",
+      fmt::format("{} {} no other host, but {} may try, and training would hang in its first message",
+                  fmt::join(traps, ", "), traps.size() == 1 ? "reaches" : "reach", nccl ? "MPI and NCCL" : "MPI"),
+      fmt::format("export OMPI_MCA_btl_tcp_if_include={0} NCCL_SOCKET_IFNAME={0}", use));
 }
 
 }  // namespace
 
-void probe_network(World& world, RankSheet& sheet) {
+void probe_network(World& world, bool nccl, RankSheet& sheet) {
   const HostNetwork own = own_network(world);
   std::vector<HostNetwork> all;
   for (const std::string& text : gather_texts(world.host_collective(), to_json(own))) {
@@ -139,7 +146,7 @@ void probe_network(World& world, RankSheet& sheet) {
     const auto known = [&](const HostNetwork& h) { return h.node == other.node; };
     if (std::none_of(all.begin(), all.end(), known)) all.push_back(std::move(other));
   }
-  if (world.local_rank() == 0) describe(own, all, sheet);
+  if (world.local_rank() == 0) describe(own, all, nccl, sheet);
 }
 
 }  // namespace plsc::doctor

@@ -28,8 +28,8 @@ void probe_rates(Session& session, RankSheet& sheet);
 void probe_all_reduce(Session& session, RankSheet& sheet);
 /// Each host with each other, or with its neighbours where they are many. Throws what waits throw.
 void probe_pairs(World& world, RankSheet& sheet);
-/// The interfaces by which the hosts reach each other. `sheet` of the first rank of a host.
-void probe_network(World& world, RankSheet& sheet);
+/// The interfaces by which the hosts reach each other; the first rank of each host tells. `nccl`: it carries tensors.
+void probe_network(World& world, bool nccl, RankSheet& sheet);
 /// Clocks that are apart.
 void probe_clocks(World& world, RankSheet& sheet);
 

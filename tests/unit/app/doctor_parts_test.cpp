@@ -103,6 +103,17 @@ TEST_CASE("network: docker0 and virbr0 are traps") {
   CHECK(back.interfaces[0].bridge);
 }
 
+TEST_CASE("network: traps that nobody has shut") {
+  const std::vector<std::string> traps{"docker0", "virbr0"};
+  CHECK(unguarded(traps, {}) == traps);
+  CHECK(unguarded(traps, {.include = "eth0"}).empty());
+  CHECK(unguarded(traps, {.include = "eth0,virbr0"}) == std::vector<std::string>{"virbr0"});
+  CHECK(unguarded(traps, {.exclude = "127.0.0.1/8,sppp,docker0,virbr0"}).empty());
+  CHECK(unguarded(traps, {.exclude = "lo,docker0"}) == std::vector<std::string>{"virbr0"});
+  CHECK(unguarded(traps, {.include = "eth0", .nccl_in_use = true}) == std::vector<std::string>{"virbr0"});
+  CHECK(unguarded(traps, {.include = "eth0", .nccl = "eth0", .nccl_in_use = true}).empty());
+}
+
 TEST_CASE("GPU code: machine code of the generation, PTX for later ones") {
   const std::string list = "75-real,80-real,86-real,89-real,90";
   CHECK(code_for(75, list) == GpuCode::native);
