@@ -14,7 +14,12 @@ packages=(g++ make cmake ninja-build pkg-config git ca-certificates python3
 # The sources are formatted by clang-format 14, Debian 12's; other versions differ in details and are not asked.
 # scripts/bundle.sh needs patchelf and xz, and packs Debian 12's libraries; its test, a shell that needs no library.
 version=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}")
-test_packages=()
+test_packages=(iproute2)
+# A Slurm and an sshd for tests of runs on several hosts. These packages start what they bring, on every boot: not on a
+# machine of somebody's without asking. Where they are missing the tests say so and are skipped.
+if [ ! -d /run/systemd/system ]; then
+  test_packages+=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssh-server)
+fi
 [ "$version" = 12 ] && test_packages+=(clang-format patchelf busybox-static xz-utils binutils)
 case "${1:-}" in
   "") ;;

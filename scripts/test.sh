@@ -91,7 +91,7 @@ fi
 if [ -n "${CUDACXX:-}" ] || command -v nvcc >/dev/null; then
   if stage "build, CUDA" build cuda cuda_tests; then
     tests "CUDA on the stand-in" cuda -L 'standin|gpu'
-    tests "whole programs, CUDA on the stand-in" cuda -R '^e2e\.(devices|cuda)$'
+    tests "whole programs, CUDA on the stand-in" cuda -R '^e2e\.(devices|cuda|doctor)$'
   fi
 else
   skipped=$((skipped + 1))

@@ -106,8 +106,8 @@ Machine build_machine(const Config& config, World& world, Log& log) {
   return machine;
 }
 
-Session::Session(const Config& config, World& world)
-    : log(world.rank()),
+Session::Session(const Config& config, World& world, LogLevel console)
+    : log(world.rank(), console),
       machine(build_machine(config, world, log)),
       context{machine.backend,
               collective_of(machine, world),

@@ -28,7 +28,8 @@ Machine build_machine(const Config& config, World& world, Log& log);
 
 /// What every command on ranks begins with: the log, the backend, and the context that refers to them.
 struct Session {
-  Session(const Config& config, World& world);
+  /// `console`: what rank 0 says on the console, and worse.
+  Session(const Config& config, World& world, LogLevel console = LogLevel::info);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

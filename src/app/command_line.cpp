@@ -16,6 +16,7 @@ constexpr const char* kExamples = R"(Examples:
   plsc-train embed --checkpoint runs/x/checkpoints/step_00001200 --input photos --output emb.npy --flip-sum
   plsc-train inspect --checkpoint runs/x/checkpoints/step_00001200
   plsc-train config -c my.yaml                                   every value, and where it came from
+  plsc-train doctor -c my.yaml                                   whether it could run here, and how fast
 
 The same command goes on where an interrupted run stopped. Every key: configs/README.md)";
 
@@ -77,6 +78,36 @@ void add_config(CLI::App& app, CommandLine& line) {
   sub->callback([&line] { line.command = Command::config; });
 }
 
+constexpr const char* kDoctorExamples = R"(Examples:
+  plsc-train doctor                                  this machine, one rank a GPU
+  plsc-train doctor -c my.yaml                       and whether this configuration could be trained on it
+  plsc-train doctor --ranks 4 -o device=cpu          four ranks of its own
+  mpirun -np 16 --hostfile hosts plsc-train doctor   all hosts, and each link between them
+  srun --mpi=pmix plsc-train doctor -c my.yaml       the same under Slurm
+  plsc-train doctor --json > doctor.json             for scripts
+
+It takes about half a minute, changes nothing, and leaves nothing behind. Exit status: 0 training could run (there may
+be warnings), 1 it could not.
+
+The JSON is one object: program, verdict (ok, warn, fail), exit_status, ranks, hosts, seconds; lines [{section, grade,
+text}]; findings [{grade, section, where, text, hint}]; facts [{rank, host, section, name, and number with unit (B, B/s,
+FLOP/s, images/s, s), or text}].)";
+
+void add_doctor(CLI::App& app, CommandLine& line) {
+  auto* sub = app.add_subcommand(
+      "doctor", "examine machine, GPUs, network and disk, on all ranks; with -c, whether it could be trained");
+  add_config_options(*sub, line, false);
+  sub->add_option("--ranks", line.ranks, "ranks to start (default: as the configuration says, or one a GPU)")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--output", line.output, "folder whose disk is examined (default: the configuration's, or this one)");
+  sub->add_flag("--json", line.json, "print JSON in place of the sheet");
+  sub->add_option("--limit", line.limit, "seconds that each part may take at most")
+      ->capture_default_str()
+      ->check(CLI::Range(5.0, 86400.0));
+  sub->footer(kDoctorExamples);
+  sub->callback([&line] { line.command = Command::doctor; });
+}
+
 }  // namespace
 
 bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code) {
@@ -93,6 +124,7 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
   add_embed(app, line);
   add_inspect(app, line);
   add_config(app, line);
+  add_doctor(app, line);
   try {
     app.parse(argc, argv);
     const bool needs_file = line.command == Command::train || (line.command == Command::config && !line.reference);

@@ -1,14 +1,22 @@
 #include "app/commands.h"
 
+#include <unistd.h>
+
+#include <optional>
+
 #include "app/devices.h"
+#include "app/exit_status.h"
 #include "app/launcher.h"
 #include "app/world.h"
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "train/state.h"
 
 namespace plsc {
 namespace {
+
+constexpr double kDoctorGrace = 30;  // seconds that the doctor's ranks wait for each other beyond a part's limit
 
 /// The configuration that a checkpoint was trained with, and what the command line changes of it. Images to embed come
 /// in all sizes, those to train on in one: where the training took no other, embed crops and scales, as the
@@ -32,20 +40,43 @@ LoadedConfig config_of_checkpoint(const CommandLine& line) {
   return loaded;
 }
 
+/// Without a file: the defaults, on made-up data, into this folder.
+LoadedConfig config_of_doctor(const CommandLine& line) {
+  LoadedConfig loaded = line.config.empty()
+                            ? parse_config("{data: {train: synthetic}, output: .}", "plsc-train doctor", line.overrides)
+                            : load_config(line.config, line.overrides);
+  if (!line.output.empty()) loaded.config.output = line.output;
+  if (line.ranks > 0) loaded.config.ranks = line.ranks;
+  return loaded;
+}
+
+LoadedConfig config_of(const CommandLine& line) {
+  if (line.command == Command::embed) return config_of_checkpoint(line);
+  if (line.command == Command::doctor) return config_of_doctor(line);
+  return load_config(line.config, line.overrides);
+}
+
 /// Processes to start where nobody else has started them.
-int wanted_ranks(const Config& config) {
+int wanted_ranks(const CommandLine& line, const Config& config) {
   if (config.ranks > 0) return static_cast<int>(config.ranks);
+  // A device that is not there is for the doctor's sheet to tell.
+  if (line.command == Command::doctor && config.device != "cpu" && probe_cuda().gpus.empty()) return 1;
   return config.device == "cpu" ? 1 : automatic_ranks(config, probe_cuda());
 }
 
-int launch(const LoadedConfig& loaded, int ranks, int argc, char** argv) {
-  LaunchOptions options;
-  options.ranks = ranks;
-  options.threads = static_cast<int>(loaded.config.train.threads);
+/// Starts `options.ranks` ranks of this program and tells how they ended.
+int launch(LaunchOptions options, int argc, char** argv) {
   options.arguments.assign(argv + 1, argv + argc);
   const LaunchResult result = launch_ranks(options);
   for (const std::string& loss : result.losses) fmt::print(stderr, "plsc-train: {}\n", loss);
   return result.status;
+}
+
+/// A signal before the first step: nothing is lost by ending at once, and the same command begins again.
+StopSignal::Early end_before_training(const LaunchEnvironment& environment) {
+  const bool speaks = environment.rank == 0;
+  return {kExitInterrupted,
+          speaks ? "plsc-train: ended by a signal before the first step: there is nothing to save\n" : ""};
 }
 
 int run_on_ranks(const CommandLine& line, int argc, char** argv) {
@@ -53,22 +84,40 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
   World::Options options;
   std::string problem;
   try {
-    loaded = line.command == Command::embed ? config_of_checkpoint(line) : load_config(line.config, line.overrides);
-    options.timeout = loaded.config.comm.timeout;
+    loaded = config_of(line);
+    options.timeout = line.command == Command::doctor ? line.limit + kDoctorGrace : loaded.config.comm.timeout;
     options.threads = static_cast<int>(loaded.config.train.threads);
   } catch (const std::exception& error) {
     // Most likely every rank has the same to say: together they tell it once.
     if (!options.environment.under_mpi) throw;
     problem = error.what();
   }
-  const int ranks = options.environment.under_mpi ? 1 : wanted_ranks(loaded.config);
-  if (needs_launcher(options.environment, ranks)) return launch(loaded, ranks, argc, argv);
-  return run_in_world(options, [&](World& world) {
+  const int ranks = options.environment.under_mpi ? 1 : wanted_ranks(line, loaded.config);
+  const bool trains = line.command == Command::train;
+  if (needs_launcher(options.environment, ranks)) {
+    LaunchOptions own;
+    own.ranks = ranks;
+    own.threads = options.threads;
+    own.resumable = trains;
+    return launch(own, argc, argv);
+  }
+  std::optional<StopSignal> stop;
+  if (trains) stop.emplace(end_before_training(options.environment));
+  int abandoned = 0;
+  const int status = run_in_world(options, [&](World& world) {
     agree_or_fail(world.host_collective(), problem);
+    if (line.command == Command::doctor) {
+      const DoctorEnd end = doctor_command(line, loaded, world);
+      abandoned = end.abandoned;
+      return end.status;
+    }
     if (line.command == Command::eval) return eval_command(line, loaded, world);
     if (line.command == Command::embed) return embed_command(line, loaded, world);
-    return train_command(line, loaded, world);
+    return train_command(line, loaded, world, *stop);
   });
+  // A thread that hangs in a file system may still use what an orderly end would take from it.
+  if (abandoned > 0) ::_exit(status);
+  return status;
 }
 
 }  // namespace

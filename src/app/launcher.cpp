@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "app/exit_status.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -101,7 +102,13 @@ class SignalQueue {
 [[noreturn]] void become(const std::vector<std::string>& command, const std::vector<std::string>& variables) {
   // Its own process group: a Ctrl-C at the terminal reaches this program alone, which passes it on its own way.
   ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  ::prctl(PR_SET_PDEATHSIG, SIGINT);
+  // A scheduler that ends a job sends SIGTERM to every process of it. The ranks save then; mpirun would kill them one
+  // second later. Blocked it stays (mpirun unblocks it for the ranks alone); what ends mpirun here is SIGINT.
+  sigset_t held;
+  ::sigemptyset(&held);
+  ::sigaddset(&held, SIGTERM);
+  ::sigprocmask(SIG_BLOCK, &held, nullptr);
   const int nothing = ::open("/dev/null", O_RDONLY);
   ::dup2(nothing, 0);  // a background process group may not read the terminal
   for (const std::string& variable : variables) {
@@ -132,7 +139,7 @@ ChildEnd wait_and_forward(pid_t child, const SignalQueue& signals) {
     if (asked == 0) asked = number;
     if (number == SIGINT || number == SIGTERM) ++requests;
     if (requests > 1) {
-      ::kill(child, SIGTERM);
+      ::kill(child, SIGINT);
     } else {
       ::kill(child, number == SIGUSR2 ? SIGUSR2 : SIGUSR1);
     }
@@ -144,6 +151,27 @@ ChildEnd wait_and_forward(pid_t child, const SignalQueue& signals) {
 std::string own_program() {
   const char* script = std::getenv("PLSC_EXECUTABLE");
   return script != nullptr ? script : std::filesystem::read_symlink("/proc/self/exe").string();
+}
+
+/// What mpirun's end and the ranks' last words come to.
+LaunchResult judge(const ChildEnd& end, const std::vector<std::string>& losses, bool resumable) {
+  LaunchResult result;
+  result.status = WIFEXITED(end.status) ? WEXITSTATUS(end.status) : 128 + WTERMSIG(end.status);
+  if (end.forced) {
+    result.losses = {"ended at a second interrupt"};  // ranks that the user has killed are no news
+  } else if (end.asked != 0 && (result.status == 128 + SIGUSR1 || result.status == 128 + SIGUSR2)) {
+    // So early that the ranks, or mpirun itself, did not take the signal as a request.
+    result.losses = {
+        fmt::format("ended at once by signal {} ({}): there is nothing to save", end.asked, ::strsignal(end.asked))};
+    result.status = resumable ? kExitInterrupted : 128 + end.asked;
+  } else if (end.asked == 0 || result.status != kExitInterrupted) {  // ranks that were asked to end are no news either
+    result.losses = losses;
+  }
+  if (result.status > 128 && result.losses.empty()) {
+    result.losses.push_back(
+        fmt::format("the ranks were ended by signal {} ({})", result.status - 128, ::strsignal(result.status - 128)));
+  }
+  return result;
 }
 
 std::vector<std::string> mpirun_command(const LaunchOptions& options) {
@@ -205,23 +233,9 @@ LaunchResult launch_ranks(const LaunchOptions& options) {
     signals.restore();
     become(command, variables);
   }
-  const auto [status, asked, forced] = wait_and_forward(child, signals);
-  LaunchResult result;
-  // Ranks that the user has killed are no news.
-  result.losses = forced ? std::vector<std::string>{"ended at a second interrupt"} : losses.lines();
-  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  if (result.status == 127) fail("{} could not be started", command[0]);
-  if (asked != 0 && (result.status == 128 + SIGUSR1 || result.status == 128 + SIGUSR2)) {
-    // The ranks did not take the signal as a request: training has not begun.
-    result.losses = {
-        fmt::format("ended at once by signal {} ({}): there was nothing to save", asked, ::strsignal(asked))};
-    result.status = 128 + asked;
-  }
-  if (result.status > 128 && result.losses.empty()) {
-    result.losses.push_back(
-        fmt::format("the ranks were ended by signal {} ({})", result.status - 128, ::strsignal(result.status - 128)));
-  }
-  return result;
+  const ChildEnd end = wait_and_forward(child, signals);
+  if (WIFEXITED(end.status) && WEXITSTATUS(end.status) == 127) fail("{} could not be started", command[0]);
+  return judge(end, losses.lines(), options.resumable);
 }
 
 }  // namespace plsc

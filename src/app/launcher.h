@@ -9,17 +9,19 @@ struct LaunchOptions {
   int ranks = 2;
   std::vector<std::string> arguments;  // of main, without the program's name
   int threads = 0;                     // compute threads of a rank; 0: the cores divided by the ranks
+  bool resumable = false;              // they train: see kExitInterrupted
 };
 
 struct LaunchResult {
-  int status = 0;                   // what the program should return
+  int status = 0;                   // what the program should return: the ranks' own, or 128 + a signal's number
   std::vector<std::string> losses;  // "rank 2 (host a, pid 71) died in step 17, phase backward"
 };
 
 /// Runs `ranks` copies of this program and returns when all have ended. SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask the
 /// ranks to stop in order (they get SIGUSR1 or SIGUSR2: mpirun forwards these two, while on SIGINT and SIGTERM it
 /// would kill them), or end them at once where they have not begun to train; a second SIGINT or SIGTERM always does.
-/// Throws Error when there is no mpirun.
+/// A SIGTERM to all processes at once, as schedulers send it, is held back from mpirun. With `resumable` the status of
+/// a run that was asked to stop and did so is kExitInterrupted. Throws Error when there is no mpirun.
 LaunchResult launch_ranks(const LaunchOptions& options);
 
 /// The variables that the ranks are started with, beside the environment that there is (which wins where both name

@@ -6,6 +6,7 @@
 
 #include "app/build.h"
 #include "app/commands.h"
+#include "app/exit_status.h"
 #include "app/world.h"
 #include "base/clock.h"
 #include "base/stop_signal.h"
@@ -176,7 +177,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
 
 }  // namespace
 
-int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world) {
+int train_command(const CommandLine& line, const LoadedConfig& loaded, World& world, const StopSignal& stop) {
   Config config = loaded.config;
   Session session(config, world);
   Context& context = session.context;
@@ -219,7 +220,10 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     return 0;
   }
   const auto loader = make_loader(*source, loader_options(config, world, meta, first_step), log);
-  const StopSignal stop;  // before this a signal ends the program at once: there is nothing to save
+  // Before this a signal ends every rank at once. The ranks change together, or one that is a moment late would end
+  // while the others wait for it to save.
+  context.host.barrier("the start of training");
+  stop.take_requests();
   Trainer trainer(context, config,
                   {*backbone, *head, *loader, evaluator.get(), source->class_names(),
                    Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch), [&] { return stop.requested(); },
@@ -228,7 +232,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   const Stopwatch watch;
   const TrainEnd end = trainer.run(first_step);
   log.info("{} after {}", end == TrainEnd::complete ? "complete" : "stopped", human_duration(watch.seconds()));
-  return 0;
+  return end == TrainEnd::complete ? 0 : kExitInterrupted;
 }
 
 }  // namespace plsc

@@ -1,6 +1,7 @@
 // The one place that catches errors of a run to print them.
 #include "app/world.h"
 
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -17,6 +18,16 @@ void print_error(int rank, const std::exception& error) {
   const std::string text = fmt::format("plsc-train: {}error: {}\n", who, error.what());
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
+}
+
+/// How long rank 0 lets the others leave before it, with a status that may make the starter end them.
+constexpr std::chrono::milliseconds kLeaving{500};
+
+int status_of_rank(int status, const World& world) {
+  if (status == 0 || world.size() == 1) return status;
+  if (world.rank() > 0) return 0;
+  std::this_thread::sleep_for(kLeaving);
+  return status;
 }
 
 }  // namespace
@@ -42,7 +53,7 @@ int run_in_world(const World::Options& options, const std::function<int(World&)>
   try {
     const int status = body(*world);
     world->finish();
-    return status;
+    return status_of_rank(status, *world);
   } catch (const std::exception& error) {
     const bool anonymous = world->size() == 1 || dynamic_cast<const AgreedError*>(&error) != nullptr;
     if (world->speaks(error)) print_error(anonymous ? -1 : world->rank(), error);

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "backend/backend.h"
+#include "backend/device_health.h"
 
 namespace plsc {
 
@@ -20,5 +21,15 @@ CudaProbe probe_cuda() {
   if (remedy != nullptr) probe.remedy = remedy;
   return probe;
 }
+
+CudaHealth examine_cuda() {
+  CudaHealth health;
+  health.problem = probe_cuda().problem;
+  return health;
+}
+
+DevicePlace place_of(Device&) { return {}; }
+
+CopyRates measure_copies(Device&) { return {}; }
 
 }  // namespace plsc

@@ -1,5 +1,5 @@
-// Handlers that set a flag. The flag is the one variable of this project that is not owned by an object: a signal
-// handler has no argument to reach an object by.
+// Handlers that set a flag. The flag, and what to do instead of setting it, are the only variables of this project that
+// no object owns: a signal handler has no argument to reach an object by.
 #include "base/stop_signal.h"
 
 #include <signal.h>
@@ -7,6 +7,8 @@
 
 #include <array>
 #include <atomic>
+
+#include <utility>
 
 #include "base/error.h"
 
@@ -17,9 +19,16 @@ constexpr std::array kSignals{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 std::atomic<bool> installed{false};
 std::atomic<int> received{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may not lock");
+std::atomic<const StopSignal::Early*> early{nullptr};  // null: the flag counts
+static_assert(std::atomic<int>::is_always_lock_free && decltype(early)::is_always_lock_free,
+              "a signal handler may not lock");
 
 void on_signal(int number) {
+  if (const StopSignal::Early* at_once = early.load()) {
+    // Nothing can be done about words that cannot be written.
+    static_cast<void>(::write(2, at_once->words.data(), at_once->words.size()) == 0);
+    ::_exit(at_once->status);
+  }
   int none = 0;
   if (received.compare_exchange_strong(none, number) || number != SIGINT) return;
   if (none != SIGINT) {
@@ -34,20 +43,38 @@ void on_signal(int number) {
 
 }  // namespace
 
-StopSignal::StopSignal() {
+StopSignal::StopSignal() { install(); }
+
+StopSignal::StopSignal(Early early_end) : early_(std::move(early_end)) {
+  PLSC_CHECK(!installed.load(), "a second StopSignal");
+  early.store(&early_);
+  install();
+}
+
+void StopSignal::install() {
   PLSC_CHECK(!installed.exchange(true), "a second StopSignal");
   received.store(0);
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   ::sigemptyset(&action.sa_mask);
-  for (int number : kSignals) ::sigaction(number, &action, nullptr);
+  sigset_t ours;
+  ::sigemptyset(&ours);
+  for (int number : kSignals) {
+    ::sigaction(number, &action, nullptr);
+    ::sigaddset(&ours, number);
+  }
+  // A starter may have blocked them for itself, which its children inherit.
+  ::pthread_sigmask(SIG_UNBLOCK, &ours, nullptr);
 }
+
+void StopSignal::take_requests() const { early.store(nullptr); }
 
 StopSignal::~StopSignal() {
   struct sigaction plain {};
   plain.sa_handler = SIG_DFL;
   for (int number : kSignals) ::sigaction(number, &plain, nullptr);
+  early.store(nullptr);
   installed.store(false);
 }
 

@@ -76,7 +76,4 @@ class MonitorSocket {
   std::vector<std::byte> pending_;  // the begin of a message
 };
 
-/// The IPv4 addresses of this host's interfaces that are up, without loopback.
-std::vector<std::string> host_addresses();
-
 }  // namespace plsc

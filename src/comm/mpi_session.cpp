@@ -2,6 +2,7 @@
 // mpi_collective.cpp.
 #include "comm/mpi_session.h"
 
+#include <dlfcn.h>
 #include <mpi.h>
 #include <unistd.h>
 
@@ -22,6 +23,11 @@ std::string mpi_library_version() {
   const size_t v = version.find(" v");
   if (v != std::string::npos) version.erase(v + 1, 1);
   return version;
+}
+
+std::string mpi_library_file() {
+  Dl_info info{};
+  return ::dladdr(reinterpret_cast<const void*>(&MPI_Init), &info) != 0 && info.dli_fname ? info.dli_fname : "";
 }
 
 MpiPlace mpi_start() {

@@ -12,6 +12,8 @@ struct MpiPlace {
 
 /// "Open MPI 4.1.4". Needs no initialised MPI.
 std::string mpi_library_version();
+/// "/usr/lib/x86_64-linux-gnu/libmpi.so.40"; empty where it cannot be told.
+std::string mpi_library_file();
 /// MPI_Init_thread with MPI_THREAD_FUNNELED: only the main thread may call MPI.
 MpiPlace mpi_start();
 /// MPI_Finalize. All ranks, in order, after their last collective.

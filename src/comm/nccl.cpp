@@ -359,13 +359,18 @@ void NcclWorld::host_wait(const std::function<bool()>& done) {
   });
 }
 
+/// "2.28.9" from 22809.
+std::string version_text(int code) { return fmt::format("{}.{}.{}", code / 10000, code / 100 % 100, code % 100); }
+
 }  // namespace
 
 std::string nccl_version() {
   int code = 0;
   if (ncclGetVersion(&code) != ncclSuccess) return "unknown";
-  return fmt::format("{}.{}.{}", code / 10000, code / 100 % 100, code % 100);
+  return version_text(code);
 }
+
+std::string nccl_built_version() { return version_text(NCCL_VERSION_CODE); }
 
 std::unique_ptr<NcclCollective> make_nccl_collective(const NcclOptions& options, Collective& host) {
   return std::make_unique<NcclWorld>(options, host);

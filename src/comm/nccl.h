@@ -28,6 +28,8 @@ class NcclCollective : public Collective {
 
 /// "2.28.9"; empty in a build without NCCL.
 std::string nccl_version();
+/// The same of the headers that this program was compiled with.
+std::string nccl_built_version();
 
 /// Called by all ranks of `host` together, which tells them NCCL's rendezvous, each with its device as the current one.
 /// After any error the communicator is given up, so that no device waits for ever: then the run can only end.

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iterator>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -17,12 +18,15 @@
 #include "base/host.h"
 #include "base/threads.h"
 #include "comm/errors.h"
+#include "comm/interfaces.h"
 #include "comm/mpi_collective.h"
+#include "comm/start_watch.h"
 
 namespace plsc {
 namespace {
 
 constexpr double kOwnErrorSeconds = 1;
+constexpr double kBlockedSeconds = 2;
 constexpr int kManyRanks = 64;
 constexpr double kSilentSeconds = 5;  // how long a silent rank waits for the one that tells the user
 
@@ -48,9 +52,13 @@ int ranks_sharing_cores(const std::vector<std::vector<int>>& masks, size_t own) 
 }
 
 World::World(const Options& options) {
+  std::optional<StartWatch> watch;
   if (!options.environment.under_mpi) {
     check_promised_tasks(options.environment, 1);
   } else {
+    // Later than a collective's own time-out, which says more.
+    watch.emplace(options.timeout + kBlockedSeconds, options.environment.rank);
+    avoid_local_networks(mpi_library_file());
     place_ = mpi_start();
     mpi_ = true;
   }
@@ -110,7 +118,10 @@ void World::start_monitor(Collective& boot, double timeout) {
       server.token = random_token();
       server_ = std::make_unique<MonitorServer>(server);
       where << server_->port() << ' ' << server.token << ' ';
-      where << (one_host ? "127.0.0.1" : join(host_addresses()));
+      if (one_host) where << "127.0.0.1";
+      for (const NetworkInterface& i : network_interfaces()) {
+        if (!one_host) where << i.address << ' ';
+      }
     } catch (const std::exception& error) {
       problem = error.what();
     }

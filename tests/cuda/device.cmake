@@ -1,6 +1,7 @@
 # The CUDA device, its memory, and the ops that need no vendor library.
 set(device_cases
   ${CMAKE_CURRENT_SOURCE_DIR}/device_cases_test.cpp
+  ${CMAKE_CURRENT_SOURCE_DIR}/device_health_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp)
 standin_test(device DEPS plsc_backend SOURCES
   ${device_cases}

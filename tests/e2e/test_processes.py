@@ -1,4 +1,5 @@
 """Processes that die, hang, are told to stop, or get in each other's way."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,10 @@ import unittest
 
 from support import TRAIN, E2eCase, run
 
+INTERRUPTED = 75  # kExitInterrupted
+
+MPIRUN = ["env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "mpirun", "--oversubscribe", "--bind-to",
+          "none"]
 LONG = ["train.steps=100000", "checkpoint.every_steps=20", "eval.sets=[]"]
 
 
@@ -29,8 +34,9 @@ def ranks_of(launcher):
 
 
 class Processes(E2eCase):
-    def start(self, name, ranks, overrides=()):
-        args = [TRAIN, "-c", self.config(name), "-o", f"ranks={ranks}"]
+    def start(self, name, ranks, overrides=(), starter=()):
+        """A run that would last for hours, after its first steps; `starter`: of the ranks, where it is not our own."""
+        args = [*starter, TRAIN, "-c", self.config(name)] + ([] if starter else ["-o", f"ranks={ranks}"])
         for o in LONG + list(overrides):
             args += ["-o", o]
         self.log = open(self.folder(name + ".out"), "w+")
@@ -74,15 +80,58 @@ class Processes(E2eCase):
         self.assertNotEqual(process.wait(timeout=90), 0)
         self.assertRegex(self.output(), r"rank 2\b")
 
-    def test_terminate_writes_a_checkpoint_and_resumes(self):
-        process = self.start("term", 2)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+    def assert_stopped(self, name, process):
+        """It has ended in order: a checkpoint of the last step, and no word from a starter that killed ranks."""
+        self.assertEqual(process.wait(timeout=60), INTERRUPTED, self.output())
         self.assertIn("stopped on request", self.output())
-        done = len(self.losses("term"))
-        self.assertTrue(os.path.isdir(self.checkpoint("term", done)), done)
-        self.train("term", 2, overrides=[f"train.steps={done + 3}", "eval.sets=[]"])
-        self.assertEqual(len(self.losses("term")), done + 3)
+        self.assertNotRegex(self.output(), "by signal|killed|died")
+        done = len(self.losses(name))
+        self.assertTrue(os.path.isdir(self.checkpoint(name, done)), done)
+        return done
+
+    def test_a_request_to_stop_writes_a_checkpoint_and_resumes(self):
+        for ranks, number in ((1, signal.SIGTERM), (1, signal.SIGUSR2), (2, signal.SIGINT), (2, signal.SIGTERM),
+                              (3, signal.SIGUSR1)):
+            name = f"stop{ranks}{number}"
+            process = self.start(name, ranks)
+            process.send_signal(number)
+            done = self.assert_stopped(name, process)
+            self.assertNotIn("---", self.output())  # mpirun's page of advice
+        self.train(name, 2, overrides=[f"train.steps={done + 3}", "eval.sets=[]"])
+        self.assertEqual(len(self.losses(name)), done + 3)
+
+    def test_a_request_to_every_process_at_once(self):
+        # As Slurm ends a job: the launcher, mpirun, which would end the ranks, and the ranks.
+        process = self.start("everyone", 3)
+        ranks = ranks_of(b"everyone").values()
+        with open(f"/proc/{list(ranks)[0]}/stat") as f:
+            mpirun = int(f.read().rsplit(")", 1)[1].split()[1])
+        for pid in [mpirun, *ranks, process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        self.assert_stopped("everyone", process)
+
+    def test_a_request_to_one_rank_stops_all(self):
+        for name, number, target in (("one0", signal.SIGTERM, 0), ("one2", signal.SIGUSR1, 2)):
+            process = self.start(name, 3, starter=MPIRUN + ["-np", "3"])
+            os.kill(ranks_of(name.encode())[target], number)
+            self.assert_stopped(name, process)
+
+    def test_a_request_through_mpirun(self):
+        process = self.start("through", 3, starter=MPIRUN + ["-np", "3"])
+        process.send_signal(signal.SIGUSR1)
+        self.assert_stopped("through", process)
+
+    def test_a_second_interrupt_ends_at_once(self):
+        process = self.start("twice_told", 2)
+        for pid in ranks_of(b"twice_told").values():
+            os.kill(pid, signal.SIGSTOP)  # these will not save
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        self.assertNotIn(process.wait(timeout=40), (0, INTERRUPTED))
+        self.assertIn("ended at a second interrupt", self.output())
 
     def test_interrupt_before_the_first_step_ends_at_once(self):
         pipe = self.folder("slow.txt")  # a list that never comes: a scan that takes hours
@@ -97,9 +146,10 @@ class Processes(E2eCase):
             self.wait_for(lambda: os.path.exists(self.folder(f"{name}/train.log")), "the opening of the data", process)
             time.sleep(0.5)
             process.send_signal(number)
-            self.assertEqual(process.wait(timeout=20), 128 + number if ranks > 1 else -number)
+            self.assertEqual(process.wait(timeout=20), INTERRUPTED)
             self.wait_for(lambda: not ranks_of(name.encode()), "the end of the ranks")
-            self.assertEqual(self.output().count("nothing to save"), ranks - 1, self.output())
+            self.assertEqual(self.output().count("nothing to save"), 1, self.output())
+            self.assertNotIn("died", self.output())
 
     def newest(self, name):
         """The step of the newest checkpoint; 0: none."""
@@ -127,9 +177,7 @@ class Processes(E2eCase):
         self.assertIsNone(process.poll())
 
     def test_under_mpirun(self):
-        args = ["mpirun", "-np", "2", "--oversubscribe", "--bind-to", "none", TRAIN, "-c", self.config("mpirun"), "-o",
-                "train.steps=3"]
-        run(args, env={"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        run(MPIRUN + ["-np", "2", TRAIN, "-c", self.config("mpirun"), "-o", "train.steps=3"])
         self.assertEqual(len(self.losses("mpirun")), 3)
 
     def test_scheduler_tasks_without_mpi(self):

@@ -140,6 +140,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       return *value = p.warpSize, cudaSuccess;
     case cudaDevAttrPciBusId:
       return *value = p.pciBusID, cudaSuccess;
+    case cudaDevAttrEccEnabled:
+      return *value = 1, cudaSuccess;
+    case cudaDevAttrComputeMode:
+      return *value = cudaComputeModeDefault, cudaSuccess;
     default:
       misuse("cudaDeviceGetAttribute: the stand-in does not know attribute {}", static_cast<int>(attribute));
   }
@@ -151,6 +155,15 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
   if (index < 0) return told(cudaErrorInvalidDevice);
   if (length < 13) return told(cudaErrorInvalidValue);
   std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", static_cast<unsigned>(bus_of(index)));
+  return cudaSuccess;
+}
+
+/// All reach all others, as on one board with NVLink.
+cudaError_t cudaDeviceCanAccessPeer(int* reachable, int device, int peer) {
+  const auto lock = Scheduler::instance().enter();
+  const Options& options = Scheduler::instance().options;
+  if (physical(options, device) < 0 || physical(options, peer) < 0) return told(cudaErrorInvalidDevice);
+  *reachable = device != peer ? 1 : 0;
   return cudaSuccess;
 }
 
@@ -172,6 +185,12 @@ cudaError_t cudaDeviceSynchronize() {
   ++scheduler.counters.synchronisations;
   scheduler.drain(lock, current_device());
   return cudaSuccess;
+}
+
+cudaError_t cudaDeviceReset() {
+  if (live_device_bytes() > 0)
+    misuse("cudaDeviceReset while {} bytes of device memory are in use", live_device_bytes());
+  return cudaDeviceSynchronize();
 }
 
 // The emulated kernels have no limits that one could raise.

@@ -65,6 +65,54 @@ TEST_CASE("a second interrupt ends the process, a first one after a request does
   CHECK(WEXITSTATUS(status) == 3);
 }
 
+TEST_CASE("until requests are taken a signal ends the process with the given status") {
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) {
+    int status = status_of_child([&] {
+      const StopSignal stop({75, ""});
+      ::raise(number);
+    });
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 75);
+    status = status_of_child([&] {
+      const StopSignal stop({75, ""});
+      stop.take_requests();
+      ::raise(number);
+      ::_exit(stop.signal() == number ? 3 : 4);
+    });
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 3);
+  }
+}
+
+TEST_CASE("its words are written before the end") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const int status = status_of_child([&] {
+    ::dup2(ends[1], 2);
+    const StopSignal stop({75, "nothing to save\n"});
+    ::raise(SIGTERM);
+  });
+  CHECK(WEXITSTATUS(status) == 75);
+  char text[64] = {};
+  CHECK(::read(ends[0], text, sizeof text - 1) > 0);
+  CHECK(std::string(text) == "nothing to save\n");
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
+TEST_CASE("signals that a starter has blocked arrive") {
+  const int status = status_of_child([] {
+    sigset_t held;
+    ::sigemptyset(&held);
+    ::sigaddset(&held, SIGTERM);
+    ::sigprocmask(SIG_BLOCK, &held, nullptr);
+    const StopSignal stop;
+    ::raise(SIGTERM);
+    ::_exit(stop.requested() ? 3 : 4);
+  });
+  CHECK(WEXITSTATUS(status) == 3);
+}
+
 TEST_CASE("after it signals act as before") {
   const int status = status_of_child([] {
     { const StopSignal stop; }

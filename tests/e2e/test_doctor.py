@@ -1,0 +1,289 @@
+"""plsc-train doctor: what it says of a machine and a configuration that could train, and of some that could not. A
+machine with GPUs is played by plsc-train-standin (tests/cuda/app.cmake)."""
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+from support import TRAIN, E2eCase, run
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
+import two_hosts  # noqa: E402
+
+STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
+MPI = {f"OMPI_{name}": "1" for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe")}
+MPI |= {"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+
+
+class DoctorCase(E2eCase):
+    def doctor(self, *arguments, fails=False, binary=TRAIN, env=None, launcher=()):
+        """What `doctor --json` printed, read; its status is checked against what it says. fails=None: either will do."""
+        args = [*launcher, binary, "doctor", "--json", *arguments]
+        done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
+                              env={**os.environ, **(env or {})})
+        self.assertIn(done.returncode, (0, 1), done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual(report["exit_status"], done.returncode)
+        self.assertEqual(report["verdict"] == "fail", done.returncode == 1)
+        if fails is not None:
+            self.assertEqual(done.returncode == 1, fails, json.dumps(report["findings"], indent=1))
+        return report
+
+    def line(self, report, section):
+        found = [line for line in report["lines"] if line["section"] == section]
+        self.assertEqual(len(found), 1, f"{section} in {[line['section'] for line in report['lines']]}")
+        return found[0]
+
+    def failure(self, report, section):
+        """The one failure of a report, which is of this section: (text, hint)."""
+        failures = [f for f in report["findings"] if f["grade"] == "fail"]
+        self.assertEqual([f["section"] for f in failures], [section], failures)
+        return failures[0]["text"], failures[0]["hint"]
+
+    def numbers(self, report, section, name):
+        return [f["number"] for f in report["facts"] if (f["section"], f["name"]) == (section, name)]
+
+
+@unittest.skipIf(os.path.exists(STANDIN), "the same in the preset cpu")
+class Doctor(DoctorCase):
+    def test_alone_without_a_configuration(self):
+        report = self.doctor("-o", "device=cpu", "--output", self.root)
+        self.assertEqual(report["ranks"], 1)
+        self.assertEqual(len(report["hosts"]), 1)
+        for section in ("program", "ranks", "cpu", "memory", "limits", "gpus", "devices", "rates", "disk"):
+            self.assertEqual(self.line(report, section)["grade"], "ok", report["findings"])
+        self.assertGreater(self.numbers(report, "rates", "product")[0], 0)
+        self.assertGreater(self.numbers(report, "memory", "total")[0], 1 << 28)
+        self.assertEqual(self.line(report, "ranks")["text"], "1, one process, without MPI")
+        self.assertNotIn("data", [line["section"] for line in report["lines"]])
+
+    def test_keys_of_the_json(self):
+        report = self.doctor("-o", "device=cpu", "--output", self.root)
+        self.assertEqual(list(report), ["program", "verdict", "exit_status", "ranks", "hosts", "seconds", "lines",
+                                        "findings", "facts"])
+        for fact in report["facts"]:
+            self.assertTrue({"rank", "host", "section", "name"} < set(fact), fact)
+            self.assertTrue(("number" in fact and "unit" in fact) != ("text" in fact), fact)
+        help_text = run([TRAIN, "doctor", "--help"]).stdout
+        for key in list(report) + ["section", "grade", "where", "hint", "rank", "host", "unit"]:
+            self.assertIn(key, help_text)
+
+    def test_sheet_is_one_screen_for_people(self):
+        out = run([TRAIN, "doctor", "-c", self.config("sheet")]).stdout
+        lines = out.splitlines()
+        self.assertTrue(lines[0].startswith("plsc-train doctor: 1 rank on 1 host, "), out)
+        self.assertTrue(lines[-1].startswith("verdict: training could run"), out)
+        self.assertLess(len(lines), 40)
+        self.assertLessEqual(max(map(len, lines)), 100)
+        self.assertNotIn("\033", out)  # no terminal
+
+    def test_good_configuration_on_ranks_of_its_own(self):
+        config = self.config("good")
+        for ranks in (1, 2, 3):
+            report = self.doctor("-c", config, "--ranks", str(ranks))
+            self.assertEqual(report["ranks"], ranks)
+            self.assertEqual(self.numbers(report, "data", "samples"), [320])  # once a host
+            self.assertEqual(self.numbers(report, "data", "classes"), [40])
+            self.assertEqual(self.numbers(report, "evaluation", "glyphs"), [80])
+            self.assertEqual(self.numbers(report, "memory fit", "classes"), [40])
+            self.assertEqual(len(self.numbers(report, "rates", "product")), ranks)
+            self.assertEqual("by MPI" in self.line(report, "all-reduce")["text"], ranks > 1)
+        # It leaves nothing behind, not even the run's folder.
+        self.assertFalse(os.path.exists(self.folder("good")))
+        self.assertEqual([name for name in os.listdir(self.root) if "doctor" in name], [])
+
+    def test_ranks_of_mpirun(self):
+        report = self.doctor("-o", "device=cpu", "--output", self.root, env=MPI, launcher=["mpirun", "-np", "2"])
+        self.assertEqual(report["ranks"], 2)
+        self.assertIn("started by mpirun", self.line(report, "ranks")["text"])
+        self.assertGreater(self.numbers(report, "all-reduce", "rate")[0], 0)
+
+    def test_the_estimate_of_a_checkpoint_is_what_training_writes(self):
+        report = self.doctor("-c", self.config("estimate"))
+        self.train("estimate", overrides=["train.steps=2", "eval.sets=[]"])
+        folder = self.checkpoint("estimate", 2)
+        written = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)
+                      if name.endswith(".safetensors"))
+        expected = self.numbers(report, "disk", "checkpoint")[0]
+        self.assertLess(abs(written - expected), 0.15 * written)  # headers, and buffers without momentum
+
+    def test_missing_data(self):
+        config = self.config("missing", train=self.folder("nowhere"))
+        for ranks in ("1", "2"):
+            text, hint = self.failure(self.doctor("-c", config, "--ranks", ranks, fails=True), "data")
+            self.assertIn(self.folder("nowhere") + ": no such file or folder", text)
+            self.assertIn("mounted on this host", hint)
+
+    def test_data_that_do_not_answer(self):
+        # A pipe that nobody writes to is opened for ever, as a file of a server that is gone.
+        pipe = self.folder("pipe.rec")
+        os.mkfifo(pipe)
+        text, hint = self.failure(self.doctor("-c", self.config("hangs", train=pipe), "--limit", "5", fails=True), "data")
+        self.assertIn(f"the file system of {pipe} does not answer", text)
+        self.assertIn("file server", hint)
+
+    def test_missing_evaluation_set(self):
+        config = self.config("no_eval", verify=self.folder("nowhere"))
+        text, _ = self.failure(self.doctor("-c", config, fails=True), "evaluation")
+        self.assertIn("nowhere", text)
+
+    def test_damaged_image(self):
+        images = self.folder("damaged_data")
+        for label in ("a", "b"):
+            os.makedirs(os.path.join(images, label))
+            for i in range(20):
+                with open(os.path.join(images, label, f"{i}.png"), "wb") as f:
+                    f.write(b"\x89PNG\r\n\x1a\nnot really")
+        config = self.config("damaged", train=images)
+        text, _ = self.failure(self.doctor("-c", config, fails=True), "data")
+        self.assertIn("damaged_data/a/0.png", text)
+
+    def test_batch_larger_than_the_data_and_labels_beyond_head_classes(self):
+        text, _ = self.failure(self.doctor("-c", self.config("batch"), "-o", "train.batch_size=500", fails=True), "data")
+        self.assertIn("320 samples are fewer than one global batch of 500", text)
+        text, _ = self.failure(self.doctor("-c", self.config("labels"), "-o", "head.classes=10", fails=True), "data")
+        self.assertIn("but head.classes is 10", text)
+
+    def test_too_many_classes(self):
+        config = self.config("classes")
+        report = self.doctor("-c", config, "-o", "head.classes=1000000000000", fails=True)
+        text = [f["text"] for f in report["findings"] if f["section"] == "memory fit"][0]
+        largest = self.numbers(report, "memory fit", "largest")[0]
+        self.assertIn(f"is about {int(largest):,}", text)
+        self.assertGreater(largest, 0)
+        # Half of what it says fits, whatever the disk says.
+        half = self.doctor("-c", config, "-o", f"head.classes={int(largest / 2)}", fails=None)
+        self.assertEqual(self.line(half, "memory fit")["grade"], "ok")
+
+    def test_output_that_cannot_be_written(self):
+        blocked = self.folder("file")
+        with open(blocked, "w") as f:
+            f.write("not a folder")
+        text, _ = self.failure(self.doctor("-o", "device=cpu", "--output", blocked + "/runs", fails=True), "disk")
+        self.assertIn("is no folder", text)
+
+    def test_small_disk(self):
+        disk = self.folder("disk")
+        os.makedirs(disk)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("mounting a tmpfs is not allowed here")
+        try:
+            config = self.config("small")
+            # 20,000 classes x 32 numbers, with momentum: 4.9 MiB.
+            report = self.doctor("-c", config, "--output", disk, "-o", "head.classes=20000", fails=True)
+            text, hint = self.failure(report, "disk")
+            self.assertRegex(text, "free in .*disk, and one checkpoint takes [45]")
+            self.assertIn("checkpoint.keep", hint)
+            # One fits, and all that are to be kept do not.
+            report = self.doctor("-c", config, "--output", disk, "-o", "head.classes=2000")
+            self.assertEqual(self.line(report, "disk")["grade"], "warn")
+            self.assertEqual(os.listdir(disk), [])
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+    def test_errors_of_the_configuration_are_told_as_ever(self):
+        for ranks in ((), ("--ranks", "2")):
+            out = run([TRAIN, "doctor", "-c", self.config("wrong"), "-o", "train.epoch=3", *ranks], fails=True).stdout
+            self.assertIn("did you mean 'train.epochs'", out)
+            self.assertEqual(out.count("plsc-train: "), 1, out)
+
+    def test_a_build_without_cuda(self):
+        report = self.doctor("--output", self.root)
+        self.assertIn("this build of plsc-train has no CUDA backend", self.line(report, "gpus")["text"])
+        text, hint = self.failure(self.doctor("-o", "device=cuda", "--output", self.root, fails=True), "devices")
+        self.assertIn("device: cuda: this build of plsc-train has no CUDA backend", text)
+        self.assertIn("use device: cpu", hint)
+
+
+@unittest.skipUnless(os.path.exists(STANDIN), "plsc-train-standin is not built (preset cuda)")
+class DoctorOfGpus(DoctorCase):
+    def gpus(self, count, *arguments, fails=False, **variables):
+        return self.doctor("--output", self.root, *arguments, fails=fails, binary=STANDIN,
+                           env={"PLSC_STANDIN_DEVICES": str(count), **variables})
+
+    def test_two_gpus(self):
+        report = self.gpus(2, "-c", self.config("gpus"), "-o", "device=auto")
+        self.assertEqual(report["ranks"], 2)
+        self.assertIn("2 x stand-in (9.0)", self.line(report, "gpus")["text"])
+        self.assertIn("peer access between all", self.line(report, "gpus")["text"])
+        self.assertIn("rank 0: GPU 0", self.line(report, "devices")["text"])
+        self.assertIn("rank 1: GPU 1", self.line(report, "devices")["text"])
+        self.assertIn("by NCCL", self.line(report, "all-reduce")["text"])
+        for library in ("driver", "CUDA", "cuBLASLt", "cuDNN", "NCCL"):
+            self.assertIn(library, self.line(report, "libraries")["text"])
+        for rate in ("product", "to device", "to host", "copy"):
+            self.assertEqual(len(self.numbers(report, "rates", rate)), 2)
+
+    def test_more_ranks_than_gpus(self):
+        text, hint = self.failure(self.gpus(1, "--ranks", "2", fails=True), "devices")
+        self.assertIn("2 ranks on host", text)
+        report = self.gpus(1, "--ranks", "2", "-o", "comm.backend=mpi")
+        self.assertIn("by MPI through host memory", self.line(report, "all-reduce")["text"])
+
+    def test_a_gpu_without_code_for_it(self):
+        report = self.gpus(1, PLSC_STANDIN_CAPABILITY="6.1", fails=True)
+        found = [f for f in report["findings"] if f["section"] == "gpus"]
+        self.assertIn("compute capability 6.1", found[0]["text"])
+        self.assertIn("CMAKE_CUDA_ARCHITECTURES=61-real", found[0]["hint"])
+
+    def test_no_gpu_and_an_old_driver(self):
+        for devices, text in (("0", "this machine has no GPU"), ("old-driver", "install a newer driver")):
+            report = self.gpus(devices)
+            self.assertIn(text, self.line(report, "gpus")["text"])
+            self.assertEqual(self.line(report, "gpus")["grade"], "warn")
+            self.assertIn("cpu", self.line(report, "devices")["text"])
+            _, hint = self.failure(self.gpus(devices, "-o", "device=cuda", fails=True), "devices")
+            self.assertIn("use device: cpu", hint)
+
+    def test_too_many_classes_for_a_gpu(self):
+        report = self.gpus(1, "-c", self.config("gpu_classes"), "-o", "device=cuda", "-o", "head.classes=100000000",
+                           fails=True)
+        self.assertEqual(self.line(report, "memory fit")["grade"], "fail")
+        self.assertLess(self.numbers(report, "memory fit", "largest")[0], 2 ** 31 / (32 * 8))
+
+    def test_a_collective_that_hangs_ends_the_doctor(self):
+        done = run([STANDIN, "doctor", "--json", "--limit", "5", "--output", self.root], fails=True, timeout=120,
+                   env={"PLSC_STANDIN_DEVICES": "2", "PLSC_STANDIN_NCCL": "hang:rank=1:call=3"})
+        self.assertIn("for the other ranks", done.stdout)
+        self.assertIn('"verdict": "fail"', done.stdout)  # what was known is told
+
+
+@unittest.skipIf(os.path.exists(STANDIN) or two_hosts.missing(), two_hosts.missing() or "the same in the preset cpu")
+class DoctorOfHosts(DoctorCase):
+    def setUp(self):
+        self.pair = two_hosts.TwoHosts()
+        self.addCleanup(self.pair.stop)
+        self.alpha, self.beta = self.pair.start()
+
+    def on_both(self, name, *arguments, fails=False, **env):
+        return self.doctor("-c", self.config(name), *arguments, fails=fails, env={**self.pair.env, **env},
+                           launcher=self.pair.mpirun())
+
+    def test_hosts_that_share_a_folder(self):
+        for host in (self.alpha, self.beta):
+            host.add_bridge("docker0", "172.17.0.1/16")
+        report = self.on_both("hosts")
+        self.assertEqual((report["ranks"], report["hosts"]), (4, ["alpha", "beta"]))
+        self.assertIn("seen by all hosts", self.line(report, "disk")["text"])
+        self.assertIn("cable (10.77.0.1", self.line(report, "network")["text"])
+        self.assertIn("docker0", self.line(report, "network")["text"])  # and that Open MPI leaves it out
+        self.assertIn("alpha - beta", self.line(report, "hosts")["text"])
+        self.assertGreater(self.numbers(report, "hosts", "slowest")[0], 0)
+
+    def test_the_host_without_data_and_with_a_disk_of_its_own_is_named(self):
+        output = self.folder("apart")
+        os.makedirs(output)
+        for folder in (output, self.data):
+            self.beta.run("mount", "-t", "tmpfs", "none", folder)
+        report = self.on_both("apart", fails=True)
+        failures = {f["section"]: (f["where"], f["text"]) for f in report["findings"] if f["grade"] == "fail"}
+        self.assertEqual({section: where for section, (where, _) in failures.items()},
+                         {"data": "host beta", "evaluation": "host beta", "disk": "host beta"})
+        self.assertIn("no such file or folder", failures["data"][1])
+        self.assertIn("is not the folder that rank 0 (host alpha) sees", failures["disk"][1])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
