@@ -199,6 +199,8 @@ class Training(E2eCase):
                       run([TRAIN, "eval", "-c", config, *margin, "--checkpoint", folder], fails=True).stdout)
         self.assertIn("run with head.kind linear, expected margin", run([TRAIN, "-c", config, *margin], fails=True).stdout)
         self.assertIn("class centres   40 x 32, each with a bias", run([TRAIN, "inspect", "--checkpoint", folder]).stdout)
+        begun = self.train("linear_from", overrides=["train.steps=1", "eval.sets=[]", f"init.from={folder}"])
+        self.assertIn("class centres start at random: it is of head.kind linear", begun.stdout)
         out = self.folder("linear_top.npy")
         run([TRAIN, "embed", "--checkpoint", folder, "--input", os.path.join(self.data, "verify"), "--output", out,
              "--top", "2"])
