@@ -90,7 +90,8 @@ void add_model_fields(std::vector<Field>& fields) {
   head.key(
           "kind", &HeadConfig::kind, one_of({"margin", "linear"}),
           "margin: a softmax on scaled cosines, with a margin; linear: on x . w + b with nothing normalised, as PLSC's "
-          "dist_softmax: margin, scale, gradient and interclass_filter are left alone then.")
+          "dist_softmax: margin, scale, gradient and interclass_filter are left alone then, and optimizer.decay_norms "
+          "is true.")
       .key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
            {"num_classes", "class_num, Model.class_num"})
       .key("margin", &HeadConfig::margin, margin(),

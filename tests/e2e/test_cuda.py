@@ -74,7 +74,7 @@ class Cuda(E2eCase):
 
     def test_a_step_neither_allocates_nor_waits(self):
         for name, overrides in (("recorded", []), ("called", ["train.graphs=false"]),
-                                ("sampled", ["head.sampling={method: uniform, ratio: .8}"]),
+                                ("sampled", ["head.sampling={method: uniform, ratio: .8}"]), ("linear", LINEAR),
                                 ("accumulated", ["train.accumulate=2"])):
             with self.subTest(name):
                 few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
