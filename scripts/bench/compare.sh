@@ -3,8 +3,7 @@
 #   PYTHON=python3 scripts/bench/compare.sh backbone --precision fp32      # iresnet18 at 112x112, batch 32
 #   PYTHON=python3 scripts/bench/compare.sh omniglot --data data/omniglot  # training, images decoded beforehand
 #   PYTHON=python3 scripts/bench/compare.sh head --classes 1000000         # full softmax, batch 128 (16 GiB for PyTorch)
-# PAIRS=3 sets the number of pairs. Needs PyTorch for PYTHON; build with: cmake --preset cpu && ninja -C build/cpu all
-# bench_backbone bench_head
+# PAIRS=3 sets the number of pairs. Needs PyTorch for PYTHON; build with: cmake --preset cpu && cmake --build --preset cpu
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}

@@ -1,171 +1,206 @@
-// Speed and memory of the margin head: one full-softmax step (forward, backward, fused SGD with momentum) on random
-// embeddings, beside the matrix products alone that the step is made of, at the step's own shapes and at the best of
-// several tile sizes, in the same process. The same step in PyTorch: scripts/bench/head_pytorch.py.
+// Speed and memory of the margin head: steps of it alone (forward, backward, fused SGD with momentum) on random
+// embeddings, beside the two things that no head can do without, measured in the same process: the matrix products at
+// the head's own shapes and the best of several tile sizes, and moving the centres' bytes at the device's rate of
+// copies. The same step in PyTorch: scripts/bench/head_pytorch.py. The last line is JSON.
 //   bench_head --classes 1000000 --batch 128 --precision fp32
+//   bench_head --device cuda --classes 1000000 --batch 1024 --precision bf16
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "backend/cpu/head_products.h"
 #include "base/clock.h"
 #include "base/threads.h"
 #include "head/margin_head.h"
 #include "kernels/math/rng.h"
+#include "runtime/staged_collective.h"
+#include "scripts/bench/head_bench.h"
+#include "scripts/bench/timeline.h"
 
 namespace plsc {
 namespace {
 
-struct HeadBench {
-  int64_t classes = 1000000, columns = 512, batch = 128, steps = 3;
-  int threads = available_cores();
-  std::string precision = "fp32", sampling = "full";
-  double ratio = 0.1;
-
-  Dtype dtype() const { return precision == "bf16" ? Dtype::bf16 : Dtype::f32; }
-  /// Cosines twice, the rows' gradient, the embeddings' gradient: 2 B C D each.
-  double flop() const {
-    return 8.0 * static_cast<double>(batch) * static_cast<double>(classes) * static_cast<double>(columns);
-  }
-};
-
-/// A line of /proc/self/status in bytes: VmHWM is the most memory that this process ever held.
-double process_bytes(const std::string& key) {
+/// The most memory that this process ever held.
+double host_peak() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
-    if (line.rfind(key + ":", 0) == 0) return 1024 * std::stod(line.substr(key.size() + 1));
+    if (line.rfind("VmHWM:", 0) == 0) return 1024 * std::stod(line.substr(6));
   }
   return 0;
 }
 
-Tensor random_values(const HeadBench& o, int64_t rows, int64_t stream) {
-  Tensor x(host_allocator(), {rows, o.columns}, Dtype::f32);
-  for (int64_t i = 0; i < x.elements(); ++i) {
-    const auto r = math::random4(7, math::Draw::synthetic, static_cast<uint64_t>(stream), static_cast<uint64_t>(i));
-    x.data<float>()[i] = 2 * math::to_unit_float(r.x[0]) - 1;
-  }
-  return x;
+struct StepTimes {
+  double median = 0, best = 0;  // seconds
+  double first_loss = 0, expected = 0;
+  int64_t active = 0, device_used = 0;
+  std::string description;
+};
+
+HeadConfig head_config(const HeadBench& o) {
+  HeadConfig config;
+  config.store.dtype = o.store;
+  config.update = o.update;
+  if (o.ratio < 1) config.sampling = {"uniform", o.ratio};
+  return config;
 }
 
-/// Wall time, and the time that this process's threads were running: with one thread the latter does not see what
-/// else the machine does.
-struct Seconds {
-  double wall = 1e300, cpu = 1e300;
-  void note(double wall_seconds, double cpu_seconds) {
-    wall = std::min(wall, wall_seconds);
-    cpu = std::min(cpu, cpu_seconds);
+std::vector<int64_t> random_labels(const HeadBench& o, int64_t step) {
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < o.batch; ++i) {
+    const uint64_t draw =
+        math::random64(3, math::Draw::synthetic, static_cast<uint64_t>(step), static_cast<uint64_t>(i));
+    labels.push_back(static_cast<int64_t>(draw % static_cast<uint64_t>(o.classes)));
   }
-};
-double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+  return labels;
+}
 
-struct StepTimes {
-  Seconds best;
-  double first_loss = 0, expected = 0;
-  int64_t active = 0;
-};
-
-StepTimes time_steps(const HeadBench& o) {
-  auto alone = make_single_collective();
-  Backend backend = make_cpu_backend(o.threads);
-  Log log(0, LogLevel::warning);
-  Context context{backend, *alone, *alone, log};
-  context.activations = o.dtype();
-  HeadConfig config;
-  config.sampling.method = o.sampling;
-  config.sampling.ratio = o.ratio;
-  auto head = make_margin_head(context, config, o.classes, o.columns);
+/// Steps as the trainer does them: the next one's labels are there before this one is done.
+StepTimes time_steps(const HeadBench& o, Context& context) {
+  constexpr int64_t kWarmup = 2;  // the first steps make memory, momentum and plans
+  auto head = make_margin_head(context, head_config(o), o.classes, o.columns);
   head->init();
+  Tensor embeddings = context.device().tensor({o.batch, o.columns});
+  context.backend.head->init_rows(embeddings, 7, 0, 1);
+  const auto line = make_timeline(context.device());
+  const auto prepare = [&](int64_t step) {
+    head->prepare_step(context, {{random_labels(o, step)}, {.step = step, .global_batch = o.batch}});
+  };
   StepTimes times;
   times.expected = head->expected_first_loss();
-  for (int64_t s = 0; s <= o.steps; ++s) {
-    const Tensor embeddings = random_values(o, o.batch, s);
-    std::vector<std::vector<int64_t>> step_labels(1);
-    std::vector<int64_t>& labels = step_labels[0];
-    for (int64_t i = 0; i < o.batch; ++i) {
-      labels.push_back(static_cast<int64_t>(
-          math::random64(3, math::Draw::synthetic, static_cast<uint64_t>(s), static_cast<uint64_t>(i)) %
-          static_cast<uint64_t>(o.classes)));
-    }
-    const Stopwatch watch;
-    const double cpu = cpu_seconds();
-    begin_step(backend, {.step = s});
-    head->prepare_step(context, {step_labels, {.step = s, .global_batch = o.batch}});
+  times.description = head->description();
+  prepare(0);
+  for (int64_t s = 0; s < kWarmup + o.steps; ++s) {
+    if (s >= kWarmup) line->mark("head");
+    begin_step(context.backend, {.step = s});
     head->begin_step(context, {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F});
     const HeadResult result = head->run(context, embeddings);
     head->end_step(context);
-    const double seconds = watch.seconds();
+    if (s >= kWarmup) line->mark("between");
+    prepare(s + 1);
     times.active = result.active;
-    if (s == 0) times.first_loss = result.sums.values<double>()[0] / static_cast<double>(o.batch);
-    if (s > 0) times.best.note(seconds, cpu_seconds() - cpu);  // the first step makes memory and primitives
-    std::printf("  step %ld: %.3f s\n", static_cast<long>(s), seconds);
+    times.device_used = std::max(times.device_used, device_bytes_used(context.device()));
+    if (s > 0) continue;
+    times.first_loss =
+        context.device().start_read(result.sums)->get().values<double>()[0] / static_cast<double>(o.batch);
   }
+  std::vector<double> seconds;
+  const auto marks = line->read();
+  for (size_t i = 0; i + 1 < marks.size(); i += 2) seconds.push_back(marks[i + 1].seconds - marks[i].seconds);
+  times.median = median(seconds);
+  times.best = *std::min_element(seconds.begin(), seconds.end());
   return times;
 }
 
-/// Seconds for the products of one whole step, on weights of as many rows as fit the run: the time of a part of the
-/// tiles is scaled up. Each thread has its own tiles, as in the head.
-Seconds time_products(const HeadBench& o, int64_t tile, int64_t rows) {
-  const size_t width = dtype_size(o.dtype());
-  Tensor weights(host_allocator(), {rows, o.columns}, o.dtype()), x(host_allocator(), {o.batch, o.columns}, o.dtype());
-  std::fill_n(static_cast<std::byte*>(weights.raw()), weights.bytes(), std::byte{0x3c});
-  std::fill_n(static_cast<std::byte*>(x.raw()), x.bytes(), std::byte{0x3c});
-  Seconds best;
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    std::vector<double> seconds(static_cast<size_t>(o.threads));
-    double cpu = 0;
-    parallel_ranges(rows / tile, o.threads, [&](int64_t begin, int64_t end, int part) {
-      TileProducts products(host_allocator(), o.batch, o.columns, o.dtype());
-      Tensor dots(host_allocator(), {tile, o.batch}, Dtype::f32), g(host_allocator(), {tile, o.batch}, o.dtype());
-      Tensor u(host_allocator(), {tile, o.columns}, Dtype::f32), dx(host_allocator(), {o.batch, o.columns}, Dtype::f32);
-      std::fill_n(dx.data<float>(), dx.elements(), 0.0F);
-      std::fill_n(static_cast<std::byte*>(g.raw()), g.bytes(), std::byte{0x1c});
-      const auto one_tile = [&](int64_t t) {
-        const void* w =
-            static_cast<const std::byte*>(weights.raw()) + static_cast<size_t>(t * tile * o.columns) * width;
-        products.dots(tile, w, x.raw(), dots.data<float>());
-        products.dots(tile, w, x.raw(), dots.data<float>());
-        products.add_sample_gradient(tile, g.raw(), w, dx.data<float>());
-        products.row_gradient(tile, g.raw(), x.raw(), u.data<float>());
-      };
-      one_tile(begin);  // makes the primitives
-      const Stopwatch watch;
-      if (part == 0) cpu = cpu_seconds();
-      for (int64_t t = begin; t < end; ++t) one_tile(t);
-      seconds[static_cast<size_t>(part)] = watch.seconds();
-    });
-    cpu = cpu_seconds() - cpu;
-    const double whole = static_cast<double>(o.classes) / static_cast<double>(rows / tile * tile);
-    best.note(whole * *std::max_element(seconds.begin(), seconds.end()), whole * cpu);
+/// Bytes read and written a second when memory is copied.
+double copy_rate(const HeadBench& o, Device& device) {
+  const int64_t least = int64_t{8} << 20, most = (o.on_gpu() ? int64_t{1} << 30 : int64_t{256} << 20) / 4;
+  const int64_t elements = std::clamp(o.classes * o.columns / 4, least / 4, most);
+  const Tensor from = device.zeros({elements});
+  Tensor to = device.zeros({elements});
+  const auto line = make_timeline(device);
+  double best = 1e300;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    line->mark("copy");
+    if (device.is_host()) {
+      parallel_ranges(elements, o.threads, [&](int64_t begin, int64_t end, int) {
+        std::copy_n(from.data<float>() + begin, end - begin, to.data<float>() + begin);
+      });
+    } else {
+      device.copy(from, to);
+    }
+    line->mark("end");
+    best = std::min(best, line->read().back().seconds);
+  }
+  return 2.0 * static_cast<double>(from.bytes()) / best;
+}
+
+/// What a step must move at the least: the forward pass reads each active centre, the backward pass reads it once more
+/// with its momentum, and writes both.
+double least_bytes(const HeadBench& o, int64_t rows) {
+  const double weight = o.store == "bf16" ? 2 : 4, momentum = 4;
+  return static_cast<double>(rows) * static_cast<double>(o.columns) * (3 * weight + 2 * momentum);
+}
+
+struct Products {
+  double seconds = 1e300;
+  int64_t tile = 0;
+};
+
+Products best_products(const HeadBench& o, Backend& backend, int64_t rows) {
+  std::vector<int64_t> tiles = o.tiles;
+  if (tiles.empty() && o.on_gpu()) tiles = {2048, 4096, 8192, 16384, 32768};
+  if (tiles.empty()) tiles = {128, 256, 512, 1024, 2048};
+  Products best;
+  for (const int64_t tile : tiles) {
+    const double seconds = o.on_gpu() ? time_cuda_products(backend, o, tile, rows) : time_cpu_products(o, tile, rows);
+    std::printf("products, tiles of %-8lld %.6f s, %.0f GFLOP/s\n", static_cast<long long>(tile), seconds,
+                1e-9 * o.flop(rows) / seconds);
+    if (seconds < best.seconds) best = {seconds, tile};
   }
   return best;
 }
 
-void print(const std::string& what, const Seconds& seconds, const HeadBench& o) {
-  std::printf("%-26s %.3f s, %.0f GFLOP/s, CPU time %.3f s\n", what.c_str(), seconds.wall,
-              o.flop() / seconds.wall * 1e-9, seconds.cpu);
+void print(const HeadBench& o, const Context& context, const StepTimes& step, const Products& products, double copies) {
+  const double bytes = least_bytes(o, step.active), moving = bytes / copies;
+  const bool memory_binds = moving > products.seconds;
+  const double bound = std::max(moving, products.seconds);
+  std::printf("the least: products %.6f s (tiles of %lld), moving %s at %.1f GB/s %.6f s; %s bind\n", products.seconds,
+              static_cast<long long>(products.tile), human_bytes(bytes).c_str(), 1e-9 * copies, moving,
+              memory_binds ? "bytes" : "products");
+  std::printf("the head runs at %.1f %% of that\n", 100 * bound / step.median);
+  const DeviceMemory memory = context.device().memory();
+  const nlohmann::ordered_json line{
+      {"bench", "head"},
+      {"device", context.device().description()},
+      {"head", step.description},
+      {"batch", o.batch},
+      {"classes", o.classes},
+      {"embedding", o.columns},
+      {"active", step.active},
+      {"precision", o.precision},
+      {"store", o.store},
+      {"ratio", o.ratio},
+      {"head_tile", o.head_tile},
+      {"steps", o.steps},
+      {"head_ms", 1e3 * step.median},
+      {"head_ms_lowest", 1e3 * step.best},
+      {"products_ms", 1e3 * products.seconds},
+      {"products_tile", products.tile},
+      {"products_gflop_per_s", 1e-9 * o.flop(step.active) / products.seconds},
+      {"bytes", bytes},
+      {"copy_gb_per_s", 1e-9 * copies},
+      {"bytes_ms", 1e3 * moving},
+      {"binds", memory_binds ? "bytes" : "products"},
+      {"fraction", bound / step.median},
+      {"device_memory_used", step.device_used},
+      {"device_memory_peak", memory.peak},
+      {"host_memory_peak", host_peak()},
+      {"first_loss", step.first_loss},
+      {"expected_first_loss", step.expected},
+  };
+  std::printf("%s\n", line.dump().c_str());
 }
 
-void run(HeadBench o) {
-  std::printf("%ld classes x %ld, batch %ld, %s, %s, %d threads\n", static_cast<long>(o.classes),
-              static_cast<long>(o.columns), static_cast<long>(o.batch), o.precision.c_str(), o.sampling.c_str(),
-              o.threads);
-  const StepTimes step = time_steps(o);
-  const double peak = process_bytes("VmHWM");
-  o.classes = step.active;  // what the products are counted for and compared on
-  print("step", step.best, o);
-  std::printf("peak memory of the process %s, first loss %.4f (expected %.4f)\n", human_bytes(peak).c_str(),
+void run(const HeadBench& o) {
+  auto alone = make_single_collective();
+  Backend backend = make_head_backend(o);
+  const auto tensors = o.on_gpu() ? make_device_single_collective(*backend.device) : nullptr;
+  Log log(0, LogLevel::warning);
+  Context context{backend, tensors ? *tensors : *alone, *alone, log};
+  context.activations = o.compute();
+  std::printf("%lld classes x %lld, batch %lld, %s, on %s\n", static_cast<long long>(o.classes),
+              static_cast<long long>(o.columns), static_cast<long long>(o.batch), o.precision.c_str(),
+              backend.device->description().c_str());
+  const StepTimes step = time_steps(o, context);
+  std::printf("step %.6f s (best %.6f), %.0f GFLOP/s counted as 8BCD\n", step.median, step.best,
+              1e-9 * o.flop(step.active) / step.median);
+  std::printf("peak memory of the process %s, first loss %.4f (expected %.4f)\n", human_bytes(host_peak()).c_str(),
               step.first_loss, step.expected);
-  Seconds best;
-  for (const int64_t tile : {128, 256, 512, 1024, 2048}) {
-    const Seconds seconds = time_products(o, tile, std::min<int64_t>(o.classes, 131072));
-    print("products, tiles of " + std::to_string(tile), seconds, o);
-    best.note(seconds.wall, seconds.cpu);
-  }
-  std::printf("the step runs at %.1f %% of the rate of its matrix products alone (%.1f %% in CPU time)\n",
-              100 * best.wall / step.best.wall, 100 * best.cpu / step.best.cpu);
+  const Products products = best_products(o, backend, step.active);
+  print(o, context, step, products, copy_rate(o, *backend.device));
 }
 
 }  // namespace
@@ -173,15 +208,27 @@ void run(HeadBench o) {
 
 int main(int argc, char** argv) {
   plsc::HeadBench o;
+  o.threads = plsc::available_cores();
   CLI::App app("Speed and memory of the margin head");
+  app.option_defaults()->take_last();  // so that a script may add to a common part
+  app.add_option("--device", o.device)->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--classes", o.classes);
   app.add_option("--columns", o.columns);
   app.add_option("--batch", o.batch);
-  app.add_option("--steps", o.steps);
-  app.add_option("--threads", o.threads);
-  app.add_option("--precision", o.precision)->check(CLI::IsMember({"fp32", "bf16"}));
-  app.add_option("--sampling", o.sampling)->check(CLI::IsMember({"full", "uniform"}));
-  app.add_option("--ratio", o.ratio);
+  app.add_option("--steps", o.steps, "timed steps, after two that are not")->check(CLI::PositiveNumber);
+  app.add_option("--threads", o.threads, "on a CPU");
+  app.add_option("--precision", o.precision)->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
+  app.add_option("--store", o.store, "of the class centres")->check(CLI::IsMember({"fp32", "bf16"}));
+  app.add_option("--update", o.update, "of centres that are not sampled")->check(CLI::IsMember({"dense", "lazy"}));
+  app.add_option("--ratio", o.ratio, "of the classes that a step samples; 1: all of them");
+  app.add_option("--tiles", o.tiles, "rows of a tile, for the products alone: the best of these counts")->take_all();
+  app.add_option("--head-tile", o.head_tile, "rows of the head's own tiles on a GPU; 0: as it chooses");
   CLI11_PARSE(app, argc, argv);
-  plsc::run(o);
+  try {
+    plsc::run(o);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "bench_head: %s\n", e.what());
+    return 1;
+  }
+  return 0;
 }

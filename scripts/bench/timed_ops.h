@@ -168,14 +168,8 @@ class TimedNnOps final : public NnOps {
   void batch_norm_apply(const BatchNormApply& a) override {
     time("batch norm apply", a.x, {&a.x, &a.residual, &a.y}, [&] { ops_->batch_norm_apply(a); });
   }
-  void batch_norm_merge(const Tensor& gathered, float eps, Tensor& mean_rstd) override {
-    ops_->batch_norm_merge(gathered, eps, mean_rstd);
-  }
   void batch_norm_constants(const Tensor& mean, const Tensor& variance, float eps, Tensor& mean_rstd) override {
     ops_->batch_norm_constants(mean, variance, eps, mean_rstd);
-  }
-  void batch_norm_fold(const Tensor& sums, float momentum, Tensor& running_mean, Tensor& running_var) override {
-    ops_->batch_norm_fold(sums, momentum, running_mean, running_var);
   }
   void batch_norm_backward_sums(const BatchNormBackward& b) override {
     time("batch norm backward sums", b.dy, {&b.forward.x, &b.dy, &b.forward.y},

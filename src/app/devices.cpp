@@ -94,7 +94,8 @@ Transport choose_transport(const Config& config, const Placement& placement, int
   if (config.comm.backend == "nccl" && !on_gpus) {
     fail_hint("use comm.backend: auto or mpi", "comm.backend: nccl: NCCL joins GPUs, and the ranks compute on CPUs");
   }
-  if (ranks == 1) return Transport::local;
+  // One rank has nobody to talk to, but who insists on NCCL learns whether it works here.
+  if (ranks == 1 && config.comm.backend != "nccl") return Transport::local;
   if (!on_gpus) return Transport::host;
   // Whoever may share has said mpi: place_ranks has refused the rest.
   PLSC_CHECK(!placement.shared || config.comm.backend == "mpi");

@@ -110,7 +110,7 @@ class Net(nn.Module):
     def forward(self, x):
         x = self.trunk(x)
         with torch.autocast(x.device.type, enabled=False):
-            x = self.fc(x.float() if x.dtype == torch.bfloat16 else x)
+            x = self.fc(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
             return x if self.kind == "resnet" else self.features(x)
 
     def state(self):

@@ -130,6 +130,8 @@ TEST_CASE("what joins the ranks") {
   CHECK(chosen("mpi", own, 2) == Transport::staged);
   CHECK(chosen("mpi", shared, 2) == Transport::staged);
   CHECK(chosen("auto", {{0}, false}, 1) == Transport::local);
+  CHECK(chosen("mpi", {{0}, false}, 1) == Transport::local);
+  CHECK(chosen("nccl", {{0}, false}, 1) == Transport::nccl);
   CHECK(contains_all(error_text([&] { chosen("nccl", cpus, 2); }), {"comm.backend: nccl", "auto or mpi"}));
 }
 
