@@ -19,7 +19,7 @@ PLSC_INLINE float dot(const float* a, const float* b, int64_t columns) {
 }
 
 PLSC_INLINE float along(const RowGradient& g, const float* w) {
-  return math::along_row(dot(g.u, w, g.columns), g.inverse_norm);
+  return g.inverse_norm == 0 ? 0 : math::along_row(dot(g.u, w, g.columns), g.inverse_norm);
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, floa
 void row_caught_up(const math::CatchUpMatrix<float>& m, const float* w, const float* v, int64_t columns, float* to);
 void row_catch_up(const math::CatchUpMatrix<float>& m, float* w, float* v, int64_t columns);
 
-/// The gradient of a row behind its normalisation (kernels/math/normalize.h): u = d loss / d(w / |w|) / |w|.
+/// The gradient of a row behind its normalisation (kernels/math/normalize.h): u = d loss / d(w / |w|) / |w|. Without
+/// one, which an inverse norm of 0 says, u is d loss / dw already.
 struct RowGradient {
   const float* u = nullptr;
   float inverse_norm = 0;

@@ -4,18 +4,18 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/math/softmax_loss.h"
+
 namespace plsc::kernels {
 
 struct TileShape {
   int64_t rows = 0, samples = 0;  // `samples` is also the stride between rows
 };
 
-/// How a dot product becomes a logit: cos = dot * inverse_norm[row] clamped to [-1, 1], a cosine above `filter` counts
-/// as 0, logit = scale * cos.
+/// How a dot product becomes a logit: cos = dot * inverse_norm[row], and from there as the rule says.
 struct TileLogits {
   const float* inverse_norms = nullptr;  // (rows)
-  float scale = 0;
-  float filter = 2;  // above 1: off
+  math::LogitRule rule;
 };
 
 /// largest[i] = max(largest[i], logits of sample i).

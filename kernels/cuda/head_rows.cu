@@ -74,7 +74,9 @@ __global__ void prepare_kernel(HeadRows rows, PreparedRows to) {
       if (operand != nullptr) store(operand + i * rows.columns + d, e.w);
     }
     squares = warp_sum(squares);
-    if (real && to.inverse_norms != nullptr && lane_id() == 0) to.inverse_norms[i] = math::inverse_norm(sqrtf(squares));
+    if (real && to.inverse_norms != nullptr && lane_id() == 0) {
+      to.inverse_norms[i] = to.unit_rows ? math::inverse_norm(sqrtf(squares)) : 1.0F;
+    }
   }
 }
 
@@ -97,7 +99,7 @@ __global__ void target_kernel(HeadRows rows, TargetCosines targets) {
     }
     dot = warp_sum(dot);
     squares = warp_sum(squares);
-    const float inverse = math::inverse_norm(static_cast<float>(sqrt(squares)));
+    const float inverse = targets.unit_rows ? math::inverse_norm(static_cast<float>(sqrt(squares))) : 1.0F;
     if (lane_id() == 0) targets.cosine[i] = position >= 0 ? dot * double{inverse} : 0.0;
   }
 }
@@ -174,7 +176,8 @@ __global__ void init_kernel(RowInit init) {
                                     static_cast<uint64_t>(d) / 4));
     W* to = static_cast<W*>(init.rows) + row * init.columns;
     for (int k = 0; k < 4 && d + k < init.columns; ++k) {
-      const float value[1] = {static_cast<float>(double{init.std} * n.x[k])};
+      const bool drawn = d + k < init.columns - init.zero_columns;
+      const float value[1] = {drawn ? static_cast<float>(double{init.std} * n.x[k]) : 0.0F};
       store(to + d + k, value);
     }
   }
@@ -218,6 +221,20 @@ __global__ void normalize_backward_kernel(RowNormalizeBackward args) {
       for (int k = 0; k < N; ++k) dy[k] = math::unit_row_gradient(dy[k], along, y[k], inverse) * scale;
       store(args.dx + at + d, dy);
     }
+  }
+}
+
+__global__ void append_one_kernel(AppendOne args) {
+  for (int64_t i = global_thread(); i < args.rows * args.wide_columns; i += grid_threads()) {
+    const int64_t row = i / args.wide_columns, d = i % args.wide_columns;
+    args.wide[i] = d < args.columns ? args.x[row * args.columns + d] : (d == args.columns ? 1.0F : 0.0F);
+  }
+}
+
+__global__ void append_one_backward_kernel(AppendOneBackward args) {
+  const auto scale = static_cast<float>(args.state->loss_scale.scale);
+  for (int64_t i = global_thread(); i < args.rows * args.columns; i += grid_threads()) {
+    args.dx[i] = args.d_wide[i / args.columns * args.wide_columns + i % args.columns] * scale;
   }
 }
 
@@ -288,6 +305,14 @@ void row_normalize_backward(const RowNormalizeBackward& args, cudaStream_t strea
   const bool fours = in_fours(args.columns, args.y, args.dy, args.dx);
   launch(fours ? normalize_backward_kernel<4> : normalize_backward_kernel<1>,
          {.blocks = row_blocks(args.rows), .threads = kThreads}, stream, args);
+}
+
+void append_one(const AppendOne& args, cudaStream_t stream) {
+  launch(append_one_kernel, {.blocks = blocks_for(args.rows * args.wide_columns, kThreads)}, stream, args);
+}
+
+void append_one_backward(const AppendOneBackward& args, cudaStream_t stream) {
+  launch(append_one_backward_kernel, {.blocks = blocks_for(args.rows * args.columns, kThreads)}, stream, args);
 }
 
 }  // namespace plsc::kernels::cuda

@@ -37,6 +37,7 @@ struct PreparedRows {
   HeadType type = HeadType::f32;   // of `operand`
   int64_t padded = 0;              // at least count: zero rows follow
   float* inverse_norms = nullptr;  // (count) written: math::inverse_norm(|row|), of the row in fp32; null: not wanted
+  bool unit_rows = true;           // false: rows count as they are, and 1 is written instead
 };
 void prepare_rows(const HeadRows& rows, const PreparedRows& to, cudaStream_t stream);
 
@@ -46,6 +47,7 @@ struct TargetCosines {
   const int64_t* position = nullptr;
   int64_t samples = 0;
   double* cosine = nullptr;
+  bool unit_rows = true;  // false: cosine[i] = x[i] . w
 };
 void target_cosines(const HeadRows& rows, const TargetCosines& targets, cudaStream_t stream);
 
@@ -72,6 +74,7 @@ struct RowInit {
   uint64_t seed = 0;
   int64_t first_class = 0;
   float std = 1;
+  int64_t zero_columns = 0;  // the last ones, which are 0
 };
 void init_rows(const RowInit& init, cudaStream_t stream);
 
@@ -94,5 +97,22 @@ struct RowNormalizeBackward {
   const math::StepState* state = nullptr;
 };
 void row_normalize_backward(const RowNormalizeBackward& args, cudaStream_t stream);
+
+/// wide (rows, wide_columns) = (x, 1, 0, ...) of x (rows, columns).
+struct AppendOne {
+  const float* x = nullptr;
+  float* wide = nullptr;
+  int64_t rows = 0, columns = 0, wide_columns = 0;
+};
+void append_one(const AppendOne& args, cudaStream_t stream);
+
+/// dx (rows, columns) = the first columns of d_wide, times the loss scale of `state`.
+struct AppendOneBackward {
+  const float* d_wide = nullptr;
+  float* dx = nullptr;
+  int64_t rows = 0, columns = 0, wide_columns = 0;
+  const math::StepState* state = nullptr;
+};
+void append_one_backward(const AppendOneBackward& args, cudaStream_t stream);
 
 }  // namespace plsc::kernels::cuda

@@ -6,7 +6,6 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/head_access.h"
-#include "kernels/math/softmax_loss.h"
 
 namespace plsc::kernels::cuda {
 namespace {
@@ -117,7 +116,7 @@ __device__ Sum sum_of(const TileShape& shape, const TileLogits& logits, const Pl
       const int64_t row = at.row + r * at.step;
       if (row >= shape.rows || row == target) continue;
       const float cosine = cosines.of[r][k];
-      const float z = math::negative_logit(cosine, logits.scale, logits.filter);
+      const float z = math::negative_logit(cosine, logits.rule);
       if (pass == 0) {
         s.shift = z > s.shift ? z : s.shift;
       } else {
@@ -206,9 +205,8 @@ __global__ void gradient_kernel(TileShape shape, TileLogits logits, TileGradient
       load(logits.dots + row * shape.stride + at.sample, dots);
       for (int k = 0; k < kSamples; ++k) {
         if (at.sample + k >= shape.samples) continue;
-        g[k] = row == targets.row[k]
-                   ? target_gradient[k] * inverse
-                   : math::negative_gradient(dots[k] * inverse, logits.scale, logits.filter, log_sum[k], factor);
+        g[k] = row == targets.row[k] ? target_gradient[k] * inverse
+                                     : math::negative_gradient(dots[k] * inverse, logits.rule, log_sum[k], factor);
       }
     }
     store(to + row * shape.stride + at.sample, g);

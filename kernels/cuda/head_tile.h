@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/math/softmax_loss.h"
+
 namespace plsc::kernels::cuda {
 
 struct TileShape {
@@ -14,15 +16,14 @@ struct TileShape {
   int64_t stride = 0;       // between rows of `dots`: samples and padding, a multiple of 4
 };
 
-/// How a dot product becomes a logit: cos = dot * inverse_norm[row] clamped to [-1, 1], a cosine above `filter` counts
-/// as 0, logit = scale * cos. A sample's own target is no negative: it is left out.
+/// How a dot product becomes a logit: cos = dot * inverse_norm[row], and from there as the rule says. A sample's own
+/// target is no negative: it is left out.
 struct TileLogits {
   const float* dots = nullptr;           // (padded rows, stride)
   const float* inverse_norms = nullptr;  // (rows)
   const int64_t* position = nullptr;     // (samples): the target's row, counted like `begin`; -1 for none
   int64_t begin = 0;                     // the tile's first row
-  float scale = 0;
-  float filter = 2;  // above 1: off
+  math::LogitRule rule;
 };
 
 /// What is summed over negatives: exp(logit - shift) in double, and the largest cosine before clamp and filter (-inf

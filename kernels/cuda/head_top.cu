@@ -69,7 +69,7 @@ __global__ void merge_kernel(TopTile tile, TopLists all) {
       float cosine = kMinusInfinity;
       if (row < tile.rows) {
         const float raw = tile.dots[sample * tile.stride + row] * tile.inverse_norms[row];
-        const float clamped = raw > 1.0F ? 1.0F : (raw < -1.0F ? -1.0F : raw);
+        const float clamped = raw > tile.limit ? tile.limit : (raw < -tile.limit ? -tile.limit : raw);
         if (clamped > lists.cosines[now][k - 1]) cosine = clamped;
       }
       candidates[thread] = cosine;

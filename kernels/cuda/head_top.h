@@ -23,6 +23,7 @@ struct TopTile {
   const float* dots = nullptr;
   const float* inverse_norms = nullptr;  // (rows)
   int64_t begin = 0, rows = 0, stride = 0;
+  float limit = 1;  // cosines are clamped to [-limit, limit]
 };
 /// Rows of the tile behind all that the lists hold. A cosine that is NaN is no candidate.
 void merge_top(const TopTile& tile, const TopLists& lists, cudaStream_t stream);

@@ -12,6 +12,7 @@ struct MarginRule {
   double m1 = 1, m2 = 0, m3 = 0;  // m1 >= 1, m2 >= 0, m3 >= 0
   /// arcface_torch's form: cos phi without the continuation, and a derivative of one.
   bool straight_through = false;
+  double limit = 1;  // of a cosine; infinity, without a margin, for products that are none: the linear head's
 };
 
 struct MarginValue {
@@ -19,11 +20,12 @@ struct MarginValue {
   double df;  // df / dcos
 };
 
-/// f = (-1)^k cos phi - 2k - m3, df = (-1)^k m1 sin phi / max(sin theta, 1e-3). A cosine outside [-1, 1] is clamped and
-/// has a derivative of zero, as torch.clamp gives; at exactly -1 and 1 the derivative passes. NaN stays NaN.
+/// f = (-1)^k cos phi - 2k - m3, df = (-1)^k m1 sin phi / max(sin theta, 1e-3). A cosine outside [-1, 1] (the
+/// rule's limit) is clamped and has a derivative of zero, as torch.clamp gives; at exactly -1 and 1 the derivative
+/// passes. NaN stays NaN.
 PLSC_HD inline MarginValue margin(const MarginRule& rule, double cosine) {
-  const bool inside = !(cosine > 1.0) && !(cosine < -1.0);
-  const double c = cosine > 1.0 ? 1.0 : (cosine < -1.0 ? -1.0 : cosine);
+  const bool inside = !(cosine > rule.limit) && !(cosine < -rule.limit);
+  const double c = cosine > rule.limit ? rule.limit : (cosine < -rule.limit ? -rule.limit : cosine);
   const double pass = inside ? 1.0 : 0.0;
   if (rule.m1 == 1.0 && rule.m2 == 0.0) return {c - rule.m3, pass};
   const double pi = 3.14159265358979323846;

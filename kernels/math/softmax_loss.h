@@ -1,5 +1,6 @@
-// The margin softmax, element by element: a negative's logit and gradient, and a sample's loss from its sums. Compile
-// loops over the first two without re-association (kernels/math/exp.h).
+// The softmax, element by element: a negative's logit and gradient, and a sample's loss from its sums. Compile loops
+// over the first two without re-association (kernels/math/exp.h). A "cosine" is the product of an embedding with a
+// class's row: of unit vectors in the margin head, of any two in the linear one.
 #pragma once
 #include <limits>
 
@@ -8,20 +9,28 @@
 
 namespace plsc::math {
 
-/// A product of unit vectors is never this small: a cosine below it (-inf) is the mark of a sample's own target, which
-/// is left out of sums and maxima.
-inline constexpr float kNoCosine = -2.0f;
+/// No finite product is this small: a cosine below it (-inf) is the mark of a sample's own target, which is left out
+/// of sums and maxima.
+inline constexpr float kNoCosine = -std::numeric_limits<float>::max();
 
-/// scale times the cosine clamped to [-1, 1], of which those above `filter` count as 0. NaN passes through.
-PLSC_HD_INLINE float negative_logit(float cosine, float scale, float filter) {
-  const float c = cosine > 1.0f ? 1.0f : (cosine < -1.0f ? -1.0f : cosine);
-  return scale * (c > filter ? 0.0f : c);
+/// How a cosine becomes a negative's logit: clamped to [-limit, limit], counted as 0 above `filter`, times scale.
+/// Infinite bounds stop nothing: the linear head's logits are the products themselves.
+struct LogitRule {
+  float scale = 1;
+  float limit = std::numeric_limits<float>::infinity();
+  float filter = std::numeric_limits<float>::infinity();
+};
+
+/// NaN passes through.
+PLSC_HD_INLINE float negative_logit(float cosine, const LogitRule& rule) {
+  const float c = cosine > rule.limit ? rule.limit : (cosine < -rule.limit ? -rule.limit : cosine);
+  return rule.scale * (c > rule.filter ? 0.0f : c);
 }
 
 /// factor * p with p = exp(logit - log_sum); 0 where the clamp or the filter stopped the cosine.
-PLSC_HD_INLINE float negative_gradient(float cosine, float scale, float filter, float log_sum, float factor) {
-  const float p = exp_float(negative_logit(cosine, scale, filter) - log_sum);
-  const bool stopped = (cosine > 1.0f) | (cosine < -1.0f) | (cosine > filter);
+PLSC_HD_INLINE float negative_gradient(float cosine, const LogitRule& rule, float log_sum, float factor) {
+  const float p = exp_float(negative_logit(cosine, rule) - log_sum);
+  const bool stopped = (cosine > rule.limit) | (cosine < -rule.limit) | (cosine > rule.filter);
   return stopped ? 0.0f : factor * p;
 }
 

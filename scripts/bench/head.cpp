@@ -63,7 +63,7 @@ StepTimes time_steps(const HeadBench& o, Context& context) {
   auto head = make_margin_head(context, head_config(o), o.classes, o.columns);
   head->init();
   Tensor embeddings = context.device().tensor({o.batch, o.columns});
-  context.backend.head->init_rows(embeddings, 7, 0, 1);
+  context.backend.head->init_rows(embeddings, {.seed = 7});
   const auto line = make_timeline(context.device());
   const auto prepare = [&](int64_t step) {
     head->prepare_step(context, {{random_labels(o, step)}, {.step = step, .global_batch = o.batch}});

@@ -25,7 +25,7 @@ class Products {
     Device& device = *backend.device;
     const auto drawn = [&](int64_t rows, int64_t columns, Dtype type, float std) {
       Tensor t = device.tensor({rows, columns}, type);
-      backend.head->init_rows(t, 1, 0, std);
+      backend.head->init_rows(t, {.seed = 1, .std = std});
       return t;
     };
     x_ = drawn(o.batch, o.columns, o.compute(), 0.04F);

@@ -30,9 +30,9 @@ class MarkingHeadOps final : public HeadOps {
   void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override {
     ops_->row_normalize_backward(y, norm, dy, dx);
   }
-  void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override {
-    ops_->init_rows(rows, seed, first_class, std);
-  }
+  void append_one(const Tensor& x, Tensor& y) override { ops_->append_one(x, y); }
+  void append_one_backward(const Tensor& dy, Tensor& dx) override { ops_->append_one_backward(dy, dx); }
+  void init_rows(Tensor& rows, const RowDraws& draws) override { ops_->init_rows(rows, draws); }
   std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override { return ops_->start_sample(args); }
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override {
     ops_->find_rows(active, rows, position);
@@ -46,7 +46,7 @@ class MarkingHeadOps final : public HeadOps {
     ops_->update_rows(rows, dweight, update);
   }
   void catch_up_rows(RowSource& rows) override { ops_->catch_up_rows(rows); }
-  void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { ops_->top_rows(rows, x, top); }
+  void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { ops_->top_rows(rows, pass, top); }
 
  private:
   std::unique_ptr<HeadOps> ops_;

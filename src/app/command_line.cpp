@@ -56,7 +56,8 @@ void add_embed(CLI::App& app, CommandLine& line) {
   sub->add_option("--output", line.output, "embeddings (N, D) fp32 as .npy; the paths go beside them as .txt")
       ->required();
   sub->add_flag("--flip-sum", line.flip_sum, "add the embedding of the mirrored image, as verification does");
-  sub->add_option("--top", line.top, "also write the K classes of largest cosine for each image (.top.tsv)")
+  sub->add_option("--top", line.top,
+                  "also write the K classes of largest cosine (linear head: logit) for each image (.top.tsv)")
       ->type_name("K")
       ->check(CLI::Range(int64_t{1}, int64_t{1000}));
   sub->add_option("--batch-size", line.batch_size, "images a rank at a time")->check(CLI::PositiveNumber);

@@ -17,7 +17,8 @@ void print_meta(const CheckpointReader& reader) {
   fmt::print("step            {} of {} (epoch {}, {} steps each)\n", reader.step(), meta.total_steps, meta.epoch,
              meta.steps_per_epoch);
   fmt::print("model           {}\n", meta.model);
-  fmt::print("class centres   {} x {}\n", meta.classes, meta.embedding_size);
+  fmt::print("class centres   {} x {}{}\n", meta.classes, meta.embedding_size,
+             meta.head_kind == "linear" ? ", each with a bias (head.kind linear)" : "");
   fmt::print("trained on      {} images, global batch {}, seed {}\n", meta.samples, meta.global_batch, meta.seed);
   fmt::print("written by      {} rank{}, {}, {}\n", reader.ranks(), reader.ranks() == 1 ? "" : "s", meta.versions,
              meta.device);

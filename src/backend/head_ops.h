@@ -1,6 +1,8 @@
-// The compute seam, part 5: the margin head. One call is one pass over a rank's active rows: each pass owns its tile
+// The compute seam, part 5: the head. One call is one pass over a rank's active rows: each pass owns its tile
 // loop and its scratch memory, and no call ever holds a matrix of (samples, classes). The algorithm that joins the
-// passes is src/head/margin_head.cpp. B: samples of all ranks, D: columns of an embedding, x: unit embeddings.
+// passes is src/head/margin_head.cpp. B: samples of all ranks, D: columns of a row, x: what rows are multiplied with.
+// A "cosine" is the product of x with a row: of unit vectors in the margin head; in the linear head, of both as they
+// are, which is the logit.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,18 +10,18 @@
 
 #include "backend/optim_ops.h"
 #include "backend/row_source.h"
-#include "kernels/math/margin.h"
+#include "kernels/math/softmax_loss.h"
 #include "tensor/tensor.h"
 
 namespace plsc {
 
 /// What all passes over one batch share.
 struct HeadPass {
-  Tensor x;         // (B, D) fp32, rows of length 1 (zero rows for padding)
+  Tensor x;         // (B, D) fp32; zero rows for padding
   Tensor position;  // (B) i64: the target's place among the active rows here, -1 where it is on another rank (or none)
-  float scale = 64;
-  std::optional<float> filter;  // negatives of a cosine above it count as cosine 0, without gradient
-  Dtype compute = Dtype::f32;   // of the matrix products' inputs: f32 or bf16 (fp16's range is too narrow for them)
+  bool unit_rows = true;       // rows count with length 1; false: as they are
+  math::LogitRule logits;      // of the negatives
+  Dtype compute = Dtype::f32;  // of the matrix products' inputs: f32 or bf16 (fp16's range is too narrow for them)
 };
 
 /// What the forward pass sums over this rank's negatives.
@@ -72,6 +74,14 @@ class SampledRows {
   virtual Tensor get() = 0;
 };
 
+/// First values: normal numbers of standard deviation `std`, element (i, d) a function of (seed, first_class + i, d).
+struct RowDraws {
+  uint64_t seed = 0;
+  int64_t first_class = 0;
+  float std = 1;
+  int64_t zero_columns = 0;  // the last ones, which are 0
+};
+
 /// The largest cosines of each sample, best first, ties by row; cosine -inf and row -1 beyond the active rows.
 struct TopRows {
   Tensor cosines;  // (b, k) fp32 written
@@ -87,9 +97,13 @@ class HeadOps {
   /// dx times the loss scale of the step's state: this is where gradients leave the head for the network.
   virtual void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) = 0;
 
-  /// rows (n, D) fp32 or bf16 = normal numbers of standard deviation `std`; element (i, d) depends on (seed,
-  /// first_class + i, d).
-  virtual void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) = 0;
+  /// y (rows, wider) = (x, 1, 0, ...): the column of ones meets a bias in the rows of the classes.
+  virtual void append_one(const Tensor& x, Tensor& y) = 0;
+  /// dx = the first columns of dy, times the loss scale.
+  virtual void append_one_backward(const Tensor& dy, Tensor& dx) = 0;
+
+  /// rows (n, D) fp32 or bf16.
+  virtual void init_rows(Tensor& rows, const RowDraws& draws) = 0;
   /// Begins to find the active rows; they may be asked for a step later.
   virtual std::unique_ptr<SampledRows> start_sample(const SampleRows& args) = 0;
   /// position (B) i64 = the place of rows[i] in `active` (n, ascending), -1 where rows[i] is -1 or is not there.
@@ -111,8 +125,8 @@ class HeadOps {
   /// Brings lagging rows up to date where they lie.
   virtual void catch_up_rows(RowSource& rows) = 0;
 
-  /// x (b, D) unit rows.
-  virtual void top_rows(RowSource& rows, const Tensor& x, TopRows& top) = 0;
+  /// `pass` without position; products in fp32.
+  virtual void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) = 0;
 };
 
 }  // namespace plsc

@@ -81,7 +81,8 @@ struct StoreConfig {
 };
 
 struct HeadConfig {
-  int64_t classes = 0;  // 0: auto, from the data
+  std::string kind = "margin";  // margin | linear
+  int64_t classes = 0;          // 0: auto, from the data
   MarginConfig margin;
   double scale = 64;
   std::string gradient = "exact";  // exact | straight_through

@@ -87,7 +87,12 @@ void add_model_fields(std::vector<Field>& fields) {
       .key("freeze", &InitConfig::freeze, list_of(text()),
            "Parts of the backbone that do not train: stem, layer1, layer2, ..., tail (what makes the embedding).");
   Section<HeadConfig> head(fields, "head.", [](Config& c) -> HeadConfig& { return c.head; });
-  head.key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
+  head.key(
+          "kind", &HeadConfig::kind, one_of({"margin", "linear"}),
+          "margin: a softmax on scaled cosines, with a margin; linear: on x . w + b with nothing normalised, as PLSC's "
+          "dist_softmax: margin, scale, gradient and interclass_filter are left alone then, and optimizer.decay_norms "
+          "is true.")
+      .key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
            {"num_classes", "class_num, Model.class_num"})
       .key("margin", &HeadConfig::margin, margin(),
            "On the target's angle: cos(m1 theta + m2) - m3. arcface {1, .5, 0}, cosface {1, 0, .4}, sphereface {1.35, "

@@ -53,6 +53,24 @@ void check_rising(const std::vector<T>& values, const std::string& where) {
       fail("{}: found {} behind {}, expected rising values", where, values[i], values[i - 1]);
 }
 
+void check_linear_head(const Config& c, const Origins& o) {
+  const HeadConfig& head = c.head;
+  const HeadConfig unset;
+  const auto refuse = [&](bool given, const char* key, const char* why) {
+    if (given) fail("{}: given with head.kind linear, expected head.kind margin: {}", o.at(key), why);
+  };
+  constexpr const char* kNoCosines = "a linear head has no cosines";
+  refuse(!(head.margin == unset.margin), "head.margin", kNoCosines);
+  refuse(head.scale != unset.scale, "head.scale", kNoCosines);
+  refuse(head.gradient != unset.gradient, "head.gradient", kNoCosines);
+  refuse(head.interclass_filter != unset.interclass_filter, "head.interclass_filter", kNoCosines);
+  if (!c.optimizer.decay_norms)
+    fail(
+        "{}: found false with head.kind linear, expected true: the bias is a column of a class's row, and decays as "
+        "the row does",
+        o.at("optimizer.decay_norms"));
+}
+
 void check_head(const HeadConfig& head, const Origins& o) {
   // In a file the ratio may stand ready; on a command line it is meant.
   const auto ratio = o.given.find("head.sampling.ratio");
@@ -160,6 +178,7 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_data(config.data, origins);
   check_init(config, origins);
   check_head(config.head, origins);
+  if (config.head.kind == "linear") check_linear_head(config, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
   check_device(config, origins);

@@ -1,7 +1,7 @@
-// One step of the margin head over all ranks. Each arrow of the algorithm is one call to the backend or to a
+// One step of the head over all ranks. Each arrow of the algorithm is one call to the backend or to a
 // collective, so that CPU and GPU run this same text:
-//   normalise -> all-gather -> target cosines -> sums over negatives -> all-reduce -> loss -> backward pass with the
-//   rows' update -> reduce-scatter -> the normalisation's own backward.
+//   normalise (or append the bias's 1) -> all-gather -> target cosines -> sums over negatives -> all-reduce -> loss ->
+//   backward pass with the rows' update -> reduce-scatter -> the way back through the first step.
 #include "head/margin_head.h"
 
 #include <algorithm>
@@ -11,24 +11,12 @@
 #include "head/batch.h"
 #include "head/class_sampler.h"
 #include "head/first_loss.h"
+#include "head/head_form.h"
 #include "head/nearest.h"
 #include "head/row_store.h"
 
 namespace plsc {
 namespace {
-
-math::MarginRule margin_rule(const HeadConfig& config) {
-  const MarginConfig& m = config.margin;
-  return {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3, .straight_through = config.gradient == "straight_through"};
-}
-
-/// Logits lie in [-s, s], so that their sum of exponentials is bounded on both sides: a shift known beforehand keeps
-/// it within fp32, up to this width. Beyond it every sample needs its own maximum.
-constexpr double kWidestFixedShift = 172;
-bool shift_is_fixed(double scale, int64_t classes) {
-  return 2 * scale + std::log(static_cast<double>(classes)) <= kWidestFixedShift;
-}
-double fixed_shift(double scale, int64_t classes) { return scale + std::log(static_cast<double>(classes)) - 86; }
 
 Tensor to_device(Context& context, const std::vector<int64_t>& values) {
   Tensor t = context.device().tensor({static_cast<int64_t>(values.size())}, Dtype::i64);
@@ -46,8 +34,10 @@ class ShardedMarginHead final : public MarginHead {
   ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes, int64_t embedding_size);
 
   const ClassShard& shard() const override { return shard_; }
-  int64_t embedding_size() const override { return store_.columns(); }
-  std::string description() const override;
+  const std::string& kind() const override { return config_.kind; }
+  int64_t embedding_size() const override { return form_.embedding_size; }
+  int64_t row_columns() const override { return form_.columns(); }
+  std::string description() const override { return describe(form_, config_, shard_.total); }
 
   void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
   void prepare_step(Context& context, const HeadStep& step) override;
@@ -70,7 +60,7 @@ class ShardedMarginHead final : public MarginHead {
 
   Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) override {
     RowStore::View rows = store_.view(context, RowAccess::read);
-    return nearest_classes(context, rows, shard_, embeddings, k);
+    return nearest_classes(context, {rows, shard_, form_}, embeddings, k);
   }
 
  private:
@@ -107,7 +97,7 @@ class ShardedMarginHead final : public MarginHead {
 
   Context& context_;
   HeadConfig config_;
-  math::MarginRule margin_;
+  HeadForm form_;
   ClassShard shard_;
   RowStore store_;
   std::optional<Step> next_, step_;
@@ -117,11 +107,12 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
                                      int64_t embedding_size)
     : context_(context),
       config_(config),
-      margin_(margin_rule(config)),
+      form_(head_form(config, embedding_size)),
       shard_(class_shard(classes, context.ranks(), context.rank())),
       store_(context, {.first_class = shard_.begin,
                        .rows = shard_.size(),
-                       .columns = embedding_size,
+                       .columns = form_.columns(),
+                       .zero_columns = form_.bias_columns(),
                        .type = config.store.dtype == "bf16" ? Dtype::bf16 : Dtype::f32,
                        .lagging = config.sampling.method == "uniform" && config.update == "dense"}) {}
 
@@ -161,7 +152,7 @@ void ShardedMarginHead::begin_step(Context& context, const math::SgdRule& update
   step_->active = active_classes(step_->sampling, shard_);
   // A step that may be skipped knows so only after its backward pass.
   const bool keeps = step_->batches.size() > 1 || context.loss_scaling;
-  if (keeps) step_->dweight = context.device().tensor({step_->active.local, embedding_size()});
+  if (keeps) step_->dweight = context.device().tensor({step_->active.local, store_.columns()});
 }
 
 HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings) {
@@ -169,14 +160,11 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings) {
   const MemoryScope scope(context.device(), MemoryUse::head);
   Step& step = *step_;
   const MicroBatch& batch = step.batches[step.done];
-  PLSC_CHECK(embeddings.dim(0) == batch.own && embeddings.dim(1) == embedding_size());
-  HeadOps& ops = *context.backend.head;
+  PLSC_CHECK(embeddings.dim(0) == batch.own);
 
-  // Unit embeddings of all ranks.
-  Tensor unit = context.device().tensor(embeddings.shape());
-  Tensor norm = context.device().tensor({embeddings.dim(0)});
-  ops.row_normalize(embeddings, unit, norm);
-  const HeadPass pass = make_pass(context, batch, gather_rows(context, unit, batch.global.part, "embeddings"));
+  // What all ranks' rows are multiplied with.
+  const HeadInput input(context, form_, embeddings);
+  const HeadPass pass = make_pass(context, batch, gather_rows(context, input.rows(), batch.global.part, "embeddings"));
 
   // Forward.
   const bool fused = !step.dweight.defined();
@@ -193,19 +181,18 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings) {
   gradient.dweight = step.dweight;
   gradient.accumulate = step.done > 0;
   if (fused) gradient.update = step.update;
-  ops.backward_pass(rows, pass, gradient);
+  context.backend.head->backward_pass(rows, pass, gradient);
   ++step.done;
 
   result.samples = batch.global.samples;
   result.active = step.active.local;
-  result.d_embedding = context.device().tensor(embeddings.shape());
-  Tensor d_unit = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
+  Tensor d_input = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
   if (context.sums_in_double) {
-    Tensor rounded = context.device().tensor(d_unit.shape());
-    context.nn().cast(d_unit, rounded);
-    d_unit = rounded;
+    Tensor rounded = context.device().tensor(d_input.shape());
+    context.nn().cast(d_input, rounded);
+    d_input = rounded;
   }
-  ops.row_normalize_backward(unit, norm, d_unit, result.d_embedding);
+  result.d_embedding = input.gradient(context, d_input);
   return result;
 }
 
@@ -217,8 +204,8 @@ HeadPass ShardedMarginHead::make_pass(Context& context, const MicroBatch& batch,
     pass.position = context.device().tensor(batch.targets.shape(), Dtype::i64);
     context.backend.head->find_rows(step_->active.rows, batch.targets, pass.position);
   }
-  pass.scale = static_cast<float>(config_.scale);
-  if (config_.interclass_filter) pass.filter = static_cast<float>(*config_.interclass_filter);
+  pass.unit_rows = !form_.linear;
+  pass.logits = form_.logits;
   // The gradient of the cosines would leave fp16's range; bf16's is that of fp32.
   const bool narrow = context.activations != Dtype::f32;
   pass.compute = narrow && context.device().supports(Dtype::bf16) ? Dtype::bf16 : Dtype::f32;
@@ -234,10 +221,10 @@ Tensor ShardedMarginHead::sums_over_ranks(Context& context, RowSource& rows, con
   sums.sum = reduced.rows(0, 1).reshape({batch});
   sums.max_cosine = maxima.rows(0, 1).reshape({batch});
   sums.shift = maxima.rows(1, 1).reshape({batch});
-  sums.fixed_shift = shift_is_fixed(config_.scale, shard_.total);
-  if (sums.fixed_shift) {
-    const std::vector<float> shifts(static_cast<size_t>(batch),
-                                    static_cast<float>(fixed_shift(config_.scale, shard_.total)));
+  const std::optional<double> shift = form_.fixed_shift(shard_.total);
+  sums.fixed_shift = shift.has_value();
+  if (shift) {
+    const std::vector<float> shifts(static_cast<size_t>(batch), static_cast<float>(*shift));
     context.device().copy(Tensor::from(shifts, {batch}), sums.shift);
   }
   ops.target_pass(rows, pass, cosine);
@@ -276,8 +263,8 @@ Tensor ShardedMarginHead::loss(Context& context, const MicroBatch& batch, const 
   args.shift = sums.shift;
   args.max_cosine = sums.max_cosine;
   args.labels = batch.labels;
-  args.margin = margin_;
-  args.scale = static_cast<float>(config_.scale);
+  args.margin = form_.margin;
+  args.scale = form_.logits.scale;
   args.gradient_scale = gradient.gradient_scale;
   gradient.log_sum = args.log_sum = context.device().tensor({places});
   gradient.target_gradient = args.target_gradient = context.device().tensor({places});
@@ -305,20 +292,8 @@ void ShardedMarginHead::end_step(Context& context) {
 double ShardedMarginHead::expected_first_loss() const {
   const double part = config_.sampling.method == "uniform" ? config_.sampling.ratio : 1.0;
   const double active = std::max(1.0, static_cast<double>(shard_.total) * part);
-  return plsc::expected_first_loss({margin_, config_.scale, std::llround(active), embedding_size()});
-}
-
-std::string ShardedMarginHead::description() const {
-  std::string text = config_.margin.name;
-  if (text == "custom" || margin_.m1 != 1) text += fmt::format(" m1 {}", margin_.m1);
-  if (text == "custom" || margin_.m2 != 0) text += fmt::format(" m2 {}", margin_.m2);
-  if (text == "custom" || margin_.m3 != 0) text += fmt::format(" m3 {}", margin_.m3);
-  text += fmt::format(", s {}, {} classes x {}, ", config_.scale, shard_.total, embedding_size());
-  text += config_.sampling.method == "full" ? "full softmax"
-                                            : fmt::format("uniform sampling of {}", config_.sampling.ratio);
-  if (config_.store.dtype != "fp32") text += ", centres in " + config_.store.dtype;
-  if (config_.interclass_filter) text += fmt::format(", inter-class filter {}", *config_.interclass_filter);
-  return text;
+  if (form_.linear) return std::log(active);  // small weights: all logits are next to 0
+  return plsc::expected_first_loss({form_.margin, config_.scale, std::llround(active), embedding_size()});
 }
 
 }  // namespace

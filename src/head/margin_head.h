@@ -1,4 +1,5 @@
-// The last layer: a margin softmax whose class centres are split by class over the ranks (model-parallel).
+// The last layer: a softmax whose class centres are split by class over the ranks (model-parallel): with a margin on
+// cosines, or a linear one with bias (head.kind; head_form.h says what differs).
 // The algorithm is section "The margin head" of src/README.md: logits are never stored.
 #pragma once
 #include <memory>
@@ -51,7 +52,11 @@ class MarginHead {
   virtual ~MarginHead() = default;
 
   virtual const ClassShard& shard() const = 0;
+  /// "margin" or "linear".
+  virtual const std::string& kind() const = 0;
   virtual int64_t embedding_size() const = 0;
+  /// Of a class's row as checkpoints have it: embedding_size, and behind it the linear head's bias with its padding.
+  virtual int64_t row_columns() const = 0;
   /// "arcface m2 .5, s 64, 5,822,653 classes x 512, full softmax"
   virtual std::string description() const = 0;
 
@@ -74,7 +79,8 @@ class MarginHead {
   /// Applies what has not been applied yet.
   virtual void end_step(Context& context) = 0;
 
-  /// First loss expected of an untrained network (design: s sin m2 or s m3 + ln(active) + s^2 / 2D).
+  /// First loss expected of an untrained network (design: s sin m2 or s m3 + ln(active) + s^2 / 2D;
+  /// linear: ln(active)).
   virtual double expected_first_loss() const = 0;
 
   /// Rows that a checkpoint stores: raw, without catching anything up; live state is not changed. "last_update" is
@@ -94,8 +100,9 @@ class MarginHead {
   /// run (init.from) and for evaluation, after restore_table.
   virtual void start_over() = 0;
 
-  /// The K classes of largest cosine for each embedding, over all ranks: ids (b, K) i64 and cosines (b, K) f32 on the
-  /// host, ties by class id. Rows that lag behind are caught up in copies. All ranks call it, with any b.
+  /// The K classes of largest cosine (linear: of largest logit, in place of cosines) for each embedding, over all
+  /// ranks: ids (b, K) i64 and cosines (b, K) f32 on the host, ties by class id. Rows that lag behind are caught up in
+  /// copies. All ranks call it, with any b.
   struct Nearest {
     Tensor classes, cosines;
   };

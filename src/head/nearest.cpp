@@ -29,8 +29,7 @@ std::vector<T> gather_host(Context& context, const Tensor& t) {
 
 }  // namespace
 
-MarginHead::Nearest nearest_classes(Context& context, RowSource& rows, const ClassShard& shard,
-                                    const Tensor& embeddings, int64_t k) {
+MarginHead::Nearest nearest_classes(Context& context, const ShardRows& all, const Tensor& embeddings, int64_t k) {
   PLSC_CHECK(k >= 1);
   const int64_t mine = embeddings.dim(0);
   const std::vector<int64_t> counts = gather_values(context.host, mine);
@@ -39,12 +38,15 @@ MarginHead::Nearest nearest_classes(Context& context, RowSource& rows, const Cla
                           Tensor(host_allocator(), {mine, k}, Dtype::f32)};
   if (part == 0) return out;
 
-  Tensor unit = context.device().tensor(embeddings.shape()), norm = context.device().tensor({mine});
-  context.backend.head->row_normalize(embeddings, unit, norm);
+  const HeadInput input(context, all.form, embeddings);
+  HeadPass pass;
+  pass.x = gather_rows(context, input.rows(), part, "embeddings");
+  pass.unit_rows = !all.form.linear;
+  pass.logits = all.form.logits;
   TopRows top{context.device().tensor({places, k}), context.device().tensor({places, k}, Dtype::i64)};
-  context.backend.head->top_rows(rows, gather_rows(context, unit, part, "embeddings"), top);
+  context.backend.head->top_rows(all.rows, pass, top);
   Tensor ids = to_host(context, top.rows);
-  for (int64_t& id : ids.span<int64_t>()) id = id < 0 ? std::numeric_limits<int64_t>::max() : id + shard.begin;
+  for (int64_t& id : ids.span<int64_t>()) id = id < 0 ? std::numeric_limits<int64_t>::max() : id + all.shard.begin;
   const auto cosines = gather_host<float>(context, to_host(context, top.cosines));
   const auto classes = gather_host<int64_t>(context, ids);
 

@@ -21,14 +21,14 @@ std::vector<int64_t> host_values(Context& context, const Tensor& t) {
 }  // namespace
 
 RowStore::RowStore(Context& context, const Options& options)
-    : first_class_(options.first_class), lagging_(options.lagging) {
+    : first_class_(options.first_class), zero_columns_(options.zero_columns), lagging_(options.lagging) {
   const MemoryScope scope(context.device(), MemoryUse::centers);
   centers_ = context.device().tensor({options.rows, options.columns}, options.type);
   if (lagging_) last_update_ = constant(context, options.rows, 0);
 }
 
 void RowStore::init(Context& context, float std) {
-  context.backend.head->init_rows(centers_, context.seed, first_class_, std);
+  context.backend.head->init_rows(centers_, {context.seed, first_class_, std, zero_columns_});
   has_values_ = true;
 }
 

@@ -15,8 +15,9 @@ class RowStore final {
  public:
   struct Options {
     int64_t first_class = 0, rows = 0, columns = 0;
-    Dtype type = Dtype::f32;  // of the centres: fp32, or bf16, which updates round by chance
-    bool lagging = false;     // rows that a step leaves out are to be caught up later
+    int64_t zero_columns = 0;  // the last ones, which first values leave at 0
+    Dtype type = Dtype::f32;   // of the centres: fp32, or bf16, which updates round by chance
+    bool lagging = false;      // rows that a step leaves out are to be caught up later
   };
   /// Rows without values.
   RowStore(Context& context, const Options& options);
@@ -67,7 +68,7 @@ class RowStore final {
   std::string lag_error(bool filled, const std::vector<int64_t>& last_update) const;
   void catch_up_all(Context& context, Tensor& last_update);
 
-  int64_t first_class_;
+  int64_t first_class_, zero_columns_;
   bool has_values_ = false;    // drawn, or being filled from a checkpoint
   Tensor centers_, momentum_;  // (rows, D), momentum fp32; it is undefined while it is zero and nothing lags
   Tensor last_update_;         // (rows) i64: the updates that a row has taken; undefined where rows do not lag

@@ -47,8 +47,12 @@ std::optional<ClassMap> centers_to_take(const CheckpointReader& reader, const Co
     why = "it holds no class centres";
     return {};
   }
-  if (centers->shape[1] != head.embedding_size()) {
-    why = fmt::format("its centres have {} columns, this configuration {}", centers->shape[1], head.embedding_size());
+  if (const auto kind = head_kind(reader); kind && *kind != head.kind()) {
+    why = fmt::format("it is of head.kind {}, this configuration of {}", *kind, head.kind());
+    return {};
+  }
+  if (centers->shape[1] != head.row_columns()) {
+    why = fmt::format("its centres have {} columns, this configuration {}", centers->shape[1], head.row_columns());
     return {};
   }
   const bool known = !config.head.class_map.empty() || (!names.empty() && !class_names(reader).empty());

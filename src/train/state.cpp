@@ -63,10 +63,15 @@ void require_same_model(const CheckpointReader& reader, Backbone& backbone) {
 
 void require_same_head(const CheckpointReader& reader, const ClassMap& classes, MarginHead& head) {
   const auto centers = reader.find("head", "centers");
-  const Shape expected{classes.stored, head.embedding_size()};
+  const Shape expected{classes.stored, head.row_columns()};
   if (!centers) fail("{} holds no class centres", reader.folder());
+  if (const auto kind = head_kind(reader); kind && *kind != head.kind()) {
+    fail_hint("set head.kind: " + *kind + ", or train into another output folder",
+              "{} is a checkpoint of a run with head.kind {}, expected {}: that of this configuration", reader.folder(),
+              *kind, head.kind());
+  }
   if (!(centers->shape == expected)) {
-    fail("{} holds class centres of {} (classes, embedding size), expected {}", reader.folder(), centers->shape.text(),
+    fail("{} holds class centres of {} (classes, columns), expected {}", reader.folder(), centers->shape.text(),
          expected.text());
   }
 }
@@ -129,6 +134,7 @@ std::string RunMeta::to_json() const {
   if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
   if (!class_map.empty()) j["class_map"] = class_map;
+  j["head_kind"] = head_kind;
   return j.dump();
 }
 
@@ -146,6 +152,7 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
     }
     if (j.contains("head_table")) m.head_table = j["head_table"].dump();
     if (j.contains("class_map")) j["class_map"].get_to(m.class_map);
+    if (j.contains("head_kind")) j["head_kind"].get_to(m.head_kind);  // older checkpoints have the one kind
     return m;
   } catch (const nlohmann::json::exception& e) {
     fail_hint("the manifest was written by another program or edited by hand; use another checkpoint",
@@ -159,6 +166,7 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
   content.step = step;
   RunMeta full = meta;
   full.head_table = head.state_table();
+  full.head_kind = head.kind();
   content.meta = full.to_json();
   for (Param* p : backbone.params()) {
     content.backbone.push_back({p->name, p->value});
@@ -194,6 +202,11 @@ ClassMap plan_classes(const CheckpointReader& reader, const HeadConfig& config, 
       reader.ranks() > 0 && RunMeta::from_json(reader.meta(), reader.folder()).class_map == class_map_key(config);
   if (!config.class_map.empty() && !applied) mapping = {config.class_map, read_text(config.class_map)};
   return map_classes({centers->shape[0], names}, now, {mapping, leaving, reader.folder()});
+}
+
+std::optional<std::string> head_kind(const CheckpointReader& reader) {
+  if (reader.ranks() == 0) return {};
+  return RunMeta::from_json(reader.meta(), reader.folder()).head_kind;
 }
 
 std::string class_map_key(const HeadConfig& config) {

@@ -19,6 +19,7 @@ struct RunMeta {
   int64_t steps_per_epoch = 0, total_steps = 0;
   int64_t global_batch = 0, samples = 0;  // samples: of the training data
   int64_t classes = 0, embedding_size = 0;
+  std::string head_kind = "margin";  // head.kind
   uint64_t seed = 0;
   std::string model;     // the backbone's description
   std::string config;    // effective YAML
@@ -37,7 +38,8 @@ struct RunMeta {
 CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta,
                                 const std::vector<std::string>& names);
 
-/// Reads all of a run's state. Error when the checkpoint is of another model: names the first tensor that differs.
+/// Reads all of a run's state. Error when the checkpoint is of another model, naming the first tensor that differs, or
+/// of another kind of head.
 /// Each class goes on with the centre that `classes` gives it; new ones are drawn, with no momentum.
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes);
@@ -54,6 +56,8 @@ std::vector<std::string> class_names(const CheckpointReader& reader);
 /// What becomes of a checkpoint's classes in a run with this many, of these names. `config.class_map` is left aside
 /// where the checkpoint was written by a run that had applied it.
 ClassMap plan_classes(const CheckpointReader& reader, const HeadConfig& config, const ClassList& now, Leaving leaving);
+/// The head.kind of the run that wrote it; nothing is known of a lone .safetensors file.
+std::optional<std::string> head_kind(const CheckpointReader& reader);
 /// What RunMeta::class_map holds for this configuration: empty without a mapping.
 std::string class_map_key(const HeadConfig& config);
 

@@ -10,6 +10,7 @@ set(head_tests
   head_passes_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/parity/head/head_step_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/parity/head/head_corners_test.cpp
+  ${PROJECT_SOURCE_DIR}/tests/parity/head/linear_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/golden/head/head_golden_test.cpp)
 standin_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_tests} head_order_test.cpp head_sampling_ahead_test.cpp)
 # 2^31 logits are for a real device.

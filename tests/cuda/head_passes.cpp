@@ -1,5 +1,7 @@
 #include "head_passes.h"
 
+#include <limits>
+
 #include "kernels/math/bf16.h"
 #include "support/head_cases.h"
 
@@ -103,15 +105,15 @@ PassResult run_passes(Backend& backend, const PassCase& c) {
   const Shape batch{c.samples};
 
   HeadPass pass;
-  pass.x = unit_rows(backend, c.samples, c.columns);
+  pass.x = c.linear ? put_random(device, {c.samples, c.columns}, 33) : unit_rows(backend, c.samples, c.columns);
   std::vector<int64_t> positions, labels;
   for (int64_t i = 0; i < c.samples; ++i) {
     positions.push_back(c.active == 0 || i % 5 == 4 ? -1 : i * 37 % c.active);
     labels.push_back(i);
   }
   pass.position = put(device, positions, batch);
-  pass.scale = 24;
-  pass.filter = 0.5F;
+  pass.unit_rows = !c.linear;
+  if (!c.linear) pass.logits = {24, 1, 0.5F};
   pass.compute = c.compute;
 
   HeadSums sums{device.tensor(batch, Dtype::f64), put_random(device, batch, 34), device.tensor(batch), c.fixed_shift};
@@ -125,7 +127,8 @@ PassResult run_passes(Backend& backend, const PassCase& c) {
   loss.shift = sums.shift;
   loss.max_cosine = sums.max_cosine;
   loss.labels = put(device, labels, batch);
-  loss.scale = pass.scale;
+  loss.scale = pass.logits.scale;
+  if (c.linear) loss.margin.limit = std::numeric_limits<double>::infinity();
   loss.gradient_scale = 0.1;
   loss.log_sum = device.tensor(batch);
   loss.target_gradient = device.tensor(batch);
@@ -149,7 +152,7 @@ PassResult run_passes(Backend& backend, const PassCase& c) {
 
   constexpr int64_t kTop = 9;
   TopRows top{device.tensor({c.samples, kTop}), device.tensor({c.samples, kTop}, Dtype::i64)};
-  ops.top_rows(rows, pass.x, top);
+  ops.top_rows(rows, pass, top);
 
   PassResult result;
   result.cosine = doubles(device, cosine);

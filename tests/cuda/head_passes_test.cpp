@@ -5,6 +5,7 @@
 // products a gradient's term may be rounded to the neighbouring bf16, 2^-8 of it, when its cosine is off by a last bit.
 #include "head_passes.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "backend/cuda/head_tiles_cuda.h"
@@ -74,6 +75,21 @@ TEST_CASE("the passes are the CPU's on rows of any type, chosen by an index, lag
   each_case([&](const PassCase& c) {
     if (!cpu.context.device().supports(c.compute)) return;
     const PassResult expected = run_passes(cpu.backend, c);
+    compare(run_passes(small_tiles->context().backend, c), expected, c);
+    compare(run_passes(one_tile->context().backend, c), expected, c);
+  });
+}
+
+TEST_CASE("the linear head's passes are the CPU's") {
+  CpuContext cpu(2);
+  const auto small_tiles = make_cuda_head_context(128), one_tile = make_cuda_head_context(0);
+  each_case([&](PassCase c) {
+    if (c.indexed != c.lagging || !cpu.context.device().supports(c.compute)) return;
+    c.linear = true;
+    c.fixed_shift = false;
+    const PassResult expected = run_passes(cpu.backend, c);
+    // Logits of a few units: what does not fit into [-1, 1] is what a clamp would have changed.
+    REQUIRE(*std::ranges::max_element(expected.max_cosine) > 1.5);
     compare(run_passes(small_tiles->context().backend, c), expected, c);
     compare(run_passes(one_tile->context().backend, c), expected, c);
   });
@@ -168,7 +184,7 @@ std::vector<double> train(Context& context, const Training& t) {
 }
 
 TEST_CASE("a head trains as on the CPU: full, sampled with lagging rows, in micro-batches, with loss scaling") {
-  std::vector<Training> trainings(6);
+  std::vector<Training> trainings(9);
   trainings[1].config.sampling = {"uniform", 0.2};
   trainings[2].config.sampling = {"uniform", 0.2};
   trainings[2].config.update = "lazy";
@@ -176,10 +192,14 @@ TEST_CASE("a head trains as on the CPU: full, sampled with lagging rows, in micr
   trainings[3].config.sampling = {"uniform", 0.4};
   trainings[4].loss_scaling = true;
   trainings[5].config.scale = 200;  // running shifts
+  for (size_t i = 6; i < 9; ++i) trainings[i].config.kind = "linear";
+  trainings[7].config.sampling = {"uniform", 0.3};
+  trainings[7].micro_batches = 2;
+  trainings[8].loss_scaling = true;
   for (Training& t : trainings) {
     if (t.config.scale < 100) t.config.scale = 16;
-    INFO(t.config.sampling.method << " " << t.config.update << ", " << t.micro_batches << " micro-batches, scale "
-                                  << t.config.scale << ", loss scaling " << t.loss_scaling);
+    INFO(t.config.kind << " " << t.config.sampling.method << " " << t.config.update << ", " << t.micro_batches
+                       << " micro-batches, scale " << t.config.scale << ", loss scaling " << t.loss_scaling);
     CpuContext cpu(2);
     HeadContext cuda;
     // Six steps of rate .2 carry a cosine's rounding into the centres and back.

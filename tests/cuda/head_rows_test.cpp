@@ -78,6 +78,39 @@ TEST_CASE("a row's first values are the CPU's") {
   }
 }
 
+TEST_CASE("the last columns of first values are 0 where they are asked to be; the others stay as they were drawn") {
+  constexpr int64_t kRows = 9, kColumns = 37, kZeros = 5;
+  const OnDevice<float> all(kRows * kColumns), some(kRows * kColumns);
+  gpu::RowInit init{all.get(), gpu::HeadType::f32, kRows, kColumns, 5, 7, 0.25F};
+  gpu::init_rows(init, stream());
+  init.rows = some.get();
+  init.zero_columns = kZeros;
+  gpu::init_rows(init, stream());
+  std::vector<float> expected = all.read();
+  for (int64_t i = 0; i < kRows; ++i) std::fill_n(expected.begin() + (i + 1) * kColumns - kZeros, kZeros, 0.0F);
+  CHECK(some.read() == expected);
+}
+
+TEST_CASE("a one is appended to rows, and their gradient comes back without it, times the loss scale") {
+  for (const auto& [rows, columns] : kSizes) {
+    INFO(rows << " rows of " << columns);
+    const int64_t wide = columns + 3;
+    const std::vector<float> x = random_floats(rows * columns, 11), dy = random_floats(rows * wide, 12);
+    std::vector<float> y, dx;
+    for (int64_t i = 0; i < rows; ++i) {
+      y.insert(y.end(), x.begin() + i * columns, x.begin() + (i + 1) * columns);
+      y.insert(y.end(), {1, 0, 0});
+      for (int64_t d = 0; d < columns; ++d) dx.push_back(1024 * dy[static_cast<size_t>(i * wide + d)]);
+    }
+    const OnDevice<float> there(x), longer(rows * wide), gradient(dy), back(rows * columns);
+    gpu::append_one({there.get(), longer.get(), rows, columns, wide}, stream());
+    CHECK(longer.read() == y);
+    const OnDevice<math::StepState> state({scaled_state(1024)});
+    gpu::append_one_backward({gradient.get(), back.get(), rows, columns, wide, state.get()}, stream());
+    CHECK(back.read() == dx);
+  }
+}
+
 /// A store of 11 rows, of which some were left out of steps, in fp32 or in bf16, and which of them take part.
 struct Store {
   static constexpr int64_t kStored = 11, kFirst = 3, kNext = 6;
@@ -181,6 +214,8 @@ TEST_CASE("a tile is gathered, caught up, rounded and measured") {
     CHECK(largest_error(wide.read(), expected) < 1e-7);
     CHECK(largest_error(norms.read(), inverse) < kTolerance);
     CHECK(norms_alone.read() == norms.read());
+    gpu::prepare_rows(there.rows(), {nullptr, gpu::HeadType::f32, s.count, norms_alone.get(), false}, stream());
+    CHECK(norms_alone.read() == std::vector<float>(inverse.size(), 1.0F));  // rows that count as they are
     const std::vector<float> gathered = wide.read();
     const std::vector<uint16_t> bits = narrow.read();
     for (size_t i = 0; i < bits.size(); ++i) CHECK(bits[i] == math::float_to_bf16(gathered[i]));
@@ -192,7 +227,7 @@ TEST_CASE("targets' cosines are of caught-up rows, in double, and 0 for targets 
     const std::vector<int64_t> position = {0, -1, s.count - 1, 2, 2};
     const auto samples = static_cast<int64_t>(position.size());
     const std::vector<float> x = random_floats(samples * s.columns, 8);
-    std::vector<double> expected;
+    std::vector<double> expected, products;
     for (size_t i = 0; i < position.size(); ++i) {
       double dot = 0, squares = 0;
       for (int64_t d = 0; position[i] >= 0 && d < s.columns; ++d) {
@@ -201,6 +236,7 @@ TEST_CASE("targets' cosines are of caught-up rows, in double, and 0 for targets 
         squares += w * w;
       }
       expected.push_back(position[i] >= 0 ? dot / std::sqrt(squares) : 0);
+      products.push_back(dot);
     }
     const StoreOnDevice there(s);
     const OnDevice<float> embeddings(x);
@@ -208,6 +244,8 @@ TEST_CASE("targets' cosines are of caught-up rows, in double, and 0 for targets 
     const OnDevice<double> cosine(samples);
     gpu::target_cosines(there.rows(), {embeddings.get(), positions.get(), samples, cosine.get()}, stream());
     CHECK(largest_error(cosine.read(), expected) < 2e-7);  // the inverse norm is fp32
+    gpu::target_cosines(there.rows(), {embeddings.get(), positions.get(), samples, cosine.get(), false}, stream());
+    CHECK(largest_error(cosine.read(), products) < 1e-12);
   });
 }
 

@@ -21,12 +21,13 @@ namespace gpu = kernels::cuda;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr double kTolerance = 1e-5;
+constexpr math::LogitRule kClamped{20, 1};
 
 /// A tile of rows [kBegin, kBegin + rows), with samples whose targets are before, in and behind it.
 struct Problem {
   static constexpr int64_t kBegin = 40;
-  Problem(int64_t rows_, int64_t samples_, bool filtered)
-      : rows(rows_), samples(samples_), stride((samples_ + 7) / 8 * 8), filter(filtered ? 0.2F : 2.0F) {
+  Problem(int64_t rows_, int64_t samples_, const math::LogitRule& rule_)
+      : rows(rows_), samples(samples_), stride((samples_ + 7) / 8 * 8), rule(rule_) {
     dots = random_floats((rows + 3) * stride, 5);
     for (int64_t j = 0; j < rows; ++j) inverse.push_back(0.5F + 0.6F * static_cast<float>(j % 3));  // some beyond 1
     for (int64_t i = 0; i < samples; ++i) {
@@ -37,12 +38,12 @@ struct Problem {
     }
   }
   int64_t rows, samples, stride;
-  float filter, scale = 20;
+  math::LogitRule rule;
   std::vector<float> dots, inverse, shift, log_sum, target_gradient;
   std::vector<int64_t> position;
 
   bool is_target(int64_t row, int64_t sample) const { return position[static_cast<size_t>(sample)] == kBegin + row; }
-  kernels::TileLogits cpu() const { return {inverse.data(), scale, filter}; }
+  kernels::TileLogits cpu() const { return {inverse.data(), rule}; }
   gpu::TileShape shape() const { return {rows, samples, rows + 3, stride}; }
   /// The dots as the CPU wants them: without padding, targets marked.
   std::vector<float> marked() const {
@@ -64,12 +65,11 @@ struct OnGpu {
         log_sum(p.log_sum),
         target_gradient(p.target_gradient),
         position(p.position),
-        filter(p.filter),
-        scale(p.scale) {}
-  gpu::TileLogits logits() const { return {dots.get(), inverse.get(), position.get(), Problem::kBegin, scale, filter}; }
+        rule(p.rule) {}
+  gpu::TileLogits logits() const { return {dots.get(), inverse.get(), position.get(), Problem::kBegin, rule}; }
   OnDevice<float> dots, inverse, shift, log_sum, target_gradient;
   OnDevice<int64_t> position;
-  float filter, scale;
+  math::LogitRule rule;
 };
 
 struct Sums {
@@ -85,9 +85,10 @@ void each_problem(F&& f) {
     for (const int64_t rows : {1, 5, 64, 257, 1500}) {
       // The large ones once: emulation takes its time.
       if (samples * rows > 100000) continue;
-      for (const bool filtered : {false, true}) {
-        INFO(rows << " rows, " << samples << " samples, filtered " << filtered);
-        f(Problem(rows, samples, filtered));
+      // Some products are beyond 1: clamped, clamped and filtered, and as they are.
+      for (const math::LogitRule& rule : {kClamped, math::LogitRule{20, 1, 0.2F}, math::LogitRule{20}}) {
+        INFO(rows << " rows, " << samples << " samples, limit " << rule.limit << ", filter " << rule.filter);
+        f(Problem(rows, samples, rule));
       }
     }
   }
@@ -144,7 +145,7 @@ TEST_CASE("sums over tiles of rising and falling logits keep to the largest shif
     const Sums parts(4), total(1);
     gpu::start_sums(1, total.get(), false, stream());
     for (int64_t t = 0; t < 3; ++t) {
-      gpu::sum_tile(shape, {dots.get() + 4 * (t % 2), inverse.get(), position.get(), t, 20}, nullptr, parts.get(),
+      gpu::sum_tile(shape, {dots.get() + 4 * (t % 2), inverse.get(), position.get(), t, kClamped}, nullptr, parts.get(),
                     stream());
       gpu::merge_tile(shape, parts.get(), total.get(), false, stream());
     }
@@ -163,7 +164,7 @@ TEST_CASE("no negatives: an empty sum, and the maxima of nothing") {
 
 TEST_CASE("a dot product that is not a number reaches its sample's sum, and no other") {
   for (const bool fixed : {false, true}) {
-    Problem p(9, 8, false);
+    Problem p(9, 8, kClamped);
     p.dots[static_cast<size_t>(4 * p.stride + 5)] = std::numeric_limits<float>::quiet_NaN();
     p.position.assign(8, -1);
     const OnGpu there(p);
@@ -240,8 +241,10 @@ struct LossOnGpu {
 
 TEST_CASE("the loss of a batch is the sum of its samples', padding left out") {
   for (const int64_t n : {0, 1, 10, 511, 1200}) {
-    for (const math::MarginRule& rule : {math::MarginRule{1, 0.5, 0}, math::MarginRule{1, 0, 0.4}}) {
-      const LossProblem p(n);
+    const math::MarginRule unbounded{.limit = std::numeric_limits<double>::infinity()};
+    for (const math::MarginRule& rule : {math::MarginRule{1, 0.5, 0}, math::MarginRule{1, 0, 0.4}, unbounded}) {
+      LossProblem p(n);
+      if (n > 5) p.cosine[5] = 1e4;
       double loss = 0, correct = 0;
       std::vector<float> log_sum, gradient;
       for (size_t i = 0; i < p.sum.size(); ++i) {

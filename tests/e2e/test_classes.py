@@ -5,7 +5,7 @@ import shutil
 import struct
 import unittest
 
-from support import E2eCase, tensors
+from support import LINEAR, E2eCase, tensors
 
 COLUMNS = 32
 # No step changes a centre: what a checkpoint holds is what was taken up, or drawn.
@@ -75,6 +75,16 @@ class Classes(E2eCase):
                                overrides=NO_EVAL + sampling + ["train.steps=20"]).stdout
             self.assertNotIn("classes changed", again)
             self.assertIn("complete", again)
+
+    def test_a_linear_heads_classes_keep_their_biases(self):
+        self.base("linear", self.classes[5:20], 2, LINEAR)
+        self.resume("linear", self.source("linear-more", self.classes[3:20]), 7, 3, LINEAR)
+        width = 4 * (COLUMNS + 8)
+        before, after = self.rows("linear", 6, width=width), self.rows("linear", 7, width=width)
+        self.assertEqual(self.check_rows(before, after), 2)
+        bias = {name: struct.unpack_from("<f", row, 4 * COLUMNS)[0] for name, row in after.items()}
+        for name, value in bias.items():
+            self.assertEqual(abs(value) > 1e-20, name in before, f"{name}: {value}")  # a new one has taken one still step
 
     def test_renamed_and_left_out(self):
         first, second, third, *others = self.classes[:12]

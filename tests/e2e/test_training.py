@@ -1,9 +1,10 @@
 """The main job: train, evaluate, embed, inspect; a configuration of five lines; fine-tuning on other classes."""
 import json
+import math
 import os
 import unittest
 
-from support import DATA, E2eCase, TRAIN, read_npy, run
+from support import DATA, E2eCase, LINEAR, TRAIN, read_npy, run, tensors
 
 STEPS = 300
 
@@ -177,6 +178,48 @@ class Training(E2eCase):
         self.train("synth", overrides=["data.train=synthetic", "data.synthetic={classes: 50, images: 200}",
                                        "train.steps=3", "eval.sets=[]"])
         self.assertEqual(len(self.losses("synth")), 3)
+
+    def test_linear_head(self):
+        overrides = LINEAR + ["train.steps=60", f"eval.sets=[{{name: own, data: {self.data}/train, kind: classification}}]"]
+        done = self.train("linear", ranks=2, overrides=overrides)
+        self.assertIn("linear softmax with bias, 40 classes x 32", done.stdout)
+        losses = self.losses("linear")
+        self.assertAlmostEqual(losses[0], math.log(40), delta=0.1)  # logits start next to 0
+        self.assertLess(sum(losses[-10:]), 0.85 * sum(losses[:10]))
+        top1 = self.metrics("linear", "eval")[0]["top1"]
+        self.assertGreater(top1, 4 / 40)
+        self.check_linear_goes_on(overrides)
+
+        folder = self.checkpoint("linear", 60)
+        config = os.path.join(self.folder("linear"), "config.yaml")
+        done = run([TRAIN, "eval", "-c", config, "-o", "ranks=3", "--checkpoint", folder])
+        self.assertIn(f"{100 * top1:.2f}", done.stdout)
+        margin = ["-o", "head.kind=margin"]
+        self.assertIn("run with head.kind linear, expected margin",
+                      run([TRAIN, "eval", "-c", config, *margin, "--checkpoint", folder], fails=True).stdout)
+        self.assertIn("run with head.kind linear, expected margin", run([TRAIN, "-c", config, *margin], fails=True).stdout)
+        self.assertIn("class centres   40 x 32, each with a bias", run([TRAIN, "inspect", "--checkpoint", folder]).stdout)
+        begun = self.train("linear_from", overrides=["train.steps=1", "eval.sets=[]", f"init.from={folder}"])
+        self.assertIn("class centres start at random: it is of head.kind linear", begun.stdout)
+        out = self.folder("linear_top.npy")
+        run([TRAIN, "embed", "--checkpoint", folder, "--input", os.path.join(self.data, "verify"), "--output", out,
+             "--top", "2"])
+        self.assertEqual(read_npy(out)[0], (80, 32))
+        with open(self.folder("linear_top.top.tsv")) as f:
+            for line in f.read().splitlines():
+                logits = [float(x) for x in line.split("\t")[2::2]]
+                self.assertEqual(logits, sorted(logits, reverse=True))
+
+    def check_linear_goes_on(self, overrides):
+        """From half way, on as many ranks: the same bits, biases among them."""
+        overrides = [*overrides, "eval.sets=[]"]
+        self.train("linear_cut", ranks=2, overrides=overrides + ["checkpoint.every_steps=30"])
+        os.rename(self.checkpoint("linear_cut", 60), self.folder("linear_later"))
+        done = self.train("linear_cut", ranks=2, overrides=overrides)
+        self.assertIn("resuming", done.stdout)
+        whole, resumed = tensors(self.checkpoint("linear", 60)), tensors(self.checkpoint("linear_cut", 60))
+        self.assertEqual(len(whole["head:centers"]), 40 * (32 + 8) * 4)
+        self.assertEqual([name for name in whole if whole[name] != resumed[name]], [])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/head/data: the margin head as PyTorch's autograd computes it, in float64.
+"""Writes tests/golden/head/data: the heads as PyTorch's autograd computes them, in float64.
 
     python3 tests/golden/generate_head.py        (needs torch and numpy; the tests themselves need neither)
 
 Each case is three SGD steps on the same embeddings: losses, the embeddings' gradients and the class centres after
 each step. `straight_through` is the form of InsightFace's arcface_torch: the margin is added to the angle without
-autograd seeing it, so that the target's logit has the slope of the plain cosine.
+autograd seeing it, so that the target's logit has the slope of the plain cosine. `linear` is torch.nn.Linear and
+cross_entropy; its centres are [weight, bias].
 """
 import math
 import pathlib
@@ -22,6 +23,7 @@ CASES = {
     "custom": dict(m=(1.6, 0.9, 0.1), scale=30.0, nesterov=True),
     "straight_through": dict(m=(1.0, 0.5, 0.0), scale=64.0, straight_through=True),
     "filter": dict(m=(1.0, 0.5, 0.0), scale=64.0, filter=0.2),
+    "linear": dict(),
 }
 
 
@@ -38,6 +40,8 @@ def margin(cosine, m1, m2, m3, straight_through):
 
 
 def head_loss(embeddings, centers, labels, case):
+    if not case:
+        return F.cross_entropy(F.linear(embeddings, centers[:, :-1], centers[:, -1]), labels)
     cosine = F.linear(F.normalize(embeddings), F.normalize(centers)).clamp(-1, 1)
     target = F.one_hot(labels, CLASSES).bool()
     if "filter" in case:
@@ -53,11 +57,13 @@ def main():
     start = (torch.randn(CLASSES, COLUMNS) * 0.1).double()
     labels = torch.randint(0, CLASSES, (SAMPLES,))
     labels[1] = labels[0]
+    bias = (torch.randn(CLASSES, 1) * 0.1).double()
     np.save(HERE / "embeddings.npy", embeddings.numpy())
     np.save(HERE / "centers.npy", start.numpy())
     np.save(HERE / "labels.npy", labels.numpy())
+    np.save(HERE / "bias.npy", bias.numpy())
     for name, case in CASES.items():
-        centers = start.clone().requires_grad_()
+        centers = (start if case else torch.cat([start, bias], 1)).clone().requires_grad_()
         optimizer = torch.optim.SGD([centers], lr=0.1, momentum=0.9, weight_decay=5e-4,
                                     nesterov=case.get("nesterov", False))
         losses, gradients, trained = [], [], []

@@ -67,6 +67,11 @@ inline Tensor head_rows(MarginHead& head, const std::string& name) {
   return {};
 }
 
+/// Columns of a class's row as a checkpoint has it: a linear head's bias is the one behind the weights, then zeros.
+inline int64_t row_columns(const HeadConfig& config, int64_t columns) {
+  return columns + (config.kind == "linear" ? 8 : 0);
+}
+
 /// The largest difference, in units of the largest reference value (at least `floor`).
 inline double relative_error(const std::vector<double>& got, const std::vector<double>& expected,
                              double floor = 1e-30) {

@@ -133,6 +133,51 @@ ReferenceStep reference_step(const ReferenceHead& head, const std::vector<double
   return out;
 }
 
+ReferenceStep reference_step(const ReferenceLinear& head, const std::vector<double>& embeddings,
+                             const std::vector<int64_t>& labels, const LinearWeights& weights, double gradient_scale) {
+  const int64_t columns = head.columns;
+  LinearWeights operand = weights;
+  std::vector<double> x_operand = embeddings;
+  if (head.bf16_operands) {
+    for (auto* values : {&operand.weight, &operand.bias, &x_operand}) {
+      for (double& v : *values) v = rounded_to_bf16(v);
+    }
+  }
+  ReferenceStep out;
+  out.d_embedding.assign(embeddings.size(), 0);
+  out.d_weight.assign(weights.weight.size(), 0);
+  out.d_bias.assign(weights.bias.size(), 0);
+  for (size_t i = 0; i < labels.size(); ++i) {
+    const auto y = static_cast<size_t>(labels[i]), xi = i * static_cast<size_t>(columns);
+    std::vector<double> z(static_cast<size_t>(head.classes));
+    double best_negative = -std::numeric_limits<double>::infinity();
+    for (size_t j = 0; j < z.size(); ++j) {
+      const LinearWeights& from = j == y ? weights : operand;
+      const double* x = j == y ? &embeddings[xi] : &x_operand[xi];
+      const bool active = head.active.empty() || head.active[j];
+      z[j] = active ? dot(x, &from.weight[j * static_cast<size_t>(columns)], columns) + from.bias[j]
+                    : -std::numeric_limits<double>::infinity();
+      if (j != y) best_negative = std::max(best_negative, z[j]);
+    }
+    const double largest = std::max(best_negative, z[y]);
+    double sum = 0;
+    for (double value : z) sum += std::exp(value - largest);
+    out.losses.push_back(largest + std::log(sum) - z[y]);
+    out.loss_sum += out.losses.back();
+    out.correct += z[y] > best_negative;
+    for (size_t j = 0; j < z.size(); ++j) {
+      const double g = gradient_scale * (std::exp(z[j] - largest) / sum - (j == y ? 1 : 0));
+      out.d_bias[j] += g;
+      for (size_t d = 0; d < static_cast<size_t>(columns); ++d) {
+        const size_t wj = j * static_cast<size_t>(columns) + d;
+        out.d_embedding[xi + d] += g * operand.weight[wj];
+        out.d_weight[wj] += g * x_operand[xi + d];
+      }
+    }
+  }
+  return out;
+}
+
 void ReferenceSgd::step(const std::vector<double>& gradient, std::vector<double>& w, std::vector<double>& v) const {
   for (size_t i = 0; i < w.size(); ++i) {
     const double g = gradient[i] + weight_decay * w[i];

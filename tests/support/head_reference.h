@@ -23,12 +23,25 @@ struct ReferenceStep {
   std::vector<double> losses;       // (B)
   std::vector<double> d_embedding;  // (B, D) of gradient_scale * sum of losses
   std::vector<double> d_weight;     // (C, D)
+  std::vector<double> d_bias;       // (C) of a linear head
 };
 
 /// embeddings (B, D) and weights (C, D) are not normalised.
 ReferenceStep reference_step(const ReferenceHead& head, const std::vector<double>& embeddings,
                              const std::vector<int64_t>& labels, const std::vector<double>& weights,
                              double gradient_scale);
+
+/// The linear head: logits x . w + b, cross-entropy over the active classes.
+struct ReferenceLinear {
+  int64_t classes = 0, columns = 0;
+  std::vector<bool> active;    // classes that take part; empty: all
+  bool bf16_operands = false;  // as ReferenceHead has it; the bias is one of them
+};
+struct LinearWeights {
+  std::vector<double> weight, bias;  // (C, D) and (C)
+};
+ReferenceStep reference_step(const ReferenceLinear& head, const std::vector<double>& embeddings,
+                             const std::vector<int64_t>& labels, const LinearWeights& weights, double gradient_scale);
 
 /// torch.optim.SGD on one tensor.
 struct ReferenceSgd {

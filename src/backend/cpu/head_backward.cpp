@@ -28,7 +28,7 @@ struct Backward {
     const int64_t samples = work.padded_samples();
     const kernels::TileShape shape{tile.count, samples};
     const kernels::TileLogits logits = tile_logits(pass, s);
-    const auto factor = static_cast<float>(static_cast<double>(pass.scale) * gradient.gradient_scale);
+    const auto factor = static_cast<float>(static_cast<double>(pass.logits.scale) * gradient.gradient_scale);
     const float* target = gradient.target_gradient.data<float>();
     float* dots = s.dots.data<float>();
     const auto target_value = [&](int64_t sample, int64_t row) { return target[sample] * logits.inverse_norms[row]; };
@@ -75,7 +75,8 @@ struct Backward {
     }
   }
   static kernels::RowGradient row_gradient(TileScratch& s, int64_t i) {
-    return {s.row_gradient.data<float>() + i * s.columns, s.inverse.data<float>()[i], s.columns};
+    const float inverse = s.unit_rows ? s.inverse.data<float>()[i] : 0;
+    return {s.row_gradient.data<float>() + i * s.columns, inverse, s.columns};
   }
 
   /// dx += g w in an exact sum, so that it does not matter which classes a tile or a rank holds. fp32 alone.
@@ -136,7 +137,7 @@ void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pas
   PLSC_CHECK(gradient.update.has_value() != gradient.dweight.defined());
   const bool in_double = gradient.dx.dtype() == Dtype::f64;
   PLSC_CHECK(!in_double || pass.compute == Dtype::f32, "sums in double of {}", dtype_name(pass.compute));
-  work.prepare(rows, pass.x.dim(0), pass.compute);
+  work.prepare(rows, pass);
   work.set_samples(pass.x);
   const Backward backward{work,
                           rows,

@@ -79,7 +79,7 @@ void merge(HeadWorkspace& work, HeadSums& sums) {
 }  // namespace
 
 void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadSums& sums) {
-  work.prepare(rows, pass.x.dim(0), pass.compute);
+  work.prepare(rows, pass);
   work.set_samples(pass.x);
   const Forward forward{work, rows, pass, sums, TargetIndex(pass.position)};
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {

@@ -21,7 +21,9 @@ class CpuHeadOps final : public HeadOps {
 
   void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
   void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
-  void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override;
+  void append_one(const Tensor& x, Tensor& y) override;
+  void append_one_backward(const Tensor& dy, Tensor& dx) override;
+  void init_rows(Tensor& rows, const RowDraws& draws) override;
   std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override;
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
   void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
@@ -35,9 +37,10 @@ class CpuHeadOps final : public HeadOps {
   }
   void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
   void catch_up_rows(RowSource& rows) override;
-  void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cpu_top_rows(work_, rows, x, top); }
+  void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cpu_top_rows(work_, rows, pass, top); }
 
  private:
+  void apply_loss_scale(Tensor& dx) const;
   /// f(weight, momentum, tile, active row) for each active row, in parallel.
   template <class F>
   void each_row(RowSource& rows, RowAccess access, const F& f);
@@ -69,21 +72,42 @@ void CpuHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, con
                                       dy.data<float>() + i * columns, columns, dx.data<float>() + i * columns);
     }
   });
+  apply_loss_scale(dx);
+}
+
+void CpuHeadOps::append_one(const Tensor& x, Tensor& y) {
+  const int64_t columns = x.dim(1), wide = y.dim(1);
+  for (int64_t i = 0; i < x.dim(0); ++i) {
+    float* to = std::copy_n(x.data<float>() + i * columns, columns, y.data<float>() + i * wide);
+    *to = 1;
+    std::fill_n(to + 1, wide - columns - 1, 0.0F);
+  }
+}
+
+void CpuHeadOps::append_one_backward(const Tensor& dy, Tensor& dx) {
+  const int64_t columns = dx.dim(1), wide = dy.dim(1);
+  for (int64_t i = 0; i < dx.dim(0); ++i) {
+    std::copy_n(dy.data<float>() + i * wide, columns, dx.data<float>() + i * columns);
+  }
+  apply_loss_scale(dx);
+}
+
+void CpuHeadOps::apply_loss_scale(Tensor& dx) const {
   const auto scale = static_cast<float>(state_.loss_scale.scale);
   if (scale == 1.0F) return;
   for (float& value : dx.span<float>()) value *= scale;
 }
 
-void CpuHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) {
-  const int64_t columns = rows.dim(1);
+void CpuHeadOps::init_rows(Tensor& rows, const RowDraws& draws) {
+  const int64_t columns = rows.dim(1), drawn = columns - draws.zero_columns;
   for_parts(rows.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     std::vector<float> buffer(static_cast<size_t>(columns));
     for (int64_t j = begin; j < end; ++j) {
+      kernels::row_init(draws.seed, draws.first_class + j, draws.std, drawn, buffer.data());
       if (rows.dtype() == Dtype::f32) {
-        kernels::row_init(seed, first_class + j, std, columns, rows.data<float>() + j * columns);
+        std::ranges::copy(buffer, rows.data<float>() + j * columns);
         continue;
       }
-      kernels::row_init(seed, first_class + j, std, columns, buffer.data());
       kernels::cast(buffer.data(), reinterpret_cast<kernels::Bf16*>(rows.data<bf16_t>()) + j * columns, columns);
     }
   });
@@ -151,8 +175,8 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
         kernels::row_caught_up(*missed, w, tile.momentum + row * columns, columns, current.data());
         w = current.data();
       }
-      float inverse = 0;
-      kernels::row_inverse_norms(w, 1, columns, &inverse);
+      float inverse = 1;
+      if (pass.unit_rows) kernels::row_inverse_norms(w, 1, columns, &inverse);
       result = kernels::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
       rows.close(tile, RowAccess::read);
     }

@@ -1,4 +1,4 @@
-// The margin head's passes on a CPU.
+// The head's passes on a CPU.
 #pragma once
 #include <memory>
 

@@ -10,14 +10,10 @@ void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass
 /// `blocked`: rows are not updated.
 void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient,
                        bool blocked);
-void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const Tensor& x, TopRows& top);
+void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, TopRows& top);
 
 inline kernels::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {
-  kernels::TileLogits logits;
-  logits.inverse_norms = scratch.inverse.data<float>();
-  logits.scale = pass.scale;
-  if (pass.filter) logits.filter = *pass.filter;
-  return logits;
+  return {scratch.inverse.data<float>(), pass.logits};
 }
 
 }  // namespace plsc

@@ -32,7 +32,7 @@ class BestList {
   std::vector<Candidate> list_;
 };
 
-void tile(HeadWorkspace& work, RowSource& rows, int64_t t, TileScratch& s, std::vector<BestList>& best) {
+void tile(HeadWorkspace& work, RowSource& rows, int64_t t, TileScratch& s, float limit, std::vector<BestList>& best) {
   const TilePlan& plan = work.plan();
   const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), RowAccess::read);
   float* dots = s.dots.data<float>();
@@ -42,22 +42,25 @@ void tile(HeadWorkspace& work, RowSource& rows, int64_t t, TileScratch& s, std::
     const float inverse = s.inverse.data<float>()[j];
     const float* row = dots + j * work.padded_samples();
     for (size_t i = 0; i < best.size(); ++i) {
-      best[i].offer({std::clamp(row[i] * inverse, -1.0F, 1.0F), plan.begin(t) + j});
+      best[i].offer({std::clamp(row[i] * inverse, -limit, limit), plan.begin(t) + j});
     }
   }
 }
 
 }  // namespace
 
-void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const Tensor& x, TopRows& top) {
-  const int64_t samples = x.dim(0), k = top.rows.dim(1);
-  work.prepare(rows, samples, Dtype::f32);
-  work.set_samples(x);
+void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, TopRows& top) {
+  const int64_t samples = pass.x.dim(0), k = top.rows.dim(1);
+  HeadPass in_fp32 = pass;
+  in_fp32.compute = Dtype::f32;
+  work.prepare(rows, in_fp32);
+  work.set_samples(pass.x);
   const auto threads = static_cast<size_t>(work.threads());
   std::vector<std::vector<BestList>> best(
       threads, std::vector<BestList>(static_cast<size_t>(samples), BestList(static_cast<size_t>(k))));
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {
-    for (int64_t t = begin; t < end; ++t) tile(work, rows, t, work.scratch(part), best[static_cast<size_t>(part)]);
+    auto& lists = best[static_cast<size_t>(part)];
+    for (int64_t t = begin; t < end; ++t) tile(work, rows, t, work.scratch(part), pass.logits.limit, lists);
   });
   for (int64_t i = 0; i < samples; ++i) {
     BestList merged(static_cast<size_t>(k));

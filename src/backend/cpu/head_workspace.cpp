@@ -85,7 +85,11 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
     std::memset(to, 0, static_cast<size_t>((tile.padded - count) * columns) * sizeof(float));
     tile.weights = gathered.data<float>();
   }
-  kernels::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
+  if (unit_rows) {
+    kernels::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
+  } else {
+    std::fill_n(inverse.data<float>(), count, 1.0F);
+  }
   tile.operand = tile.weights;
   if (compute == Dtype::bf16) {
     auto* w16 = reinterpret_cast<uint16_t*>(weights16.data<bf16_t>());
@@ -95,12 +99,18 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
   return tile;
 }
 
-void HeadWorkspace::prepare(const RowSource& rows, int64_t samples, Dtype compute) {
+void HeadWorkspace::prepare(const RowSource& rows, const HeadPass& pass) {
+  const int64_t samples = pass.x.dim(0);
+  allocate(rows, samples, pass.compute);
+  samples_ = samples;
+  for (const auto& scratch : scratch_) scratch->unit_rows = pass.unit_rows;
+}
+
+void HeadWorkspace::allocate(const RowSource& rows, int64_t samples, Dtype compute) {
   const int64_t padded = round_up(std::max<int64_t>(samples, 1), kSampleMultiple);
   plan_ = TilePlan::make(rows.count(), padded, rows.columns(), threads_);
   const bool same = !scratch_.empty() && padded == padded_ && compute == compute_ && rows.columns() == columns_ &&
                     plan_.tile <= scratch_tile_;
-  samples_ = samples;
   if (same) return;
   scratch_.clear();
   padded_ = padded;

@@ -37,7 +37,8 @@ struct PreparedTile {
 struct TileScratch {
   TileScratch(Device& device, int64_t tile, int64_t padded_samples, int64_t columns, Dtype compute);
 
-  /// Opens rows [begin, begin + count), gathers or points at them, and takes their inverse norms.
+  /// Opens rows [begin, begin + count), gathers or points at them, and takes their inverse norms (1 where rows count
+  /// as they are).
   PreparedTile prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access);
 
   /// dx = 0, in that type.
@@ -46,6 +47,7 @@ struct TileScratch {
   Device& device;
   int64_t columns;
   Dtype compute;
+  bool unit_rows = true;  // HeadPass::unit_rows
   TileProducts products;
   Tensor gathered;                      // (T, D) fp32
   Tensor weights16;                     // (T, D) bf16, where that is computed in
@@ -65,7 +67,7 @@ class HeadWorkspace {
   HeadWorkspace(Device& device, int threads) : device_(device), threads_(threads) {}
 
   /// Makes what is needed for this pass over `rows`.
-  void prepare(const RowSource& rows, int64_t samples, Dtype compute);
+  void prepare(const RowSource& rows, const HeadPass& pass);
   /// x (B, D) with zero rows up to the padded samples, in the compute type.
   void set_samples(const Tensor& x);
 
@@ -77,6 +79,9 @@ class HeadWorkspace {
   const void* x() const { return compute_ == Dtype::f32 ? x32_.raw() : x16_.raw(); }
 
  private:
+  /// Memory for these sizes, kept where it fits.
+  void allocate(const RowSource& rows, int64_t samples, Dtype compute);
+
   Device& device_;
   int threads_;
   TilePlan plan_;

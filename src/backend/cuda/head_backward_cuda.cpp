@@ -17,7 +17,7 @@ struct Backward {
   /// G, d loss / d cos / |w| (padded, stride), in the products' type; 0 in the padding.
   const void* to_gradient(const HeadTile& tile) const {
     kernels::cuda::TileGradient how;
-    how.factor = static_cast<float>(static_cast<double>(pass.scale) * gradient.gradient_scale);
+    how.factor = static_cast<float>(static_cast<double>(pass.logits.scale) * gradient.gradient_scale);
     how.log_sum = gradient.log_sum.data<float>();
     how.target_gradient = gradient.target_gradient.data<float>();
     const kernels::cuda::TileShape shape = tile_shape(loop, tile);
@@ -59,7 +59,8 @@ struct Backward {
     // Before the update: the operand may be the rows themselves.
     add_sample_gradient(tile, g);
     find_row_gradient(tile, g);
-    const kernels::cuda::RowGradients gradients{row_gradient.data<float>(), tile.inverse_norms};
+    const kernels::cuda::RowGradients gradients{row_gradient.data<float>(),
+                                                pass.unit_rows ? tile.inverse_norms : nullptr};
     if (gradient.update) {
       kernels::cuda::update_rows(tile.rows, gradients, *gradient.update, state, runtime.stream);
     } else {
@@ -77,7 +78,7 @@ void cuda_backward_pass(HeadWork& work, RowSource& rows, const HeadPass& pass, H
   PLSC_CHECK(gradient.dx.dtype() == Dtype::f32, "a GPU sums no gradients in {}", dtype_name(gradient.dx.dtype()));
   Device& device = work.runtime().device;
   const RowAccess access = gradient.update ? RowAccess::update : RowAccess::read;
-  HeadTileLoop loop(work, rows, pass.x, {.compute = pass.compute, .access = access});
+  HeadTileLoop loop(work, rows, pass.x, {.compute = pass.compute, .access = access, .unit_rows = pass.unit_rows});
   if (loop.plan().tiles == 0) {
     device.fill_zero(gradient.dx);
     return;

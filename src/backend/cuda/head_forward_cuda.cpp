@@ -7,7 +7,7 @@ namespace plsc {
 void cuda_forward_pass(HeadWork& work, RowSource& rows, const HeadPass& pass, HeadSums& sums) {
   const cudaStream_t stream = work.runtime().stream;
   Device& device = work.runtime().device;
-  HeadTileLoop loop(work, rows, pass.x, {.compute = pass.compute});
+  HeadTileLoop loop(work, rows, pass.x, {.compute = pass.compute, .unit_rows = pass.unit_rows});
   const kernels::cuda::TileSums total{sums.sum.data<double>(), sums.shift.data<float>(), sums.max_cosine.data<float>()};
   kernels::cuda::start_sums(loop.samples(), total, sums.fixed_shift, stream);
   if (loop.plan().tiles == 0) return;

@@ -17,7 +17,9 @@ class CudaHeadOps final : public HeadOps {
 
   void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
   void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
-  void init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) override;
+  void append_one(const Tensor& x, Tensor& y) override;
+  void append_one_backward(const Tensor& dy, Tensor& dx) override;
+  void init_rows(Tensor& rows, const RowDraws& draws) override;
   std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override { return sampler_.start(args); }
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
   void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
@@ -31,7 +33,7 @@ class CudaHeadOps final : public HeadOps {
   }
   void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
   void catch_up_rows(RowSource& rows) override;
-  void top_rows(RowSource& rows, const Tensor& x, TopRows& top) override { cuda_top_rows(work_, rows, x, top); }
+  void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cuda_top_rows(work_, rows, pass, top); }
 
  private:
   cudaStream_t stream_;
@@ -60,9 +62,28 @@ void CudaHeadOps::row_normalize_backward(const Tensor& y, const Tensor& norm, co
   kernels::cuda::row_normalize_backward(args, stream_);
 }
 
-void CudaHeadOps::init_rows(Tensor& rows, uint64_t seed, int64_t first_class, float std) {
-  kernels::cuda::init_rows({rows.raw(), head_type(rows.dtype()), rows.dim(0), rows.dim(1), seed, first_class, std},
-                           stream_);
+void CudaHeadOps::append_one(const Tensor& x, Tensor& y) {
+  check_device_tensor("append_one y", y, {x.dim(0), y.dim(1)}, Dtype::f32);
+  kernels::cuda::append_one({x.data<float>(), y.data<float>(), x.dim(0), x.dim(1), y.dim(1)}, stream_);
+}
+
+void CudaHeadOps::append_one_backward(const Tensor& dy, Tensor& dx) {
+  check_device_tensor("append_one_backward dx", dx, {dy.dim(0), dx.dim(1)}, Dtype::f32);
+  kernels::cuda::append_one_backward({dy.data<float>(), dx.data<float>(), dx.dim(0), dx.dim(1), dy.dim(1), state_},
+                                     stream_);
+}
+
+void CudaHeadOps::init_rows(Tensor& rows, const RowDraws& draws) {
+  kernels::cuda::RowInit init;
+  init.rows = rows.raw();
+  init.type = head_type(rows.dtype());
+  init.count = rows.dim(0);
+  init.columns = rows.dim(1);
+  init.seed = draws.seed;
+  init.first_class = draws.first_class;
+  init.std = draws.std;
+  init.zero_columns = draws.zero_columns;
+  kernels::cuda::init_rows(init, stream_);
 }
 
 void CudaHeadOps::find_rows(const Tensor& active, const Tensor& rows, Tensor& position) {
@@ -78,7 +99,8 @@ void CudaHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cos
   const RowTile all = rows.open(0, rows.count(), RowAccess::read);
   kernels::cuda::target_cosines(
       head_rows_of(all, rows.columns()),
-      {pass.x.data<float>(), pass.position.data<int64_t>(), pass.x.dim(0), cosine.data<double>()}, stream_);
+      {pass.x.data<float>(), pass.position.data<int64_t>(), pass.x.dim(0), cosine.data<double>(), pass.unit_rows},
+      stream_);
   rows.close(all, RowAccess::read);
 }
 

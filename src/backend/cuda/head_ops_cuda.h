@@ -1,4 +1,4 @@
-// The margin head's passes on a GPU.
+// The head's passes on a GPU.
 #pragma once
 #include <memory>
 

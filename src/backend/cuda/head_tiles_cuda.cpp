@@ -62,8 +62,11 @@ HeadTileLoop::HeadTileLoop(HeadWork& work, RowSource& rows, const Tensor& x, con
     from.count = samples();
     from.columns = columns();
     from.weight = x.raw();
-    kernels::cuda::prepare_rows(from, {operand_x_.raw(), kernels::cuda::HeadType::bf16, samples(), nullptr},
-                                work.runtime().stream);
+    kernels::cuda::PreparedRows to;
+    to.operand = operand_x_.raw();
+    to.type = kernels::cuda::HeadType::bf16;
+    to.padded = samples();
+    kernels::cuda::prepare_rows(from, to, work.runtime().stream);
   }
   const int64_t dots = options.samples_by_rows ? samples() : stride_;
   for (int64_t s = 0; s < std::min<int64_t>(plan_.tiles, 2); ++s) {
@@ -107,6 +110,7 @@ void HeadTileLoop::begin(int64_t t) {
   prepared.type = head_type(options_.compute);
   prepared.padded = tile.padded;
   prepared.inverse_norms = slot.inverse_norms.data<float>();
+  prepared.unit_rows = options_.unit_rows;
   kernels::cuda::prepare_rows(tile.rows, prepared, ahead);
 
   GemmOperands operands{tile.operand, operand_x_.raw(), tile.dots};

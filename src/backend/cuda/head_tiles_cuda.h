@@ -62,7 +62,7 @@ struct HeadTile {
   kernels::cuda::HeadRows rows;          // the same for kernels
   int64_t padded = 0;                    // rows of operand and dots; zero rows behind source.count
   const void* operand = nullptr;         // (padded, D) in the compute type
-  const float* inverse_norms = nullptr;  // (count)
+  const float* inverse_norms = nullptr;  // (count); 1 where rows count as they are
   float* dots = nullptr;  // (padded, stride), or (samples, padded) where samples_by_rows; free to be written over
 };
 
@@ -72,6 +72,7 @@ class HeadTileLoop {
   struct Options {
     Dtype compute = Dtype::f32;
     RowAccess access = RowAccess::read;
+    bool unit_rows = true;         // HeadPass::unit_rows
     bool samples_by_rows = false;  // dots (samples, padded)
   };
   /// x (B, D) fp32. Takes the memory that the tiles need.
@@ -121,8 +122,7 @@ inline kernels::cuda::TileLogits tile_logits(const HeadPass& pass, const HeadTil
   logits.inverse_norms = tile.inverse_norms;
   logits.position = pass.position.data<int64_t>();
   logits.begin = tile.source.begin;
-  logits.scale = pass.scale;
-  if (pass.filter) logits.filter = *pass.filter;
+  logits.rule = pass.logits;
   return logits;
 }
 
@@ -130,6 +130,6 @@ inline kernels::cuda::TileLogits tile_logits(const HeadPass& pass, const HeadTil
 void cuda_forward_pass(HeadWork& work, RowSource& rows, const HeadPass& pass, HeadSums& sums);
 void cuda_backward_pass(HeadWork& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient,
                         const math::StepState* state);
-void cuda_top_rows(HeadWork& work, RowSource& rows, const Tensor& x, TopRows& top);
+void cuda_top_rows(HeadWork& work, RowSource& rows, const HeadPass& pass, TopRows& top);
 
 }  // namespace plsc

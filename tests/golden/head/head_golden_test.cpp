@@ -14,13 +14,34 @@ std::vector<double> golden(const std::string& name) {
   return read_npy(test::source_dir() + "/tests/golden/head/data/" + name + ".npy").values<double>();
 }
 
+/// (rows, from) of golden values as rows of `to` columns, zeros behind.
+std::vector<double> widened(const std::vector<double>& rows, size_t from, size_t to) {
+  std::vector<double> out;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    out.push_back(rows[i]);
+    if (i % from == from - 1) out.resize(out.size() + to - from);
+  }
+  return out;
+}
+/// [weight, bias] by row.
+std::vector<double> with_bias(const std::vector<double>& weights, const std::vector<double>& bias) {
+  const size_t columns = weights.size() / bias.size();
+  std::vector<double> out;
+  for (size_t j = 0; j < bias.size(); ++j) {
+    out.insert(out.end(), weights.begin() + static_cast<int64_t>(j * columns),
+               weights.begin() + static_cast<int64_t>((j + 1) * columns));
+    out.push_back(bias[j]);
+  }
+  return out;
+}
+
 struct Case {
   std::string name;
   HeadConfig config;
   bool nesterov = false;
 };
 std::vector<Case> cases() {
-  std::vector<Case> out(5);
+  std::vector<Case> out(6);
   out[0].name = "arcface";
   out[1].name = "cosface";
   out[1].config.margin = named_margin("cosface");
@@ -31,6 +52,7 @@ std::vector<Case> cases() {
   out[3].name = out[3].config.gradient = "straight_through";
   out[4].name = "filter";
   out[4].config.interclass_filter = 0.2;
+  out[5].name = out[5].config.kind = "linear";
   return out;
 }
 
@@ -41,7 +63,12 @@ TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
     INFO(c.name);
     HeadContext rank(2);
     auto head = drawn_head(rank.context, c.config, kClasses, kColumns);
-    set_values(rank.context, head_rows(*head, "centers"), golden("centers"));
+    // A linear head's rows: PyTorch's weight and bias, and zeros.
+    const bool linear = c.config.kind == "linear";
+    const size_t stored = static_cast<size_t>(kColumns) + (linear ? 1 : 0),
+                 wide = static_cast<size_t>(head->row_columns());
+    const auto start = linear ? with_bias(golden("centers"), golden("bias")) : golden("centers");
+    set_values(rank.context, head_rows(*head, "centers"), widened(start, stored, wide));
     const Tensor embeddings = to_device_tensor(rank.context, golden("embeddings"), {kSamples, kColumns});
     std::vector<double> losses, d_embedding, centers;
     for (int64_t t = 0; t < kSteps; ++t) {
@@ -57,7 +84,7 @@ TEST_CASE("the head trains as PyTorch's autograd and SGD do") {
     }
     CHECK(relative_error(losses, golden(c.name + "_losses")) < 1e-5);
     CHECK(relative_error(d_embedding, golden(c.name + "_d_embedding")) < 1e-4);
-    CHECK(relative_error(centers, golden(c.name + "_centers")) < 1e-5);
+    CHECK(relative_error(centers, widened(golden(c.name + "_centers"), stored, wide)) < 1e-5);
   }
 }
 

@@ -91,6 +91,22 @@ TEST_CASE("a word that is none of the valid ones gets the nearest") {
   CHECK(contains(message("model: {backbone: quantum}\n"), "expected one of iresnet18, iresnet34"));
 }
 
+TEST_CASE("a linear head is given nothing that belongs to cosines") {
+  CHECK(contains(message("head: {kind: linera}\n"), "expected margin or linear; did you mean 'linear'?"));
+  for (const char* given :
+       {"margin: cosface", "margin: {m2: .3}", "scale: 30", "gradient: straight_through", "interclass_filter: .4"}) {
+    const std::string key(given, std::string(given).find(':'));
+    CHECK(message("head: {kind: linear, " + std::string(given) + "}\n") ==
+          "f.yaml:2: head." + key +
+              ": given with head.kind linear, expected head.kind margin: a linear head has no "
+              "cosines");
+  }
+  CHECK(contains(message("head: {kind: linear}\noptimizer: {decay_norms: false}\n"),
+                 "f.yaml:3: optimizer.decay_norms: found false with head.kind linear"));
+  CHECK(parse_config("data: {train: a}\nhead: {kind: linear, scale: 64, margin: arcface}", "f").config.head.kind ==
+        "linear");
+}
+
 TEST_CASE("numbers have bounds") {
   const std::vector<std::string> bad{"head: {margin: {m1: .9}}",
                                      "head: {margin: {m2: -.1}}",

@@ -90,12 +90,13 @@ std::vector<Change> model_changes() {
 
 std::vector<Change> head_changes() {
   const Config all;
-  [[maybe_unused]] const auto& [classes, margin, scale, gradient, sampling, update, filter, init_std, store,
+  [[maybe_unused]] const auto& [kind, classes, margin, scale, gradient, sampling, update, filter, init_std, store,
                                 class_map] = all.head;
   [[maybe_unused]] const auto& [name, m1, m2, m3] = all.head.margin;
   [[maybe_unused]] const auto& [method, ratio] = all.head.sampling;
   [[maybe_unused]] const auto& [dtype] = all.head.store;
   return {
+      [](Config& c) { c.head.kind = "linear"; },
       [](Config& c) { c.head.classes = int64_t{1} << 40; },
       [](Config& c) { c.head.class_map = "renamed: 1.tsv"; },
       [](Config& c) {

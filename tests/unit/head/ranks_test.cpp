@@ -63,7 +63,8 @@ Outcome run_plan(const Plan& plan, int ranks, int threads = 1) {
   Outcome out;
   const int64_t runs = plan.steps * plan.micro_batches;
   out.d_embedding.resize(static_cast<size_t>(runs * plan.batch * plan.columns));
-  out.centers.resize(static_cast<size_t>(plan.classes * plan.columns));
+  const int64_t wide = row_columns(plan.config, plan.columns);
+  out.centers.resize(static_cast<size_t>(plan.classes * wide));
   out.momentum.resize(out.centers.size());
   out.active = std::vector<std::atomic<int64_t>>(static_cast<size_t>(runs));
   run_ranks(ranks, [&](ThreadRank& rank) {
@@ -75,8 +76,8 @@ Outcome run_plan(const Plan& plan, int ranks, int threads = 1) {
     const auto query = random_values((rank.rank + 1) * plan.columns, 77);
     const auto nearest = head->nearest(cpu.context, to_tensor(query, {rank.rank + 1, plan.columns}), 3);
     if (rank.rank == 0) out.nearest = nearest.classes.values<int64_t>();
-    place(to_doubles(head_rows(*head, "centers")), head->shard().begin * plan.columns, out.centers);
-    place(to_doubles(head_rows(*head, "momentum")), head->shard().begin * plan.columns, out.momentum);
+    place(to_doubles(head_rows(*head, "centers")), head->shard().begin * wide, out.centers);
+    place(to_doubles(head_rows(*head, "momentum")), head->shard().begin * wide, out.momentum);
   });
   return out;
 }
@@ -85,8 +86,9 @@ void check_invariance(const Plan& plan) {
   const Outcome one = run_plan(plan, 1);
   for (const int ranks : {2, 3, 4}) {
     const Outcome other = run_plan(plan, ranks);
-    INFO(ranks << " ranks, " << plan.classes << " classes, batch " << plan.batch << ", " << plan.micro_batches
-               << " micro-batches, " << plan.config.sampling.method << ", " << plan.config.update);
+    INFO(plan.config.kind << ", " << ranks << " ranks, " << plan.classes << " classes, batch " << plan.batch << ", "
+                          << plan.micro_batches << " micro-batches, " << plan.config.sampling.method << ", "
+                          << plan.config.update);
     // Sums run in another order: some fp32 roundings of logits, carried through three steps. A probability feels them
     // in proportion to the logit's size, so the bound of the centres is that of a scale of 64, and grows with it.
     const double logits = std::max(1.0, plan.config.scale / 64);
@@ -144,20 +146,37 @@ TEST_CASE("any number of ranks: scales that need the running maximum, and the fi
 
 TEST_CASE("any number of ranks: accumulated micro-batches") {
   for (const char* method : {"full", "uniform"}) {
-    Plan plan;
-    plan.config.sampling = {method, 0.3};
-    plan.micro_batches = 3;
-    check_invariance(plan);
+    for (const char* kind : {"margin", "linear"}) {
+      Plan plan;
+      plan.config.kind = kind;
+      plan.config.sampling = {method, 0.3};
+      plan.micro_batches = 3;
+      check_invariance(plan);
+    }
+  }
+}
+
+TEST_CASE("any number of ranks: the linear head, full and sampled, down to one class") {
+  for (const int64_t classes : {50, 7, 2, 1}) {
+    for (const char* method : {"full", "uniform"}) {
+      Plan plan;
+      plan.config.kind = "linear";
+      plan.config.sampling = {method, 0.3};
+      plan.classes = classes;
+      plan.batch = 13;
+      check_invariance(plan);
+    }
   }
 }
 
 TEST_CASE("exact sums: the same bits on any number of ranks and threads") {
   for (const char* method : {"full", "uniform"}) {
-    for (const double scale : {64.0, 100.0}) {
+    for (const double scale : {64.0, 100.0, 0.0}) {  // 0: the linear head
       Plan plan;
       plan.exact = true;
       plan.config.sampling = {method, 0.3};
-      plan.config.scale = scale;
+      plan.config.scale = scale > 0 ? scale : 64;
+      if (scale == 0) plan.config.kind = "linear";
       plan.classes = 700;  // several tiles
       plan.batch = 13;
       const Outcome one = run_plan(plan, 1);

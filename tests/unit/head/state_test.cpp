@@ -49,7 +49,7 @@ size_t row_bytes(const Tensor& t) {
 
 void save(MarginHead& head, Saved& saved) {
   for (const HeadRows& rows : head.state()) {
-    const size_t width = rows.name == "last_update" ? 8 : kColumns * 4;
+    const size_t width = rows.name == "last_update" ? 8 : static_cast<size_t>(head.row_columns()) * 4;
     auto& whole = saved.tensors[rows.name];
     whole.resize(kClasses * width);
     std::memcpy(whole.data() + static_cast<size_t>(head.shard().begin) * width, rows.rows.raw(), rows.rows.bytes());
@@ -89,8 +89,11 @@ std::vector<double> floats(const Saved& saved, const std::string& name) {
 }
 
 TEST_CASE("a head filled from a checkpoint goes on bit for bit, and saving changes nothing") {
-  for (const bool lagging : {true, false}) {
+  for (const auto& [kind, lagging] :
+       {std::pair("margin", true), {"margin", false}, {"linear", true}, {"linear", false}}) {
+    INFO(kind << ", lagging " << lagging);
     HeadConfig config = sampled_head();
+    config.kind = kind;
     if (!lagging) config.sampling.method = "full";
     const Saved straight = saved_run(1, config, 20);
     const Saved half = saved_run(1, config, 9);
