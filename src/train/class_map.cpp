@@ -71,6 +71,10 @@ class Plan {
         from_[static_cast<size_t>(to)] = id;
       }
     }
+    // Places that neither side has a name for.
+    const auto stored_count = static_cast<int64_t>(told_.size()), now_count = static_cast<int64_t>(from_.size());
+    for (int64_t id = std::max(stored_.used(), now_.used()); id < std::min(stored_count, now_count); ++id)
+      from_[static_cast<size_t>(id)] = id;
   }
 
   const std::vector<int64_t>& lost() const { return lost_; }
@@ -140,9 +144,9 @@ ClassMap map_classes(const ClassList& stored, const ClassList& now, const ClassM
   }
   ClassMap map{stored.count, now.count, plan.take(), 0, 0, 0};
   int64_t taken = 0;
-  for (int64_t id = 0; id < today.used(); ++id) {
+  for (int64_t id = 0; id < now.count; ++id) {
     const int64_t from = map.from[static_cast<size_t>(id)];
-    taken += from != kNone;
+    taken += from != kNone && from < before.used();
     map.added += from == kNone;
     map.moved += from != kNone && from != id;
   }

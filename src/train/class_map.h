@@ -12,8 +12,8 @@ struct ClassMap {
   /// (classes): the stored class whose centre a class takes, -1 for a new one. Empty: each takes that of its own
   /// number.
   std::vector<int64_t> from;
-  int64_t added = 0;  // classes that start at random
-  int64_t left = 0;   // stored centres that no class takes
+  int64_t added = 0;  // classes that start at random, unused places among them
+  int64_t left = 0;   // stored classes whose centre none takes
   int64_t moved = 0;  // classes that had another number
 
   bool same() const { return from.empty(); }

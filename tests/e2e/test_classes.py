@@ -105,6 +105,13 @@ class Classes(E2eCase):
         self.assertNotIn("classes changed", self.resume("map", data, 8, options=[f"head.class_map={mapping}"]))
         self.assertEqual(self.rows("map", 7), self.rows("map", 8))
 
+    def test_unused_places_behind_the_classes(self):
+        self.base("places", self.classes[:12])
+        data = self.source("places-more", self.classes[:12])
+        said = self.resume("places", data, 7, ranks=2, options=["head.classes=20"])
+        self.assertIn("12 classes -> 20: 8 new, 0 left out, 0 with another number", said)
+        self.assertEqual(self.check_rows(self.rows("places", 6), self.rows("places", 7)), 0)
+
     def test_lost_classes_end_the_start(self):
         self.base("lost", self.classes[:12])
         data = self.source("lost-data2", self.classes[4:16])

@@ -134,7 +134,6 @@ class Errors(E2eCase):
         before = self.run_files("model")
         self.refused("model", "another model", ranks=2, overrides=[
             "train.steps=4", "model.backbone={kind: iresnet, stem: 8, widths: [8, 24], blocks: [1, 1]}"])
-        self.refused("model", "class", overrides=["train.steps=4", "head.classes=50"])
         self.assertEqual(self.run_files("model"), before)  # a refused start changes nothing
 
     def test_no_restart_from_nothing_beside_damaged_checkpoints(self):
@@ -155,7 +154,7 @@ class Errors(E2eCase):
         self.train("named", overrides=overrides + ["train.steps=2"])
         first = sorted(os.listdir(folder))[0]
         os.rename(os.path.join(folder, first), os.path.join(folder, "zzz"))
-        self.refused("named", "class 0", first, ranks=2, overrides=overrides + ["train.steps=4"])
+        self.refused("named", "does not have", first, "head.class_map", ranks=2, overrides=overrides + ["train.steps=4"])
 
     def test_evaluation_that_fails_costs_no_checkpoint(self):
         folder = self.folder("verify")

@@ -66,12 +66,18 @@ TEST_CASE("a class whose name another one takes must go somewhere") {
   CHECK(by_name({"a", "b"}, {"a"}, "b\ta\na\t-\n").from == Ids{1});
 }
 
-TEST_CASE("places behind the names hold no class") {
+TEST_CASE("places behind the names hold no class, and go on with their numbers") {
   const Names before{"a", "b"}, now{"a", "b", "c"};
-  const ClassMap map = map_classes({10, before}, {10, now}, {{}, Leaving::error, "step_7"});
-  CHECK(map.from == Ids{0, 1, -1, -1, -1, -1, -1, -1, -1, -1});
-  CHECK(map.added == 1);
-  CHECK(map.left == 0);
+  const ClassMap same = map_classes({6, before}, {6, now}, {{}, Leaving::error, "step_7"});
+  CHECK(same.from == Ids{0, 1, -1, 3, 4, 5});
+  CHECK(same.added == 1);
+  CHECK(same.left == 0);
+  const ClassMap more = map_classes({4, before}, {6, before}, {{}, Leaving::error, "step_7"});
+  CHECK(more.from == Ids{0, 1, 2, 3, -1, -1});
+  CHECK(more.added == 2);
+  const ClassMap fewer = map_classes({4, before}, {2, before}, {{}, Leaving::error, "step_7"});
+  CHECK(fewer.from == Ids{0, 1});
+  CHECK(fewer.left == 0);
 }
 
 TEST_CASE("a line that fits nothing is named with its number") {
