@@ -113,7 +113,12 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     }
     if (line.command == Command::eval) return eval_command(line, loaded, world);
     if (line.command == Command::embed) return embed_command(line, loaded, world);
-    return train_command(line, loaded, world, *stop);
+    try {
+      return train_command(line, loaded, world, *stop);
+    } catch (...) {
+      stop.reset();  // from here on a signal is the end that another rank's error brings
+      throw;
+    }
   });
   // A thread that hangs in a file system may still use what an orderly end would take from it.
   if (abandoned > 0) ::_exit(status);

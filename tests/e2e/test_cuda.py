@@ -149,7 +149,7 @@ class Cuda(E2eCase):
         out = self.cuda("absurd", "schedule={base_lr: 1e30, warmup_steps: 0}", "checkpoint.every_steps=1", fails=True,
                         ranks=2)
         self.assertIn("not finite", out)
-        self.assertEqual(out.count("not finite"), 1)
+        self.assertEqual(out.count("not finite"), 1, out)
 
 
 if __name__ == "__main__":
