@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds and tests everything: what a change must pass.
-#   scripts/test.sh           packages, build, format, layers, all tests, unit tests under the address and
-#                             undefined-behaviour sanitizers; where nvcc is, the CUDA build too, its kernels in
-#                             emulation and its whole path on a stand-in for the vendor's libraries
-#   scripts/test.sh --full    also: clang, the thread sanitizer, the quickstart in clean Debian 12 and 13 systems, and
-#                             bundles in Debian 11 and 13
+#   scripts/test.sh           packages, build, format, layers, all tests, bundles, unit tests under the address and
+#                             undefined-behaviour sanitizers; where nvcc is, the build is the one with CUDA, its kernels
+#                             in emulation and its whole path on a stand-in for the vendor's libraries among the tests
+#   scripts/test.sh --full    also: the build without CUDA beside the one with it, clang, the thread sanitizer, the
+#                             quickstart in clean Debian 12 and 13 systems, and bundles in Debian 11 and 13
 # Ends with "N passed, N failed"; the status is 0 only where nothing failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -85,22 +85,22 @@ if $full; then deps=--full; else deps=--test; fi
 stage "packages" scripts/install_deps.sh $deps || { finish; exit 1; }
 stage "format" format || true
 stage "layers" layers || true
-if stage "build" build cpu all; then
-  tests "tests" cpu
-fi
 if [ -n "${CUDACXX:-}" ] || command -v nvcc >/dev/null; then
-  if stage "build, CUDA" build cuda cuda_tests; then
-    tests "CUDA on the stand-in" cuda -L 'standin|gpu'
-    tests "whole programs, CUDA on the stand-in" cuda -R '^e2e\.(devices|cuda|doctor)$'
-  fi
+  preset=cuda targets=(all cuda_tests)
 else
+  preset=cpu targets=(all)
   skipped=$((skipped + 1))
   summary+=("$(printf '%-44s %-7s' "CUDA: there is no nvcc" skipped)")
 fi
-# The programs of both builds, linked once more and packed; in a root file system that has nothing.
+if stage "build, $preset" build $preset "${targets[@]}"; then
+  tests "tests" $preset
+fi
+# Its programs, linked once more and packed; in a root file system that has nothing.
 stage "starting a bundle's programs" tests/scripts/test_bundle_start.py || true
+bundles=false
 if [ "$(. /etc/os-release && echo "${VERSION_ID:-}")" = 12 ]; then
-  stage "bundles" tests/scripts/test_bundle.py || true
+  bundles=true
+  stage "bundle" tests/scripts/test_bundle.py build/$preset || true
 else
   skipped=$((skipped + 1))
   summary+=("$(printf '%-44s %-7s' "bundles: made on Debian 12" skipped)")
@@ -109,6 +109,9 @@ if stage "build, address and undefined sanitizers" build asan unit_tests; then
   tests "unit tests, sanitized" asan -L unit
 fi
 if $full; then
+  if [ $preset = cuda ] && stage "build, cpu" build cpu all; then
+    tests "tests without CUDA" cpu
+  fi
   if stage "build, clang" build clang all; then
     tests "unit, parity and golden tests, clang" clang -L 'unit|parity|golden'
   fi
@@ -119,6 +122,9 @@ if $full; then
   for suite in bookworm trixie; do
     stage "quickstart on a clean $suite" scripts/test_clean_root.sh $suite || true
   done
-  stage "bundles on an older and a newer Debian" env PLSC_BUNDLE_SUITES="bullseye trixie" tests/scripts/test_bundle.py || true
+  if $bundles; then
+    stage "bundles on an older and a newer Debian" env PLSC_BUNDLE_SUITES="bullseye trixie" \
+      tests/scripts/test_bundle.py build/cpu build/$preset || true
+  fi
 fi
 finish

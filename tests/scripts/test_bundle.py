@@ -3,7 +3,7 @@
 with a space in its name and through a link; nothing of the node but its C library gets in; a library that is not on the
 checked list stops it; CUDA's libraries are found where they may be.
 
-    tests/scripts/test_bundle.py [BUILD ...]     build folders to pack; default build/cpu, and build/cuda where it is
+    tests/scripts/test_bundle.py [BUILD ...]     build folders to pack; build/cuda (the default where it is), build/cpu
 
 With PLSC_BUNDLE_SUITES="bullseye trixie" the bundles also run in fresh root file systems of these Debian suites.
 """
@@ -90,7 +90,7 @@ def loaded_libraries(folder):
 
 class OneBuild:
     """The cases of one bundle; a class below names the build."""
-    build, options, cuda = "", [], False
+    build, options, cuda = "", [], False  # the options of every bundle that is made of it
 
     @classmethod
     def setUpClass(cls):
@@ -205,10 +205,6 @@ class OneBuild:
             self.assertIn("test_gpu_head", gpu)
             self.assertFalse(os.path.exists(f"{self.bundle}/lib/cuda"))
 
-
-class CpuBundle(OneBuild, unittest.TestCase):
-    build, options = "build/cpu", []
-
     def test_own_c_library(self):
         """As on a node with an older C library: every process of the bundle has the bundle's, its mpirun and ranks too."""
         folder = self.work("own")
@@ -224,7 +220,7 @@ class CpuBundle(OneBuild, unittest.TestCase):
         listing = os.path.join(self.folder, "libraries.txt")
         with open(f"{ROOT}/scripts/bundle_libraries.txt") as f, open(listing, "w") as out:
             out.write("".join(line for line in f if not line.startswith("libpng16")))
-        text = run(["scripts/bundle.sh", "--build", self.build, "--output", self.folder, "--no-archive"], status=1,
+        text = run(["scripts/bundle.sh", "--build", self.build, "--output", self.folder, *self.options, "--no-archive"], status=1,
                    env={"PLSC_BUNDLE_LIBRARIES": listing})
         self.assertRegex(text, r"libpng16\.so\.16, which plsc-\w+ needs, is not in .*libraries\.txt")
         self.assertTrue(os.path.exists(self.bundle), "a failed run has removed the bundle that was there")
@@ -253,7 +249,7 @@ class CpuBundle(OneBuild, unittest.TestCase):
     def test_system_mpi(self):
         """The site's MPI, and none of the bundle's."""
         folder = self.work("site")
-        bare, _ = bundle(self.build, folder, "--system-mpi", "--no-archive")
+        bare, _ = bundle(self.build, folder, *self.options, "--system-mpi", "--no-archive")
         self.assertFalse(os.path.exists(f"{bare}/mpi") or glob.glob(f"{bare}/lib/libmpi*"))
         session = SESSION.replace('"$B/mpirun"', "mpirun")
         text = run(["/bin/sh", "-c", session], cwd=folder, env={
@@ -295,15 +291,20 @@ class Refusals(unittest.TestCase):
         self.assertIn("patchelf is missing: apt-get install patchelf", text)
 
 
+class CpuBundle(OneBuild, unittest.TestCase):
+    build = "build/cpu"
+
+
 class CudaBundle(OneBuild, unittest.TestCase):
-    build, options, cuda = "build/cuda", ["--cpu-tests", "build/cpu", "--no-cuda-libs", "--no-archive"], True
+    build, options, cuda = "build/cuda", ["--no-cuda-libs"], True
 
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    builds = [a for a in sys.argv[1:] if not a.startswith("-")] or ["build/cpu", "build/cuda"]
-    cases = [case for case in (CpuBundle, CudaBundle) if any(os.path.basename(b) == os.path.basename(case.build)
-             for b in builds) and os.path.exists(f"{case.build}/CMakeCache.txt")]
+    builds = [a for a in sys.argv[1:] if not a.startswith("-")]
+    if not builds:
+        builds = ["build/cuda" if os.path.exists("build/cuda/CMakeCache.txt") else "build/cpu"]
+    cases = [case for case in (CpuBundle, CudaBundle) if case.build in builds]
     load = unittest.defaultTestLoader.loadTestsFromTestCase
     suite = unittest.TestSuite(load(case) for case in [Refusals, *cases])
     result = unittest.TextTestRunner(verbosity=2).run(suite)
