@@ -10,6 +10,7 @@
 
 #include "backend/cuda/head_tiles_cuda.h"
 #include "head_context_cuda.h"
+#include "kernels/math/bf16.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/head_cases.h"
@@ -175,7 +176,14 @@ std::vector<double> train(Context& context, const Training& t) {
     CHECK(state_of(context).overflow == 0);
     head->end_step(context);
   }
-  const auto centers = to_doubles(context, head_rows(*head, "centers"));
+  const Tensor rows = head_rows(*head, "centers");
+  std::vector<double> centers;
+  if (rows.dtype() == Dtype::f32) {
+    centers = to_doubles(context, rows);
+  } else {
+    const auto read = context.device().start_read(rows);
+    for (const bf16_t& w : read->get().span<bf16_t>()) centers.push_back(double{math::bf16_to_float(w.bits)});
+  }
   out.insert(out.end(), centers.begin(), centers.end());
   const auto probe = to_device_tensor(context, random_values(3 * kColumns, 99), {3, kColumns});
   const MarginHead::Nearest nearest = head->nearest(context, probe, 5);
