@@ -48,8 +48,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing: ${missing[*]}"
 log=$(mktemp)
-# In a container services must not start as they are installed (munge's fails to, and its package with it): Debian's way
-# to say so, unless somebody has said what they may.
+# In a container no service (an sshd!) should start because it was installed: Debian's way to say so, unless somebody has
+# already said what may.
 policy=""
 if [ ! -d /run/systemd/system ] && [ ! -e /usr/sbin/policy-rc.d ]; then policy=/usr/sbin/policy-rc.d; fi
 cleanup() {
