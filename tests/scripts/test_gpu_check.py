@@ -44,7 +44,8 @@ class GpuCheck(unittest.TestCase):
 
     def check(self, *arguments, devices="1"):
         """Runs the check; returns its status and what it printed. Its report is in self.report."""
-        env = {**os.environ, "PLSC_CHECK_BIN": self.bin, "PLSC_STANDIN_DEVICES": devices,
+        env = {**os.environ, "PLSC_CHECK_BIN": self.bin, "PLSC_STANDIN_DEVICES": devices, "CUDA_HOME": self.bin,
+               "PATH": f"{self.bin}:{os.environ['PATH']}",
                "PYTHON": os.path.join(self.bin, "python")}
         done = subprocess.run(["bash", os.path.join(ROOT, "scripts/gpu_check.sh"), "--output", self.out, *arguments],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=800, env=env)
@@ -141,6 +142,51 @@ class GpuCheck(unittest.TestCase):
             time.sleep(0.1)
         self.assertFalse(self.runs(pid))
         self.assertEqual({u["stage"] for u in self.report["units"]}, {"tests"})
+
+    # As NVIDIA's does: a call of CUDA that failed is a finding, handled or not, unless it is told to leave calls alone.
+    SANITIZER = r"""
+case "$*" in *"--report-api-errors no"*) api=no ;; *) api=yes ;; esac
+while [ "${1#--}" != "$1" ]; do case $1 in --tool) tool=$2 ;; esac; shift 2; done
+"$@" || exit
+if [ $api = yes ]; then echo '========= Program hit cudaErrorMemoryAllocation (error 2) due to "out of memory"'; found=1; fi
+%s
+case $tool in
+  racecheck) echo "========= RACECHECK SUMMARY: ${found:-0} hazards displayed (0 errors, 0 warnings)" ;;
+  *) echo "========= ERROR SUMMARY: ${found:-0} errors" ;;
+esac
+[ -z "$found" ] || exit 9
+"""
+
+    def test_the_sanitizer(self):
+        self.script("test_gpu_nn", f'{PASSES}; echo "0.012 s: a case"; echo "0.010 s: another"')
+        self.script("test_gpu_device", f'{PASSES}; echo "0.012 s: a case"')
+        self.script("test_gpu_head_kernels", f'{PASSES}; echo "0.012 s: a case"')
+        self.script("compute-sanitizer", self.SANITIZER % "")
+        status, out = self.check("--only", "tests", "--budget", "60")
+        self.assertEqual(status, 0, out)
+        race = self.units("tests")["racecheck test_gpu_head_kernels"]
+        self.assertEqual((race["result"], race["note"]), ("passed", "1 sections, 0 errors"))
+
+        self.script("compute-sanitizer", self.SANITIZER % 'case "$tool $1" in "racecheck "*kernels) echo '
+                    '"========= Error: Race reported"; found=1 ;; esac')
+        status, out = self.check("--only", "tests", "--budget", "60")
+        self.assertEqual(status, 1, out)
+        tests = self.units("tests")
+        self.assertEqual((tests["memcheck test_gpu_nn"]["result"], tests["memcheck test_gpu_nn"]["note"]),
+                         ("passed", "2 sections, 0 errors"))
+        self.assertEqual(tests["memcheck test_gpu_device"]["result"], "passed", tests["memcheck test_gpu_device"])
+        self.assertEqual(tests["racecheck test_gpu_head_kernels"]["result"], "failed")
+        self.assertIn("Race reported", tests["racecheck test_gpu_head_kernels"]["note"])
+
+    def test_a_machine_that_the_sanitizer_cannot_look_at(self):
+        """Some virtual machines: it says so, and the program fails at its first call."""
+        self.script("test_gpu_nn", PASSES)
+        self.script("compute-sanitizer", 'echo "========= Error: Device not supported. Please refer to the list"; exit 1')
+        status, out = self.check("--only", "tests", "--budget", "60")
+        self.assertEqual(status, 0, out)
+        unit = self.units("tests")["memcheck test_gpu_nn"]
+        self.assertEqual(unit["result"], "skipped")
+        self.assertIn("Device not supported", unit["note"])
 
     @staticmethod
     def runs(pid):
