@@ -59,15 +59,17 @@ class GpuCheck(unittest.TestCase):
         return {u["unit"]: u for u in self.report["units"] if u["stage"] == stage}
 
     def play_pytorch(self):
-        """In place of PyTorch, which takes ten images a second and half a GiB a class."""
+        """In place of PyTorch: ten images a second, half a GiB a class; batches of 16 are not compiled."""
         line = ('{"bench":"step","program":"PyTorch 0","backbone":"tiny","image":16,"batch":%s,"ranks":1,'
-                '"precision":"bf16","classes":%s,"embedding":16,"ratio":1,"images_per_s":10.0,'
+                '"precision":"bf16","classes":%s,"embedding":16,"ratio":1,"compiled":%s,"images_per_s":10.0,'
                 '"images_per_s_lowest":9.0,"images_per_s_highest":11.0,"step_ms":100.0,'
                 '"phases_ms":{"head forward":3.5},"device_memory_used":%s,"last_loss":1.0}\\n')
         self.script("python", 'if [ "$1" = -c ]; then echo 0.0; exit; fi\n'
                     'while [ $# -gt 0 ]; do case $1 in --classes) classes=$2 ;; --batch) batch=$2 ;; esac\n'
                     'shift; done\n'
-                    f"for c in $(echo $classes | tr , ' '); do printf '{line}' $batch $c $((c << 29)); done")
+                    '[ $batch = 16 ] && compiled=false\n'
+                    "for c in $(echo $classes | tr , ' '); do\n"
+                    f"printf '{line}' $batch $c ${{compiled:-true}} $((c << 29)); done")
 
     def test_everything_on_the_stand_in(self):
         self.script("test_gpu_fake", PASSES)
@@ -102,8 +104,11 @@ class GpuCheck(unittest.TestCase):
                     if line["unit"] in (f"ours {batch}", f"ours {batch} few classes")]
             rate = targets[f"images/s to PyTorch's: iresnet50, bf16, 400 classes, batch {batch}"]
             self.assertEqual(len(ours), 2)
-            self.assertEqual(rate["measured"], f"{sum(ours) / 20:.3f} (2 pairs)")
-            self.assertEqual(rate["holds"], "yes" if sum(ours) / 20 >= 1.3 else "no")
+            compiled = batch == 8
+            self.assertEqual(rate["measured"],
+                             f"{sum(ours) / 20:.3f} (2 pairs)" + ("" if compiled else ", PyTorch not compiled"))
+            self.assertEqual(rate["holds"],
+                             "not measured" if not compiled else "yes" if sum(ours) / 20 >= 1.3 else "no")
             memory = targets[f"head memory to PyTorch's: 400 classes, batch {batch}"]
             self.assertEqual(memory["measured"].split()[0], f"{(max(used) - min(used)) / (300 << 29):.3f}")
             self.assertEqual(memory["holds"], "yes")
@@ -148,7 +153,7 @@ class GpuCheck(unittest.TestCase):
 case "$*" in *"--report-api-errors no"*) api=no ;; *) api=yes ;; esac
 while [ "${1#--}" != "$1" ]; do case $1 in --tool) tool=$2 ;; esac; shift 2; done
 "$@" || exit
-if [ $api = yes ]; then echo '========= Program hit cudaErrorMemoryAllocation (error 2) due to "out of memory"'; found=1; fi
+if [ $api = yes ]; then echo '========= Program hit cudaErrorMemoryAllocation (error 2)'; found=1; fi
 %s
 case $tool in
   racecheck) echo "========= RACECHECK SUMMARY: ${found:-0} hazards displayed (0 errors, 0 warnings)" ;;
@@ -181,7 +186,7 @@ esac
     def test_a_machine_that_the_sanitizer_cannot_look_at(self):
         """Some virtual machines: it says so, and the program fails at its first call."""
         self.script("test_gpu_nn", PASSES)
-        self.script("compute-sanitizer", 'echo "========= Error: Device not supported. Please refer to the list"; exit 1')
+        self.script("compute-sanitizer", 'echo "========= Error: Device not supported. See the list"; exit 1')
         status, out = self.check("--only", "tests", "--budget", "60")
         self.assertEqual(status, 0, out)
         unit = self.units("tests")["memcheck test_gpu_nn"]
