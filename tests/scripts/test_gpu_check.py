@@ -52,7 +52,7 @@ class GpuCheck(unittest.TestCase):
         self.report = None
         if os.path.exists(os.path.join(self.out, "report.json")):
             with open(os.path.join(self.out, "report.json")) as f:
-                self.report = json.load(f)
+                self.report = json.load(f, parse_constant=self.fail)  # NaN is no JSON
         return done.returncode, done.stdout
 
     def units(self, stage):
@@ -63,7 +63,7 @@ class GpuCheck(unittest.TestCase):
         line = ('{"bench":"step","program":"PyTorch 0","backbone":"tiny","image":16,"batch":%s,"ranks":1,'
                 '"precision":"bf16","classes":%s,"embedding":16,"ratio":1,"compiled":%s,"images_per_s":10.0,'
                 '"images_per_s_lowest":9.0,"images_per_s_highest":11.0,"step_ms":100.0,'
-                '"phases_ms":{"head forward":3.5},"device_memory_used":%s,"last_loss":1.0}\\n')
+                '"phases_ms":{"head forward":3.5},"device_memory_used":%s,"last_loss":NaN}\\n')
         self.script("python", 'if [ "$1" = -c ]; then echo 0.0; exit; fi\n'
                     'while [ $# -gt 0 ]; do case $1 in --classes) classes=$2 ;; --batch) batch=$2 ;; esac\n'
                     'shift; done\n'
@@ -122,7 +122,8 @@ class GpuCheck(unittest.TestCase):
         self.assertLessEqual(len(os.listdir(self.out)), 8)
         with open(os.path.join(self.out, "report.md")) as f:
             text = f.read()
-        for part in ("## Targets", "## Units", "## Curves", "## Benchmarks", "Where a step goes", "- revision: "):
+        for part in ("## Targets", "## Units", "## Curves", "## Benchmarks", "Where a step goes", "- revision: ",
+                     "| not finite |"):
             self.assertIn(part, text)
 
     def test_what_hangs_is_ended_and_the_next_goes_on(self):
