@@ -8,6 +8,9 @@ begin_report() {
   : >"$work/curves.tsv"
   : >"$output/logs.txt"
   begun=$(date -u '+%Y-%m-%d %H:%M UTC')
+  : >"$work/facts.tsv"
+  state="looking at the machine"
+  write_report  # a driver may hang already here
   find_gpus
   machine_facts >"$work/facts.tsv"
   state="still running"
