@@ -130,6 +130,7 @@ say "turn $turn of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}; newest checkpo
 SECONDS=0
 "${command[@]}" "${words[@]}" &
 pid=$!
+status=0
 ! $asked || pass_on
 while :; do
   woken=false status=0

@@ -44,6 +44,7 @@ class Doctor {
       examine();
     } catch (const std::exception& error) {
       own_.fail_with("ranks", error.what());
+      own_.findings.back().of_all = dynamic_cast<const SharedError*>(&error) != nullptr;
       if (dynamic_cast<const TimeoutError*>(&error) != nullptr)
         own_.findings.back().hint = "that rank hangs; where a part may really take so long: --limit";
       sheets_[0] = own_;
