@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "app/devices.h"
+#include "app/doctor/patience.h"
 #include "app/exit_status.h"
 #include "app/launcher.h"
 #include "app/world.h"
@@ -56,11 +57,17 @@ LoadedConfig config_of(const CommandLine& line) {
   return load_config(line.config, line.overrides);
 }
 
+/// Whether there is a GPU that answers; a driver that hangs is for the doctor's sheet to tell, as a device that is not
+/// there.
+bool gpu_answers(double seconds) {
+  doctor::Patience patience(seconds);
+  return patience.attempt<bool>(seconds, [] { return !probe_cuda().gpus.empty(); }).value.value_or(false);
+}
+
 /// Processes to start where nobody else has started them.
 int wanted_ranks(const CommandLine& line, const Config& config) {
   if (config.ranks > 0) return static_cast<int>(config.ranks);
-  // A device that is not there is for the doctor's sheet to tell.
-  if (line.command == Command::doctor && config.device != "cpu" && probe_cuda().gpus.empty()) return 1;
+  if (line.command == Command::doctor && config.device != "cpu" && !gpu_answers(line.limit)) return 1;
   return config.device == "cpu" ? 1 : automatic_ranks(config, probe_cuda());
 }
 

@@ -15,6 +15,21 @@ STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
 MPI = {f"OMPI_{name}": "1" for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe")}
 MPI |= {"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+# NVIDIA's driver library, as far as CUDA's runtime asks for it, with a kernel module that never answers.
+HANGING_DRIVER = """
+#include <string.h>
+#include <unistd.h>
+int hang() { for (;;) sleep(1); }
+int version(int* v) { *v = 99000; return 0; }
+int cuGetProcAddress_v2(const char* name, void** found, int v, unsigned long flags, int* status) {
+  if (status) *status = 0;
+  *found = !strcmp(name, "cuDriverGetVersion") ? (void*)version
+           : !strcmp(name, "cuGetProcAddress") ? (void*)cuGetProcAddress_v2 : (void*)hang;
+  return 0;
+}
+int cuDriverGetVersion(int* v) { return version(v); }
+int cuInit(unsigned flags) { return hang(); }
+"""
 
 
 class DoctorCase(E2eCase):
@@ -236,6 +251,17 @@ class DoctorOfGpus(DoctorCase):
             self.assertIn("cpu", self.line(report, "devices")["text"])
             _, hint = self.failure(self.gpus(devices, "-o", "device=cuda", fails=True), "devices")
             self.assertIn("use device: cpu", hint)
+
+    def test_a_driver_that_does_not_answer(self):
+        library = self.folder("libcuda.so.1")
+        subprocess.run(["cc", "-x", "c", "-", "-shared", "-fPIC", "-w", "-o", library], input=HANGING_DRIVER, text=True, check=True)
+        path = f"{self.root}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")
+        for launcher in ((), ("mpirun", "-np", "2", "-x", "LD_LIBRARY_PATH")):
+            report = self.doctor("--limit", "5", "--output", self.root, fails=True, env={**MPI, "LD_LIBRARY_PATH": path},
+                                 launcher=launcher)
+            text, _ = self.failure(report, "gpus")
+            self.assertEqual(text, "NVIDIA's driver does not answer")
+            self.assertIn("disk", [line["section"] for line in report["lines"]])  # the rest is looked at all the same
 
     def test_too_many_classes_for_a_gpu(self):
         report = self.gpus(1, "-c", self.config("gpu_classes"), "-o", "device=cuda", "-o", "head.classes=100000000",

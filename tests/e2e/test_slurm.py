@@ -185,8 +185,8 @@ class Decisions(E2eCase):
                 exit {status}""")
             plsc_folder(folder, program)
             tools = {"squeue": f"echo '{state}'", "scontrol": f'echo "$*" >>{folder}/requeued',
-                     "srun": 'case "$*" in --mpi=list) echo "${MPI_LIST:-none}" ;; *) echo "srun $*" ;; esac',
-                     "mpirun": 'echo "mpirun $*"'}
+                     "srun": 'case "$*" in --mpi=list) echo "${MPI_LIST:-none}"; eval "${ASKED:-}" ;; *) echo "srun $*" ;; esac',
+                     "mpirun": 'echo "mpirun $*"; eval "${MPIRUN:-}"'}
             os.mkdir(f"{folder}/tools")
             for tool_name, text in tools.items():
                 self.script(f"{name}/tools/{tool_name}", text)
@@ -236,6 +236,20 @@ class Decisions(E2eCase):
         for number in range(10):
             output, returned, requeued = self.run_job(f"early{number}", 0, tool="kill -USR1 $PPID; kill -USR1 $$; sleep 5")
             self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
+
+    def test_a_signal_before_the_training_is_passed_on(self):
+        # While the script still asks Slurm how to start the ranks.
+        for number in ("USR1", "TERM"):
+            output, returned, requeued = self.run_job(f"before{number}", 0, launch="auto", ASKED=f"kill -{number} $PPID",
+                                                      MPIRUN="exec sleep 30")
+            self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
+
+    def test_a_signal_that_mpirun_loses_is_repeated(self):
+        # mpirun takes signals before it has ranks to forward them to; here one that hears the third alone.
+        deaf = "heard=0; trap 'heard=$((heard + 1)); [ $heard -lt 3 ] || exit 75' USR1; kill -USR1 $PPID; " \
+               "for i in {1..300}; do sleep 0.1; done"
+        output, returned, requeued = self.run_job("lost", 0, launch="mpirun", MPIRUN=deaf)
+        self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
 
     def test_how_ranks_are_started(self):
         self.assertIn("srun --mpi=pmix", self.run_job("auto1", 0, launch="auto", MPI_LIST="pmix none")[0])

@@ -149,11 +149,12 @@ std::optional<Space> probe_own(Patience& patience, const DiskWork& work, RankShe
     return {};
   }
   judge_space(space, work, sheet);
-  const auto speed = patience.attempt<Speed>(
-      kSpeedLimit, [folder = space.folder, free = space.free] { return measure(folder, free); });
+  const double most = std::min(kSpeedLimit, patience.left());
+  const auto speed =
+      patience.attempt<Speed>(most, [folder = space.folder, free = space.free] { return measure(folder, free); });
   if (speed.late) {
     sheet.warn("disk", fmt::format("writing at most {} to {} has not ended after {:.0f} s", quantity(kMost, "B"),
-                                   space.folder, kSpeedLimit));
+                                   space.folder, most));
   } else if (!speed.value) {
     sheet.fail_with("disk", speed.error);
   } else if (speed.value->write > 0) {

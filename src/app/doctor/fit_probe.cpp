@@ -82,7 +82,7 @@ void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet
   const std::string hint =
       "an estimate; head.store: {dtype: bf16}, more ranks, 16-bit precision or a smaller batch take less";
   if (result.needed > result.room) {
-    sheet.fail(
+    sheet.fail_of_all(
         "memory fit",
         fmt::format("{} classes do not fit: {} has {} and would need about {}; the largest number that would fit "
                     "is about {}",
@@ -90,7 +90,8 @@ void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet
                     quantity(static_cast<double>(result.largest), "")),
         hint);
   } else if (result.needed > kTight * result.room) {
-    sheet.warn("memory fit", fmt::format("little is left: {} has {} and would need about {}", who, room, needed), hint);
+    sheet.warn_of_all("memory fit", fmt::format("little is left: {} has {} and would need about {}", who, room, needed),
+                      hint);
   }
 }
 

@@ -100,7 +100,8 @@ std::vector<Told> collect_findings(const std::vector<RankSheet>& sheets, const s
     }
   }
   std::vector<Told> told;
-  for (const auto& [finding, owners] : found) told.push_back({finding, where_of(owners, sheets.size(), hosts)});
+  for (const auto& [finding, owners] : found)
+    told.push_back({finding, finding.of_all ? "" : where_of(owners, sheets.size(), hosts)});
   return told;
 }
 

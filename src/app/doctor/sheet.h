@@ -35,7 +35,8 @@ struct Fact {
 struct Finding {
   Grade grade = Grade::warn;
   std::string section, text;
-  std::string hint;  // what to do; may be empty
+  std::string hint;     // what to do; may be empty
+  bool of_all = false;  // found by all ranks together and told by one: the text names those whose it is
 };
 
 /// All that one rank has found so far.
@@ -49,6 +50,12 @@ struct RankSheet {
   void add(Fact fact) { facts.push_back(std::move(fact)); }
   void warn(const std::string& section, const std::string& text, const std::string& hint = "") {
     findings.push_back({Grade::warn, section, text, hint});
+  }
+  void warn_of_all(const std::string& section, const std::string& text, const std::string& hint = "") {
+    findings.push_back({Grade::warn, section, text, hint, true});
+  }
+  void fail_of_all(const std::string& section, const std::string& text, const std::string& hint = "") {
+    findings.push_back({Grade::fail, section, text, hint, true});
   }
   void fail(const std::string& section, const std::string& text, const std::string& hint = "") {
     findings.push_back({Grade::fail, section, text, hint});

@@ -148,6 +148,17 @@ TEST_CASE("doctor: a finding is told once, with those who have it") {
   CHECK(report.verdict == Grade::fail);
 }
 
+TEST_CASE("doctor: what rank 0 tells of all ranks is not told as its own host's") {
+  auto sheets = hosts(3);
+  sheets[0].warn_of_all("hosts", "n1 - n2: 1 GB/s, the median of all pairs 12 GB/s");
+  sheets[0].warn("limits", "8 MiB may be locked");
+  for (RankSheet& sheet : sheets) sheet = sheet_from_json(to_json(sheet));
+  const Report report = make_report(sheets);
+  REQUIRE(report.told.size() == 2);
+  CHECK(report.told[0].where.empty());
+  CHECK(report.told[1].where == "host n0");
+}
+
 TEST_CASE("doctor: warnings do not fail") {
   auto sheets = hosts(1);
   sheets[0].warn("limits", "little");
