@@ -85,7 +85,7 @@ finish_report() {
   failed=$(count failed)
   state="nothing failed"
   if [ "$failed" -gt 0 ]; then state="$failed failed" status=1; fi
-  if [ "$gpus" = 0 ]; then state="disproved: no GPU here ($no_gpu); $state" status=1; fi
+  if [ "$gpus" = 0 ]; then state="nothing is proved: no GPU here ($no_gpu); $state" status=1; fi
   write_report
   printf '\n%s\n' "$state"
   awk -F'\t' '{ printf "  %-62s %-34s %-12s %s\n", $1, $2, $3, $4 }' "$work/targets.tsv"

@@ -10,7 +10,9 @@
 # SIGUSR1 (from --signal=B:USR1@..., before the time limit) goes on to the ranks: they save and end with status 75. The
 # job then goes back into the queue, and its next turn goes on from that checkpoint. It does not go back
 #   - after an error (any other status);
-#   - where it was cancelled: `scancel` also lets the ranks save, and whoever cancels a job does not want it back;
+#   - where it was cancelled: `scancel` also lets the ranks save, and whoever cancels a job does not want it back. With
+#     --launch mpirun they save only where a step and a checkpoint take less than a second: scancel's SIGTERM goes to
+#     mpirun and its helpers, too, and these then kill the ranks;
 #   - after three turns in a row that brought no newer checkpoint: --time is too short for one, or something is wrong.
 set -euo pipefail
 
@@ -124,7 +126,7 @@ job_state() {
 
 began_with=$(newest_checkpoint)
 turn=$((${SLURM_RESTART_COUNT:-0} + 1))
-say "turn $turn of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}; newest checkpoint: ${began_with:-none}"
+say "turn $turn of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}, ranks by $launch; newest checkpoint: ${began_with:-none}"
 
 # In the background, because bash handles a signal only after a command in the foreground has ended.
 SECONDS=0

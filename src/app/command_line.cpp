@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "app/exit_status.h"
 #include "app/version.h"
 
 namespace plsc {
@@ -133,7 +134,7 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
       throw CLI::RequiredError("-c FILE (or a subcommand)");
     }
   } catch (const CLI::ParseError& e) {
-    exit_code = app.exit(e);
+    exit_code = app.exit(e) == 0 ? 0 : kExitUsage;
     return false;
   }
   return true;

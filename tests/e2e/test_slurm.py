@@ -88,6 +88,13 @@ class BatchScripts(E2eCase):
         # Exact sums: not a bit of a weight depends on the ranks; the loss itself is a sum of doubles over them.
         self.assert_close(self.losses(straight), self.losses(name), 1e-12)
 
+    def assert_saved_when_cancelled(self, name, job, restarts):
+        self.cluster.run("scancel", job)
+        end = self.wait_for_end(job)
+        self.assertEqual((end["JobState"], end["Restarts"]), ("CANCELLED", str(restarts)), self.log(job))
+        self.wait_for(lambda: "stopped; the job is being ended" in self.log(job), "the script's last word", job)
+        self.assertTrue(os.path.isdir(self.checkpoint(name, len(self.losses(name)))), self.log(job))
+
     def test_stopped_twice_and_complete_on_one_node(self):
         job = self.one_node("one")
         for turn in (1, 2):
@@ -124,24 +131,16 @@ class BatchScripts(E2eCase):
         # Slurm looks at limits every 30 s or so, and may come a minute early: 55 s before the end of a minute is soon.
         job = self.multi_node("limit", options=["--time=1", "--signal=B:USR1@55"], overrides=["train.steps=1000000"])
         self.wait_for(lambda: self.cluster.job(job)["Restarts"] == "1", "the requeue", job)
-        self.assertIn("stopped on request", self.log(job))
+        # The signal may come before a busy machine has begun to train: then the job goes back all the same.
+        self.assertRegex(self.log(job), "stopped on request|before the first step|newest checkpoint: ; back")
         stopped = len(self.losses("limit"))
         self.wait_for_steps("limit", job, stopped + 10)
-        self.cluster.run("scancel", job)
-        end = self.wait_for_end(job)
-        self.assertEqual((end["JobState"], end["Restarts"]), ("CANCELLED", "1"), self.log(job))
-        self.wait_for(lambda: "does not go back into the queue" in self.log(job), "the script's last word", job)
-        last = len(self.losses("limit"))
-        self.assertTrue(os.path.isdir(self.checkpoint("limit", last)), "a cancelled job saves too")
+        self.assert_saved_when_cancelled("limit", job, restarts=1)
 
     def test_a_cancelled_job_on_one_node(self):
         job = self.one_node("cancelled")
         self.wait_for_steps("cancelled", job)
-        self.cluster.run("scancel", job)
-        end = self.wait_for_end(job)
-        self.assertEqual((end["JobState"], end["Restarts"]), ("CANCELLED", "0"), self.log(job))
-        self.wait_for(lambda: "does not go back into the queue" in self.log(job), "the script's last word", job)
-        self.assertTrue(os.path.isdir(self.checkpoint("cancelled", len(self.losses("cancelled")))))
+        self.assert_saved_when_cancelled("cancelled", job, restarts=0)
 
     def test_an_error_is_not_tried_again(self):
         for name, submit in (("wrong1", self.one_node), ("wrong2", self.multi_node)):
