@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "app/doctor/disk_room.h"
 #include "app/doctor/probes.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -45,9 +46,20 @@ std::string existing_folder(const std::string& output) {
 struct Space {
   std::string folder;
   double free = 0;
-  int64_t checkpoints = 0;  // whole ones that are there already
+  std::vector<double> checkpoints;  // bytes of the whole ones that are there already, oldest first
   bool writable = false;
 };
+
+/// Of the files in it; one that is pruned meanwhile counts as nothing.
+double bytes_in(const std::string& folder) {
+  double bytes = 0;
+  std::error_code error, gone;
+  for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator(); at.increment(error)) {
+    const auto size = at->file_size(gone);
+    if (!gone) bytes += static_cast<double>(size);
+  }
+  return bytes;
+}
 
 Space look(const std::string& output) {
   Space space;
@@ -56,7 +68,7 @@ Space look(const std::string& output) {
   if (::statvfs(space.folder.c_str(), &disk) != 0) fail("{}: {}", space.folder, std::strerror(errno));
   space.free = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
   space.writable = ::access(space.folder.c_str(), W_OK | X_OK) == 0;
-  space.checkpoints = static_cast<int64_t>(list_checkpoints(output).whole.size());
+  for (const std::string& folder : list_checkpoints(output).whole) space.checkpoints.push_back(bytes_in(folder));
   return space;
 }
 
@@ -112,20 +124,19 @@ void judge_space(const Space& space, const DiskWork& work, RankSheet& sheet) {
   sheet.add({"disk", "free", "{} free", space.free, "B"});
   if (work.checkpoint_bytes == 0) return;
   const auto one = static_cast<double>(work.checkpoint_bytes);
-  // While one is written, `keep` older ones are still there; those that are there now are among them.
-  const auto more = static_cast<double>(work.keep + 1 - std::min(space.checkpoints, work.keep));
+  const double more = bytes_wanted({one, work.keep, space.checkpoints});
   sheet.add({"disk", "checkpoint", "a checkpoint takes {}", one, "B"});
-  sheet.add({"disk", "wanted", fmt::format("checkpoint.keep: {} want ", work.keep) + "{} more", one * more, "B"});
+  sheet.add({"disk", "wanted", fmt::format("checkpoint.keep: {} want ", work.keep) + "{} more", more, "B"});
   const std::string hint = "choose another `output`, free some space, or lower checkpoint.keep";
   if (space.free < one) {
     sheet.fail("disk",
                fmt::format("{} are free in {}, and one checkpoint takes {}", quantity(space.free, "B"), space.folder,
                            quantity(one, "B")),
                hint);
-  } else if (space.free < one * more) {
+  } else if (space.free < more) {
     sheet.warn("disk",
                fmt::format("{} are free in {}, and checkpoint.keep: {} want {} more", quantity(space.free, "B"),
-                           space.folder, work.keep, quantity(one * more, "B")),
+                           space.folder, work.keep, quantity(more, "B")),
                hint);
   }
 }

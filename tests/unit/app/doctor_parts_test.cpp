@@ -3,6 +3,7 @@
 #include <set>
 #include <thread>
 
+#include "app/doctor/disk_room.h"
 #include "app/doctor/fit.h"
 #include "app/doctor/network.h"
 #include "app/doctor/pair_rounds.h"
@@ -127,6 +128,18 @@ TEST_CASE("GPU code: machine code of the generation, PTX for later ones") {
   CHECK(code_for(90, "90a-real") == GpuCode::native);
   CHECK(code_for(100, "90a") == GpuCode::none);
   CHECK(code_for(90, "native") == GpuCode::unknown);
+}
+
+TEST_CASE("disk: checkpoints that are there give back their own bytes, not those of the new ones") {
+  CHECK(bytes_wanted({.one = 100, .keep = 3}) == 400);
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {100, 100, 100}}) == 100);
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {100}}) == 300);
+  // Three small ones of an earlier model make room for nothing.
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {1, 1, 1}}) == 400 - 3);
+  // Large ones make room for all but the first, which is written beside them.
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {500, 500, 500}}) == 100);
+  CHECK(bytes_wanted({.one = 100, .keep = 1, .there = {500, 30}}) == 100);  // the first save ends both
+  CHECK(bytes_wanted({.one = 100, .keep = 2, .there = {10, 10, 10, 10}}) == 300 - 40);
 }
 
 TEST_CASE("fit: bytes of a class") {
