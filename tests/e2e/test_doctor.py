@@ -172,6 +172,17 @@ class Doctor(DoctorCase):
         half = self.doctor("-c", config, "-o", f"head.classes={int(largest / 2)}", fails=None)
         self.assertEqual(self.line(half, "memory fit")["grade"], "ok")
 
+    def test_without_proc_the_memory_is_not_known(self):
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+        if subprocess.run([*hidden, "true"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("mounting over /proc is not allowed here")
+        report = self.doctor("-c", self.config("no_proc"), launcher=hidden)
+        for section in ("memory", "memory fit"):
+            self.assertEqual(self.line(report, section)["grade"], "warn")
+        self.assertIn("available: not known", self.line(report, "memory")["text"])
+        for name in ("available", "room", "largest"):
+            self.assertEqual(self.numbers(report, "memory", name) + self.numbers(report, "memory fit", name), [])
+
     def test_output_that_cannot_be_written(self):
         blocked = self.folder("file")
         with open(blocked, "w") as f:

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "app/doctor/probes.h"
 #include "app/version.h"
@@ -105,8 +106,15 @@ int64_t total_memory() {
 }
 
 void add_memory(RankSheet& sheet) {
+  const std::optional<int64_t> available = known_memory();
   sheet.add({"memory", "total", "{}", static_cast<double>(total_memory()), "B", Agreement::near});
-  sheet.add({"memory", "available", "{} available", static_cast<double>(available_memory()), "B"});
+  if (available) {
+    sheet.add({"memory", "available", "{} available", static_cast<double>(*available), "B"});
+  } else {
+    sheet.add({"memory", "available", "available: not known"});
+    sheet.warn("memory", "how much memory is available is not known: /proc/meminfo does not tell",
+               "mount -t proc proc /proc");
+  }
   const auto left = group_memory(control_group_membership(), kControlGroupRoot);
   // Version 1 writes a number near 2^63 where there is no limit.
   const bool limited = left && *left < total_memory();
@@ -150,6 +158,12 @@ void add_limits(const World& world, RankSheet& sheet) {
 }
 
 }  // namespace
+
+std::optional<int64_t> known_memory() {
+  const int64_t available = available_memory();
+  if (available == std::numeric_limits<int64_t>::max()) return {};
+  return available;
+}
 
 void probe_host(const World& world, RankSheet& sheet) {
   add_program(world, sheet);

@@ -1,5 +1,6 @@
 // The doctor's parts that need no machine: patience with probes, rounds of hosts, interfaces, what fits.
 #include <chrono>
+#include <cmath>
 #include <set>
 #include <thread>
 
@@ -163,6 +164,12 @@ TEST_CASE("fit: the largest number of classes, over all ranks") {
       fit({.classes = 1201, .ranks = 2, .per_class = 4096, .network = 1e6, .room = 1e6 + 4096.0 * 600});
   CHECK(too_many.needed > too_many.room);
   CHECK(fit({.classes = 1, .ranks = 1, .per_class = 8, .network = 100, .room = 50}).largest == 0);
+}
+
+TEST_CASE("fit: where the room is not known no number of classes is made up") {
+  const Fit fits = fit({.classes = 1000, .ranks = 2, .per_class = 4096, .network = 1e6, .room = HUGE_VAL});
+  CHECK(fits.largest == 0);
+  CHECK(fits.needed == 1e6 + 500 * 4096);
 }
 
 TEST_CASE("fit: a network keeps what its maps are worth") {
