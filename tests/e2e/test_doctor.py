@@ -172,6 +172,18 @@ class Doctor(DoctorCase):
         half = self.doctor("-c", config, "-o", f"head.classes={int(largest / 2)}", fails=None)
         self.assertEqual(self.line(half, "memory fit")["grade"], "ok")
 
+    def test_a_batch_that_does_not_fit_is_not_blamed_on_the_classes(self):
+        config = self.config("images", train="synthetic")
+        for classes in ("40", "0"):
+            report = self.doctor("-c", config, "-o", "train.batch_size=1000000000", "-o", f"head.classes={classes}",
+                                 fails=True)
+            found = [f for f in report["findings"] if f["section"] == "memory fit"]
+            self.assertEqual([f["grade"] for f in found], ["fail"])
+            self.assertIn("the network and its batch do not fit, whatever the number of classes", found[0]["text"])
+            self.assertIn("1000000000 images at a time", found[0]["text"])
+            self.assertIn("lower train.batch_size first", found[0]["hint"])
+            self.assertEqual(self.numbers(report, "memory fit", "largest"), [])
+
     def test_without_proc_the_memory_is_not_known(self):
         hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
         if subprocess.run([*hidden, "true"], stderr=subprocess.DEVNULL).returncode:

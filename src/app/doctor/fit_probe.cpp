@@ -80,6 +80,19 @@ Least least_room(World& world, double own) {
   return {rooms[least], fmt::format("rank {} (host {})", least, world.hosts()[least])};
 }
 
+/// Not even one class would fit: the classes are not what is too large.
+void tell_of_batch(const Fit& result, const Sizes& sizes, const std::string& who, RankSheet& sheet) {
+  sheet.fail_of_all(
+      "memory fit",
+      fmt::format("the network and its batch do not fit, whatever the number of classes: {} has {} and "
+                  "would need about {} for {:.2f} M parameters and {} image{} at a time",
+                  who, quantity(std::max(0.0, result.room), "B"), quantity(network_bytes(sizes.network), "B"),
+                  1e-6 * static_cast<double>(sizes.network.parameters), sizes.network.images,
+                  sizes.network.images == 1 ? "" : "s"),
+      "an estimate; lower train.batch_size first, or raise train.accumulate; more ranks, 16-bit "
+      "precision or a smaller model.backbone take less, too");
+}
+
 void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet& sheet) {
   if (std::isinf(result.room)) {
     sheet.warn_of_all("memory fit", "whether it fits is not known: nothing tells how much memory is available");
@@ -111,7 +124,8 @@ void add_facts(const Fit& result, int64_t classes, const Sizes& sizes, RankSheet
   }
   if (std::isinf(result.room)) return;
   sheet.add({"memory fit", "room", "{} to take", std::max(0.0, result.room), "B"});
-  sheet.add({"memory fit", "largest", "at most about {} classes", static_cast<double>(result.largest)});
+  if (result.largest > 0)
+    sheet.add({"memory fit", "largest", "at most about {} classes", static_cast<double>(result.largest)});
 }
 
 }  // namespace
@@ -128,7 +142,11 @@ int64_t probe_fit(Session& session, World& world, const Config& config, int64_t 
   const Fit result = fit({classes, world.size(), sizes.per_class, network_bytes(sizes.network), least.room});
   if (world.rank() == 0) {
     add_facts(result, classes, sizes, sheet);
-    if (classes > 0) judge(result, classes, least.who, sheet);
+    if (result.largest == 0 && !std::isinf(result.room)) {
+      tell_of_batch(result, sizes, least.who, sheet);
+    } else if (classes > 0) {
+      judge(result, classes, least.who, sheet);
+    }
   }
   // Weights and momentum; buffers have none, and are few.
   return classes == 0
