@@ -67,8 +67,12 @@ class Doctor(DoctorCase):
         report = self.doctor("-o", "device=cpu", "--output", self.root)
         self.assertEqual(report["ranks"], 1)
         self.assertEqual(len(report["hosts"]), 1)
-        for section in ("program", "ranks", "cpu", "memory", "limits", "gpus", "devices", "rates", "disk"):
+        for section in ("program", "ranks", "memory", "limits", "gpus", "devices", "rates", "disk"):
             self.assertEqual(self.line(report, section)["grade"], "ok", report["findings"])
+        # Whether others compute beside the tests is not the tests' affair; that it is told is.
+        load, cores = self.numbers(report, "cpu", "load")[0], os.sysconf("SC_NPROCESSORS_ONLN")
+        told = [f["text"] for f in report["findings"] if f["section"] == "cpu"]
+        self.assertEqual(["others compute here" in text for text in told], [True] if load > 1.5 * cores else [])
         self.assertGreater(self.numbers(report, "rates", "product")[0], 0)
         self.assertGreater(self.numbers(report, "memory", "total")[0], 1 << 28)
         self.assertEqual(self.line(report, "ranks")["text"], "1, one process, without MPI")

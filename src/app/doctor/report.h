@@ -18,6 +18,9 @@ struct Told {
 /// each side is named.
 std::vector<Told> odd_ones(const std::vector<RankSheet>& sheets);
 
+/// Whether a host's load average (threads that compute or wait to) is well above its cores.
+inline bool is_busy(double load, double cores) { return load > 1.5 * cores; }
+
 struct Line {
   std::string section;
   Grade grade = Grade::ok;
