@@ -9,6 +9,7 @@
 #include "app/doctor/network.h"
 #include "app/doctor/pair_rounds.h"
 #include "app/doctor/patience.h"
+#include "app/doctor/probes.h"
 #include "backend/device_health.h"
 #include "base/error.h"
 #include "support/catch.h"
@@ -114,6 +115,28 @@ TEST_CASE("network: traps that nobody has shut") {
   CHECK(unguarded(traps, {.exclude = "lo,docker0"}) == std::vector<std::string>{"virbr0"});
   CHECK(unguarded(traps, {.include = "eth0", .nccl_in_use = true}) == std::vector<std::string>{"virbr0"});
   CHECK(unguarded(traps, {.include = "eth0", .nccl = "eth0", .nccl_in_use = true}).empty());
+}
+
+TEST_CASE("network: the interface that is accused is never the one to use") {
+  CHECK(interface_hint({"eth0", "ib0"}, {"docker0"}) ==
+        "export OMPI_MCA_btl_tcp_if_include=eth0 NCCL_SOCKET_IFNAME=eth0");
+  CHECK(interface_hint({"eth0", "ib0"}, {"eth0"}) == "export OMPI_MCA_btl_tcp_if_include=ib0 NCCL_SOCKET_IFNAME=ib0");
+  for (const std::vector<std::string>& used : {std::vector<std::string>{}, {"eth0"}}) {
+    const std::string hint = interface_hint(used, {"eth0"});
+    CHECK(hint.find("eth0") == std::string::npos);
+    CHECK(hint.find("if_include=NAME") != std::string::npos);
+  }
+}
+
+TEST_CASE("network: what was feared is forgotten once messages have gone") {
+  RankSheet sheet;
+  sheet.warn("network", "eth0 reaches no other host");
+  sheet.warn("limits", "little");
+  sheet.fail("network", "broken");
+  forget_feared(sheet);
+  REQUIRE(sheet.findings.size() == 2);
+  CHECK(sheet.findings[0].section == "limits");
+  CHECK(sheet.findings[1].grade == Grade::fail);
 }
 
 TEST_CASE("GPU code: machine code of the generation, PTX for later ones") {
