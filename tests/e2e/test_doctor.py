@@ -203,8 +203,18 @@ class Doctor(DoctorCase):
         blocked = self.folder("file")
         with open(blocked, "w") as f:
             f.write("not a folder")
-        text, _ = self.failure(self.doctor("-o", "device=cpu", "--output", blocked + "/runs", fails=True), "disk")
+        text, hint = self.failure(self.doctor("-o", "device=cpu", "--output", blocked + "/runs", fails=True), "disk")
         self.assertIn("is no folder", text)
+        self.assertIn("choose another `output`", hint)
+        # Nobody can make a file here, root neither; nothing is said of its space.
+        text, hint = self.failure(self.doctor("-c", self.config("proc"), "--output", "/proc/runs/a", fails=True), "disk")
+        self.assertIn("/proc cannot be written: ", text)
+        self.assertIn("choose another `output`", hint)
+
+    def test_output_that_is_to_be_made(self):
+        report = self.doctor("-o", "device=cpu", "--output", self.folder("new/run"))
+        self.assertIn(f"new/run (to be made in {self.root})", self.line(report, "disk")["text"])
+        self.assertFalse(os.path.exists(self.folder("new")))
 
     def test_small_disk(self):
         disk = self.folder("disk")
@@ -217,10 +227,11 @@ class Doctor(DoctorCase):
             report = self.doctor("-c", config, "--output", disk, "-o", "head.classes=20000", fails=True)
             text, hint = self.failure(report, "disk")
             self.assertRegex(text, "free in .*disk, and one checkpoint takes [45]")
-            self.assertIn("checkpoint.keep", hint)
+            self.assertNotIn("checkpoint.keep", hint)  # fewer of them do not help one
             # One fits, and all that are to be kept do not.
             report = self.doctor("-c", config, "--output", disk, "-o", "head.classes=2000")
             self.assertEqual(self.line(report, "disk")["grade"], "warn")
+            self.assertIn("checkpoint.keep", [f["hint"] for f in report["findings"] if f["section"] == "disk"][0])
             self.assertEqual(os.listdir(disk), [])
         finally:
             subprocess.run(["umount", disk], check=True)
