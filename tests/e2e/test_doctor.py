@@ -245,6 +245,16 @@ class Doctor(DoctorCase):
     def test_a_build_without_cuda(self):
         report = self.doctor("--output", self.root)
         self.assertIn("this build of plsc-train has no CUDA backend", self.line(report, "gpus")["text"])
+        tools = self.folder("tools")
+        os.makedirs(tools)
+        with open(os.path.join(tools, "nvidia-smi"), "w") as f:
+            f.write("#!/bin/sh\n")
+        os.chmod(f.name, 0o755)
+        report = self.doctor("--output", self.root, env={"PATH": f"{tools}:{os.environ['PATH']}"})
+        self.assertEqual(self.line(report, "gpus")["grade"], "warn")
+        told = [f for f in report["findings"] if f["section"] == "gpus"][0]
+        self.assertIn("but this build has no CUDA", told["text"])
+        self.assertIn("bundle with CUDA", told["hint"])
         text, hint = self.failure(self.doctor("-o", "device=cuda", "--output", self.root, fails=True), "devices")
         self.assertIn("device: cuda: this build of plsc-train has no CUDA backend", text)
         self.assertIn("use device: cpu", hint)
