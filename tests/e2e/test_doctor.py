@@ -242,6 +242,14 @@ class Doctor(DoctorCase):
             self.assertIn("did you mean 'train.epochs'", out)
             self.assertEqual(out.count("plsc-train: "), 1, out)
 
+    def test_errors_of_the_configuration_as_json(self):
+        config = self.config("wrong_json")
+        for launcher, ranks in (((), ()), ((), ("--ranks", "2")), (("mpirun", "-np", "2"), ())):
+            report = self.doctor("-c", config, "-o", "train.epoch=3", *ranks, fails=True, env=MPI, launcher=launcher)
+            self.assertEqual(list(report), ["program", "verdict", "exit_status", "findings"])
+            text, _ = self.failure(report, "configuration")
+            self.assertIn("did you mean 'train.epochs'", text)
+
     def test_a_build_without_cuda(self):
         report = self.doctor("--output", self.root)
         self.assertIn("this build of plsc-train has no CUDA backend", self.line(report, "gpus")["text"])

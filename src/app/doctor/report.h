@@ -48,6 +48,10 @@ std::string print_report(const Report& report, const PrintOptions& options);
 /// One JSON object: verdict, exit_status, ranks, hosts, seconds, lines, findings, and every fact of every rank.
 std::string report_json(const Report& report, const std::vector<RankSheet>& sheets, double seconds);
 
+/// Of an error before anything was examined: the same object with program, verdict, exit_status and one finding alone.
+/// `what`: of an exception.
+std::string error_json(const std::string& section, const std::string& what);
+
 /// 0: training could run; 1: something failed.
 inline int exit_status(Grade verdict) { return verdict == Grade::fail ? 1 : 0; }
 

@@ -242,6 +242,18 @@ TEST_CASE("doctor: the JSON has everything under its documented names") {
   CHECK(j.at("facts").at(2).at("unit") == "B/s");
 }
 
+TEST_CASE("doctor: an error of the configuration is JSON of the same names") {
+  const auto j = nlohmann::json::parse(error_json("configuration", "x.yaml:2: unknown key\n  hint: see configs"));
+  CHECK(j.at("program").get<std::string>().starts_with("plsc-train "));
+  CHECK(j.at("verdict") == "fail");
+  CHECK(j.at("exit_status") == 1);
+  REQUIRE(j.at("findings").size() == 1);
+  CHECK(j.at("findings").at(0).at("grade") == "fail");
+  CHECK(j.at("findings").at(0).at("section") == "configuration");
+  CHECK(j.at("findings").at(0).at("text") == "x.yaml:2: unknown key");
+  CHECK(j.at("findings").at(0).at("hint") == "see configs");
+}
+
 TEST_CASE("doctor: quantities in the words of their units") {
   CHECK(quantity(12.34e9, "B/s") == "12.3 GB/s");
   CHECK(quantity(402e9, "FLOP/s") == "402 GFLOP/s");
