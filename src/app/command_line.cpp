@@ -90,9 +90,10 @@ constexpr const char* kDoctorExamples = R"(Examples:
 It takes about half a minute, changes nothing, and leaves nothing behind. Exit status: 0 training could run (there may
 be warnings), 1 it could not.
 
-The JSON of an error in the configuration: program, verdict, exit_status and findings alone. Else it is one object: program, verdict (ok, warn, fail), exit_status, ranks, hosts, seconds; lines [{section, grade,
+The JSON is one object: program, verdict (ok, warn, fail), exit_status, ranks, hosts, seconds; lines [{section, grade,
 text}]; findings [{grade, section, where, text, hint}]; facts [{rank, host, section, name, and number with unit (B, B/s,
-FLOP/s, images/s, s), or text}].)";
+FLOP/s, images/s, s), or text}]. Of an error in the configuration it has program, verdict, exit_status and findings
+alone.)";
 
 void add_doctor(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand(
