@@ -128,6 +128,14 @@ class Doctor(DoctorCase):
         expected = self.numbers(report, "disk", "checkpoint")[0]
         self.assertLess(abs(written - expected), 0.15 * written)  # headers, and buffers without momentum
 
+        # What is there makes room by its bytes, however many classes the next checkpoints have.
+        report = self.doctor("-c", self.config("estimate"), "-o", "head.classes=50000", "-o", "checkpoint.keep=3",
+                             fails=None)
+        there = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
+        one = self.numbers(report, "disk", "checkpoint")[0]
+        self.assertGreater(one, 10 * there)
+        self.assertAlmostEqual(self.numbers(report, "disk", "wanted")[0], 4 * one - there, delta=1)
+
     def test_missing_data(self):
         config = self.config("missing", train=self.folder("nowhere"))
         for ranks in ("1", "2"):
