@@ -93,7 +93,8 @@ be warnings), 1 it could not.
 
 The JSON is one object: program, verdict (ok, warn, fail), exit_status, ranks, hosts, seconds; lines [{section, grade,
 text}]; findings [{grade, section, where, text, hint}]; facts [{rank, host, section, name, and number with unit (B, B/s,
-FLOP/s, images/s, s), or text}].)";
+FLOP/s, images/s, s), or text}]. Of an error in the configuration it has program, verdict, exit_status and findings
+alone.)";
 
 void add_doctor(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand(

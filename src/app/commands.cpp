@@ -2,10 +2,12 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <optional>
 
 #include "app/devices.h"
 #include "app/doctor/patience.h"
+#include "app/doctor/report.h"
 #include "app/exit_status.h"
 #include "app/launcher.h"
 #include "app/world.h"
@@ -49,6 +51,14 @@ LoadedConfig config_of_doctor(const CommandLine& line) {
   if (!line.output.empty()) loaded.config.output = line.output;
   if (line.ranks > 0) loaded.config.ranks = line.ranks;
   return loaded;
+}
+
+/// A script that reads the doctor's JSON gets it in this case, too. The error itself goes its usual way.
+void tell_as_json(const CommandLine& line, const std::string& problem) {
+  if (line.command != Command::doctor || !line.json) return;
+  const std::string text = doctor::error_json("configuration", problem);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
 }
 
 LoadedConfig config_of(const CommandLine& line) {
@@ -95,6 +105,7 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     options.timeout = line.command == Command::doctor ? line.limit + kDoctorGrace : loaded.config.comm.timeout;
     options.threads = static_cast<int>(loaded.config.train.threads);
   } catch (const std::exception& error) {
+    if (options.environment.rank <= 0) tell_as_json(line, error.what());
     // Most likely every rank has the same to say: together they tell it once.
     if (!options.environment.under_mpi) throw;
     problem = error.what();

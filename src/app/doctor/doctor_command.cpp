@@ -90,14 +90,15 @@ class Doctor {
     if (driver_hangs()) return examine_work(nullptr);
     stage("doctor: the device");
     const std::unique_ptr<Session> session = open_session();
+    if (session) probe_rates(*session, own_);
+    probe_network(world_, session && session->machine.transport == Transport::nccl, own_);
+    meet();
     if (session) {
-      probe_rates(*session, own_);
-      meet();
       stage("doctor: collectives");
       probe_all_reduce(*session, own_);
     }
     probe_pairs(world_, own_);
-    probe_network(world_, session && session->machine.transport == Transport::nccl, own_);
+    forget_feared(own_);
     probe_clocks(world_, own_);
     meet();
     examine_work(session.get());

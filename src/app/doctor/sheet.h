@@ -15,7 +15,7 @@ enum class Agreement {
   listed,  // it is another on each rank, and shown for each
   same,    // hosts whose text differs from the majority's are odd
   near,    // and those whose number is more than 5 % from the median
-  rate,    // and those whose number is below half of the median
+  rate,    // and those whose number is below half of the median, where there are three or more
 };
 
 /// One thing that a probe found.
