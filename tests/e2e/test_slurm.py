@@ -131,8 +131,7 @@ class BatchScripts(E2eCase):
         # Slurm looks at limits every 30 s or so, and may come a minute early: 55 s before the end of a minute is soon.
         job = self.multi_node("limit", options=["--time=1", "--signal=B:USR1@55"], overrides=["train.steps=1000000"])
         self.wait_for(lambda: self.cluster.job(job)["Restarts"] == "1", "the requeue", job)
-        # The signal may come before a busy machine has begun to train: then the job goes back all the same.
-        self.assertRegex(self.log(job), "stopped on request|before the first step|newest checkpoint: ; back")
+        self.assertIn("stopped on request", self.log(job))
         stopped = len(self.losses("limit"))
         self.wait_for_steps("limit", job, stopped + 10)
         self.assert_saved_when_cancelled("limit", job, restarts=1)
