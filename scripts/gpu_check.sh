@@ -65,12 +65,18 @@ if [ -n "$data" ] && [ ! -d "$data" ]; then wrong "--data $data: there is no suc
 [ -z "$data" ] || data=$(cd "$data" && pwd)
 wanted() { [[ ,$only, == *,$1,* ]]; }
 
+# shellcheck source=/dev/null
+source "$here/gpu_check/programs.sh"
+if [ ! -x "$plsc_train" ]; then
+  wrong "there is no plsc-train in $bin: build the preset cuda with the target cuda_tests, or name a bundle (--bundle DIR)"
+fi
+
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
 rm -f "$output"/{report.md,report.json,logs.txt,curves.csv}
 work=$(mktemp -d)
 
-for part in programs units report doctor tests train bench; do
+for part in units report doctor tests train bench; do
   # shellcheck source=/dev/null
   source "$here/gpu_check/$part.sh"
 done

@@ -15,7 +15,7 @@ packages=(g++ make cmake ninja-build pkg-config git ca-certificates python3
 # scripts/bundle.sh needs patchelf and xz, and packs Debian 12's libraries; its test, a shell that needs no library.
 version=$(. /etc/os-release 2>/dev/null && echo "${VERSION_ID:-}")
 test_packages=(iproute2)
-# A Slurm and an sshd for tests of runs on several hosts. These packages start what they bring, on every boot: not on a
+# A Slurm and an sshd for tests of runs on several hosts. These packages start what they bring on every boot: not on a
 # machine of somebody's without asking. Where they are missing the tests say so and are skipped.
 if [ ! -d /run/systemd/system ]; then
   test_packages+=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge openssh-server)
@@ -48,7 +48,16 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing: ${missing[*]}"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# In a container no service (an sshd!) should start because it was installed: Debian's way to say so, unless somebody has
+# already said what may.
+policy=""
+if [ ! -d /run/systemd/system ] && [ ! -e /usr/sbin/policy-rc.d ]; then policy=/usr/sbin/policy-rc.d; fi
+cleanup() {
+  rm -f "$log"
+  if [ -n "$policy" ]; then "${as_root[@]}" rm -f "$policy"; fi
+}
+trap cleanup EXIT
+if [ -n "$policy" ]; then "${as_root[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"; fi
 if ! { "${as_root[@]}" apt-get update -qq &&
        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
          apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then

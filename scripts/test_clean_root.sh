@@ -20,6 +20,7 @@ cleanup() {
   if [ -n "${PLSC_KEEP:-}" ]; then echo "kept: $root"; else rm -rf --one-file-system "$root"; fi
 }
 trap cleanup EXIT
+chmod 755 "$root"  # a root that only root may enter fails packages that do something as another user
 
 echo "bootstrapping $suite from $mirror"
 debootstrap --variant=minbase --include=git,ca-certificates "$suite" "$root" "$mirror" >"$root.log" 2>&1 ||

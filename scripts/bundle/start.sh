@@ -17,6 +17,11 @@ fail() {
   exit 1
 }
 
+# Lists of folders have these between their parts: the loader's and Open MPI's.
+case $root in
+  *[:\;]*) fail "this bundle lies in '$root': a path with : or ; cannot stand in lists of folders" "move the bundle to another folder" ;;
+esac
+
 # Tells the bundle's Open MPI, PMIx and hwloc where they are now. No plugins of the node's own installations are looked at.
 use_own_mpi() {
   OPAL_PREFIX=$root/mpi OPAL_BINDIR=$root/mpi/bin OPAL_LIBDIR=$root/mpi/lib OPAL_SYSCONFDIR=$root/mpi/etc
@@ -163,8 +168,7 @@ run() {
   if [ $# -eq 0 ] || [ "$1" = --help ]; then
     echo "usage: ${0##*/} PROGRAM ARGUMENTS...: starts a program of the bundle, by name or path, with its libraries:"
     (cd "$root/libexec" && for program in plsc-* tests/* bench/*; do [ -f "$program" ] && echo "  $program"; done)
-    [ $# -gt 0 ]
-    exit
+    exit 0
   fi
   name=$1
   shift

@@ -44,12 +44,12 @@ gpus=0 gpu_name="" gpu_memory=0 no_gpu=""
 find_gpus() {
   local line
   start "$bench_folder/bench_step" --probe
-  if line=$(timeout 60 "${command[@]}" 2>/dev/null | grep '^{') && [ -n "$line" ]; then
+  if line=$(timeout -k 5 60 "${command[@]}" 2>/dev/null | grep '^{') && [ -n "$line" ]; then
     gpus=$(grep -o '"capability":' <<<"$line" | wc -l)
     gpu_name=$(field name <<<"$line")
     gpu_memory=$(field memory <<<"$line")
     no_gpu=$(sed -n 's/.*"problem":"\(.*\)"}$/\1/p' <<<"$line")
-  elif gpus=$(timeout 60 nvidia-smi -L 2>/dev/null | grep -c '^GPU') && [ "$gpus" -gt 0 ]; then
+  elif gpus=$(timeout -k 5 60 nvidia-smi -L 2>/dev/null | grep -c '^GPU') && [ "$gpus" -gt 0 ]; then
     gpu_name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | sed -n 1p)
   else
     gpus=0 no_gpu="bench_step --probe gave no answer, and nvidia-smi finds none"
@@ -67,7 +67,7 @@ machine_facts() {
   printf 'memory\t%s\n' "$(awk '/^MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
   if [ "$gpus" -gt 0 ]; then
     printf 'GPUs\t%s x %s, %s\n' "$gpus" "$gpu_name" "$(awk -v b="$gpu_memory" 'BEGIN { printf "%.1f GiB", b / 2^30 }')"
-    smi=$(timeout 20 nvidia-smi --format=csv,noheader \
+    smi=$(timeout -k 5 20 nvidia-smi --format=csv,noheader \
       --query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit,memory.used 2>/dev/null | paste -sd';')
     printf 'driver, clock, highest, power, memory in use\t%s\n' "${smi:-nvidia-smi says nothing}"
   else
@@ -75,6 +75,6 @@ machine_facts() {
   fi
   printf 'build\t%s\n' "${bundle:-$bin}"
   printf 'revision\t%s\n' "$(revision)"
-  version=$(timeout 60 "$plsc_train" --version 2>&1 | sed -n 1p)
+  version=$(timeout -k 5 60 "$plsc_train" --version 2>&1 | sed -n 1p)
   printf 'program\t%s\n' "${version:-$plsc_train does not start}"
 }

@@ -8,6 +8,9 @@ begin_report() {
   : >"$work/curves.tsv"
   : >"$output/logs.txt"
   begun=$(date -u '+%Y-%m-%d %H:%M UTC')
+  : >"$work/facts.tsv"
+  state="looking at the machine"
+  write_report  # a driver may hang already here
   find_gpus
   machine_facts >"$work/facts.tsv"
   state="still running"
@@ -82,7 +85,7 @@ finish_report() {
   failed=$(count failed)
   state="nothing failed"
   if [ "$failed" -gt 0 ]; then state="$failed failed" status=1; fi
-  if [ "$gpus" = 0 ]; then state="disproved: no GPU here ($no_gpu); $state" status=1; fi
+  if [ "$gpus" = 0 ]; then state="nothing is proved: no GPU here ($no_gpu); $state" status=1; fi
   write_report
   printf '\n%s\n' "$state"
   awk -F'\t' '{ printf "  %-62s %-34s %-12s %s\n", $1, $2, $3, $4 }' "$work/targets.tsv"

@@ -23,7 +23,7 @@ marked() {
   grep -lzxF "PLSC_CHECK_UNIT=$1" /proc/[0-9]*/environ 2>/dev/null | sed 's|/proc/||; s|/environ||'
 }
 
-# end_marked TOKEN: asks them to end, and ends those that do not within three seconds.
+# end_marked TOKEN: asks them to end, and ends those that do not within three seconds. Status 1: some are still there.
 end_marked() {
   local token=$1 pids i
   for ((i = 0; i < 12; i++)); do
@@ -35,6 +35,7 @@ end_marked() {
     if [ $i -ge 10 ]; then kill -KILL $pids 2>/dev/null || true; fi
     sleep 0.3
   done
+  [ -z "$(marked "$token")" ]
 }
 end_units() { [ -z "$mark_now" ] || end_marked "$mark_now"; }
 
@@ -61,8 +62,8 @@ run_unit() {
     step=0.2
   done
   if [ $unit_rc = 124 ]; then
-    end_marked "$mark_now"
-    wait $pid 2>/dev/null || true
+    # What hangs in the driver outlives even SIGKILL: nobody waits for it.
+    if end_marked "$mark_now"; then wait $pid 2>/dev/null || true; fi
   else
     wait $pid 2>/dev/null || unit_rc=$?
     end_marked "$mark_now"

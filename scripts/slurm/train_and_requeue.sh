@@ -10,12 +10,15 @@
 # SIGUSR1 (from --signal=B:USR1@..., before the time limit) goes on to the ranks: they save and end with status 75. The
 # job then goes back into the queue, and its next turn goes on from that checkpoint. It does not go back
 #   - after an error (any other status);
-#   - where it was cancelled: `scancel` also lets the ranks save, and whoever cancels a job does not want it back;
+#   - where it was cancelled: `scancel` also lets the ranks save, and whoever cancels a job does not want it back. With
+#     --launch mpirun they save only where a step and a checkpoint take less than a second: scancel's SIGTERM goes to
+#     mpirun and its helpers, too, and these then kill the ranks;
 #   - after three turns in a row that brought no newer checkpoint: --time is too short for one, or something is wrong.
 set -euo pipefail
 
 readonly interrupted=75  # exit status of plsc-train: stopped on request, run it again
 readonly most_idle=3     # turns in a row without a newer checkpoint
+readonly starting=60     # seconds within which the ranks have started
 
 say() { echo "train_and_requeue.sh: $*" >&2; }
 
@@ -28,6 +31,25 @@ if [ -z "${SLURM_JOB_ID:-}" ]; then
   say "this is no Slurm job; submit it: sbatch scripts/slurm/one_node.sbatch"
   exit 2
 fi
+
+# Each of srun, mpirun and plsc-train's own launcher passes SIGUSR1 on to all ranks. SIGTERM is what scancel sends, and
+# preemption. What comes before there is a training is kept for it.
+asked=false woken=false pid='' repeater=''
+# shellcheck disable=SC2317  # called by the trap
+pass_on() {
+  asked=true woken=true
+  [ -n "$pid" ] || return 0
+  kill -USR1 "$pid" 2>/dev/null || true
+  if [ "$launch" != own ] && [ -z "$repeater" ]; then
+    repeat_request &
+    repeater=$!
+  fi
+}
+# mpirun drops a signal that comes before it has ranks; plsc-train's own launcher sees to that by itself.
+repeat_request() {
+  while sleep 2 && [ $SECONDS -lt $starting ] && kill -USR1 "$pid" 2>/dev/null; do :; done
+}
+trap pass_on USR1 TERM
 
 # The folder of plsc-train: a bundle has bin/, the sources have build/cuda or build/cpu.
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -104,25 +126,20 @@ job_state() {
 
 began_with=$(newest_checkpoint)
 turn=$((${SLURM_RESTART_COUNT:-0} + 1))
-say "turn $turn of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}; newest checkpoint: ${began_with:-none}"
+say "turn $turn of job $SLURM_JOB_ID on ${SLURM_JOB_NODELIST:-?}, ranks by $launch; newest checkpoint: ${began_with:-none}"
 
-# In the background, because bash handles a signal only after a command in the foreground has ended. Each of srun, mpirun
-# and plsc-train's own launcher passes SIGUSR1 on to all ranks. SIGTERM is what scancel sends, and preemption.
-asked=false woken=false pid=
-# shellcheck disable=SC2317  # called by the trap
-pass_on() {
-  asked=true woken=true
-  [ -z "$pid" ] || kill -USR1 "$pid" 2>/dev/null || true
-}
-trap pass_on USR1 TERM
+# In the background, because bash handles a signal only after a command in the foreground has ended.
+SECONDS=0
 "${command[@]}" "${words[@]}" &
 pid=$!
 status=0
+! $asked || pass_on
 while :; do
   woken=false status=0
   wait "$pid" || status=$?
   $woken || break  # else `wait` may have ended for the signal alone
 done
+[ -z "$repeater" ] || kill "$repeater" 2>/dev/null || true
 # Died of SIGUSR1 or SIGTERM: so early that nobody took the signal as a request yet. bash 5 gives -1 for a child that
 # died of a signal, where that was seen before `wait` was called.
 case "$asked $status" in "true 138" | "true 143" | "true -1") status=$interrupted ;; esac

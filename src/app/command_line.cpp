@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "app/exit_status.h"
 #include "app/version.h"
 
 namespace plsc {
@@ -92,7 +93,8 @@ be warnings), 1 it could not.
 
 The JSON is one object: program, verdict (ok, warn, fail), exit_status, ranks, hosts, seconds; lines [{section, grade,
 text}]; findings [{grade, section, where, text, hint}]; facts [{rank, host, section, name, and number with unit (B, B/s,
-FLOP/s, images/s, s), or text}].)";
+FLOP/s, images/s, s), or text}]. Of an error in the configuration it has program, verdict, exit_status and findings
+alone.)";
 
 void add_doctor(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand(
@@ -133,7 +135,7 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
       throw CLI::RequiredError("-c FILE (or a subcommand)");
     }
   } catch (const CLI::ParseError& e) {
-    exit_code = app.exit(e);
+    exit_code = app.exit(e) == 0 ? 0 : kExitUsage;
     return false;
   }
   return true;

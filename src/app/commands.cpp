@@ -2,9 +2,12 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <optional>
 
 #include "app/devices.h"
+#include "app/doctor/patience.h"
+#include "app/doctor/report.h"
 #include "app/exit_status.h"
 #include "app/launcher.h"
 #include "app/world.h"
@@ -50,17 +53,31 @@ LoadedConfig config_of_doctor(const CommandLine& line) {
   return loaded;
 }
 
+/// A script that reads the doctor's JSON gets it in this case, too. The error itself goes its usual way.
+void tell_as_json(const CommandLine& line, const std::string& problem) {
+  if (line.command != Command::doctor || !line.json) return;
+  const std::string text = doctor::error_json("configuration", problem);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
 LoadedConfig config_of(const CommandLine& line) {
   if (line.command == Command::embed) return config_of_checkpoint(line);
   if (line.command == Command::doctor) return config_of_doctor(line);
   return load_config(line.config, line.overrides);
 }
 
+/// Whether there is a GPU that answers; a driver that hangs is for the doctor's sheet to tell, as a device that is not
+/// there.
+bool gpu_answers(double seconds) {
+  doctor::Patience patience(seconds);
+  return patience.attempt<bool>(seconds, [] { return !probe_cuda().gpus.empty(); }).value.value_or(false);
+}
+
 /// Processes to start where nobody else has started them.
 int wanted_ranks(const CommandLine& line, const Config& config) {
   if (config.ranks > 0) return static_cast<int>(config.ranks);
-  // A device that is not there is for the doctor's sheet to tell.
-  if (line.command == Command::doctor && config.device != "cpu" && probe_cuda().gpus.empty()) return 1;
+  if (line.command == Command::doctor && config.device != "cpu" && !gpu_answers(line.limit)) return 1;
   return config.device == "cpu" ? 1 : automatic_ranks(config, probe_cuda());
 }
 
@@ -88,6 +105,7 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
     options.timeout = line.command == Command::doctor ? line.limit + kDoctorGrace : loaded.config.comm.timeout;
     options.threads = static_cast<int>(loaded.config.train.threads);
   } catch (const std::exception& error) {
+    if (options.environment.rank <= 0) tell_as_json(line, error.what());
     // Most likely every rank has the same to say: together they tell it once.
     if (!options.environment.under_mpi) throw;
     problem = error.what();

@@ -18,6 +18,7 @@
 #include <sstream>
 
 #include "app/exit_status.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -27,6 +28,9 @@ namespace plsc {
 namespace {
 
 constexpr int kKillSeconds = 10;  // from a second SIGINT to SIGKILL
+// mpirun takes signals before it has ranks to forward them to. As long as it may be starting them, a request is
+// repeated every second; ranks that have heard it do not mind.
+constexpr double kStartSeconds = 30;
 
 std::string find_program(const std::string& name) {
   const char* path = std::getenv("PATH");
@@ -130,19 +134,18 @@ struct ChildEnd {
 
 /// Passes signals on until the child has ended.
 ChildEnd wait_and_forward(pid_t child, const SignalQueue& signals) {
-  int requests = 0, asked = 0, seconds_since_kill = 0, status = 0;
+  int requests = 0, asked = 0, repeated = 0, seconds_since_kill = 0, status = 0;
+  const Stopwatch since_start;
   for (;;) {
     if (::waitpid(child, &status, WNOHANG) == child) return {status, asked, requests > 1};
     const int number = signals.next();
     if (number == 0 && requests > 1 && ++seconds_since_kill > kKillSeconds) ::kill(child, SIGKILL);
+    if (number == 0 && repeated != 0 && since_start.seconds() < kStartSeconds) ::kill(child, repeated);
     if (number == 0 || number == SIGCHLD) continue;
     if (asked == 0) asked = number;
     if (number == SIGINT || number == SIGTERM) ++requests;
-    if (requests > 1) {
-      ::kill(child, SIGINT);
-    } else {
-      ::kill(child, number == SIGUSR2 ? SIGUSR2 : SIGUSR1);
-    }
+    repeated = requests > 1 ? 0 : number == SIGUSR2 ? SIGUSR2 : SIGUSR1;
+    ::kill(child, repeated != 0 ? repeated : SIGINT);
   }
 }
 

@@ -11,7 +11,7 @@ namespace plsc {
 /// control_groups.
 std::optional<int64_t> group_memory(const std::string& membership, const std::string& root);
 
-/// The node's available memory, or the control group's where that is less.
+/// The node's available memory, or the control group's where that is less. The largest int64_t where neither is known.
 int64_t available_memory();
 
 }  // namespace plsc

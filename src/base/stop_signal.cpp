@@ -71,9 +71,13 @@ void StopSignal::install() {
 void StopSignal::take_requests() const { early.store(nullptr); }
 
 StopSignal::~StopSignal() {
-  struct sigaction plain {};
-  plain.sa_handler = SIG_DFL;
-  for (int number : kSignals) ::sigaction(number, &plain, nullptr);
+  for (int number : kSignals) {
+    struct sigaction after {};
+    // Starters that cannot know that they were heard may say it again.
+    const bool repeated = requested() && (number == SIGUSR1 || number == SIGUSR2);
+    after.sa_handler = repeated ? SIG_IGN : SIG_DFL;
+    ::sigaction(number, &after, nullptr);
+  }
   early.store(nullptr);
   installed.store(false);
 }

@@ -19,6 +19,7 @@ class StopSignal {
   StopSignal();
   /// The flag counts from `take_requests` on.
   explicit StopSignal(Early early);
+  /// Signals end the process again; but after a request SIGUSR1 and SIGUSR2 are ignored: they only repeat it.
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;

@@ -55,8 +55,8 @@ class ShardedMarginHead final : public MarginHead {
     return named(store_.state_to_fill(context_, stored, purpose));
   }
   std::string state_table() const override { return store_.table(); }
-  void restore_table(const std::string& table, const std::vector<int64_t>& fresh) override {
-    store_.restore_table(context_, table, fresh);
+  void restore_table(const std::string& table, const RowChanges& changes) override {
+    store_.restore_table(context_, table, changes);
   }
   void start_over() override { store_.start_over(context_); }
 

@@ -41,6 +41,12 @@ enum class RestoreFor {
   weights,   // the centres alone: momentum only where they lag behind without it
 };
 
+/// What became of this rank's rows since the checkpoint that they are read from.
+struct RowChanges {
+  std::vector<int64_t> fresh;  // rows that it does not have, of new classes: they lag behind nothing
+  bool moved = false;          // there are classes with other numbers, on whatever rank
+};
+
 /// A tensor with one row per class, of which this rank holds [shard.begin, shard.end): for checkpoints.
 struct HeadRows {
   std::string name;  // "centers", "momentum", "last_update"
@@ -93,9 +99,8 @@ class MarginHead {
   /// What else the state needs to be read again, as JSON: the catch-up table.
   virtual std::string state_table() const = 0;
   /// Called after the tensors of state_to_fill have been filled from a checkpoint. Rows that lag there,
-  /// but may not with this configuration, are caught up. `fresh`: rows of this rank that the checkpoint does not have
-  /// (classes that are new): they lag behind nothing.
-  virtual void restore_table(const std::string& table, const std::vector<int64_t>& fresh) = 0;
+  /// but may not with this configuration, are caught up.
+  virtual void restore_table(const std::string& table, const RowChanges& changes) = 0;
   /// Keeps the centres alone, caught up: momentum and the count of updates start again. For weights taken from another
   /// run (init.from) and for evaluation, after restore_table.
   virtual void start_over() = 0;

@@ -149,7 +149,7 @@ std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& con
   return out;
 }
 
-void RowStore::restore_table(Context& context, const std::string& text, const std::vector<int64_t>& fresh) {
+void RowStore::restore_table(Context& context, const std::string& text, const RowChanges& changes) {
   const bool stored_lag = table_.from_json(text);
   Tensor last = lagging_ ? last_update_ : filled_;
   filled_ = Tensor();
@@ -159,14 +159,14 @@ void RowStore::restore_table(Context& context, const std::string& text, const st
   }
   const bool filled = last.defined() && momentum_.defined();
   std::vector<int64_t> values = filled ? host_values(context, last) : std::vector<int64_t>();
-  if (filled && !fresh.empty()) {
-    for (const int64_t row : fresh) values[static_cast<size_t>(row)] = table_.next();
+  if (filled && !changes.fresh.empty()) {
+    for (const int64_t row : changes.fresh) values[static_cast<size_t>(row)] = table_.next();
     context.device().copy(Tensor::from(values, last.shape()), last);
   }
   agree_or_fail(context.host, lag_error(filled, values));
-  if (lagging_) return;
-  catch_up_all(context, last);
-  table_.forget_products();
+  // Classes with other numbers come to their turns at other steps, which for some would be too late.
+  if (!lagging_ || changes.moved) catch_up_all(context, last);
+  if (!lagging_) table_.forget_products();
 }
 
 void RowStore::start_over(Context& context) {
@@ -198,6 +198,7 @@ std::string RowStore::lag_error(bool filled, const std::vector<int64_t>& last_up
 
 void RowStore::catch_up_all(Context& context, Tensor& last_update) {
   View all = view(context, RowAccess::update);
+  ++all.rounding_.update;  // as in sweep
   all.lag_ = table_.lag(context.device(), last_update.data<int64_t>());
   context.backend.head->catch_up_rows(all, 0);
 }

@@ -62,7 +62,7 @@ class RowStore final {
   std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored,
                                                             RestoreFor purpose);
   std::string table() const { return table_.to_json(lagging_); }
-  void restore_table(Context& context, const std::string& text, const std::vector<int64_t>& fresh);
+  void restore_table(Context& context, const std::string& text, const RowChanges& changes);
   /// Centres as they would be read now, without momentum and at update 0.
   void start_over(Context& context);
 

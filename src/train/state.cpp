@@ -123,7 +123,7 @@ void restore_head(Context& context, const CheckpointReader& reader, MarginHead& 
   // A lone .safetensors file has no manifest, and rows that do not lag.
   if (reader.ranks() == 0) return;
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
-  if (!meta.head_table.empty()) head.restore_table(meta.head_table, local.fresh);
+  if (!meta.head_table.empty()) head.restore_table(meta.head_table, {local.fresh, classes.moved > 0});
 }
 
 }  // namespace

@@ -15,6 +15,21 @@ STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
 MPI = {f"OMPI_{name}": "1" for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe")}
 MPI |= {"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+# NVIDIA's driver library, as far as CUDA's runtime asks for it, with a kernel module that never answers.
+HANGING_DRIVER = """
+#include <string.h>
+#include <unistd.h>
+int hang() { for (;;) sleep(1); }
+int version(int* v) { *v = 99000; return 0; }
+int cuGetProcAddress_v2(const char* name, void** found, int v, unsigned long flags, int* status) {
+  if (status) *status = 0;
+  *found = !strcmp(name, "cuDriverGetVersion") ? (void*)version
+           : !strcmp(name, "cuGetProcAddress") ? (void*)cuGetProcAddress_v2 : (void*)hang;
+  return 0;
+}
+int cuDriverGetVersion(int* v) { return version(v); }
+int cuInit(unsigned flags) { return hang(); }
+"""
 
 
 class DoctorCase(E2eCase):
@@ -52,8 +67,12 @@ class Doctor(DoctorCase):
         report = self.doctor("-o", "device=cpu", "--output", self.root)
         self.assertEqual(report["ranks"], 1)
         self.assertEqual(len(report["hosts"]), 1)
-        for section in ("program", "ranks", "cpu", "memory", "limits", "gpus", "devices", "rates", "disk"):
+        for section in ("program", "ranks", "memory", "limits", "gpus", "devices", "rates", "disk"):
             self.assertEqual(self.line(report, section)["grade"], "ok", report["findings"])
+        # Whether others compute beside the tests is not the tests' affair; that it is told is.
+        load, cores = self.numbers(report, "cpu", "load")[0], os.sysconf("SC_NPROCESSORS_ONLN")
+        told = [f["text"] for f in report["findings"] if f["section"] == "cpu"]
+        self.assertEqual(["others compute here" in text for text in told], [True] if load > 1.5 * cores else [])
         self.assertGreater(self.numbers(report, "rates", "product")[0], 0)
         self.assertGreater(self.numbers(report, "memory", "total")[0], 1 << 28)
         self.assertEqual(self.line(report, "ranks")["text"], "1, one process, without MPI")
@@ -109,6 +128,14 @@ class Doctor(DoctorCase):
         expected = self.numbers(report, "disk", "checkpoint")[0]
         self.assertLess(abs(written - expected), 0.15 * written)  # headers, and buffers without momentum
 
+        # What is there makes room by its bytes, however many classes the next checkpoints have.
+        report = self.doctor("-c", self.config("estimate"), "-o", "head.classes=50000", "-o", "checkpoint.keep=3",
+                             fails=None)
+        there = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
+        one = self.numbers(report, "disk", "checkpoint")[0]
+        self.assertGreater(one, 10 * there)
+        self.assertAlmostEqual(self.numbers(report, "disk", "wanted")[0], 4 * one - there, delta=1)
+
     def test_missing_data(self):
         config = self.config("missing", train=self.folder("nowhere"))
         for ranks in ("1", "2"):
@@ -157,12 +184,45 @@ class Doctor(DoctorCase):
         half = self.doctor("-c", config, "-o", f"head.classes={int(largest / 2)}", fails=None)
         self.assertEqual(self.line(half, "memory fit")["grade"], "ok")
 
+    def test_a_batch_that_does_not_fit_is_not_blamed_on_the_classes(self):
+        # The number of classes may be known or, where the data are missing, not.
+        for train, classes in (("synthetic", "40"), (self.folder("nowhere"), "auto")):
+            report = self.doctor("-c", self.config("images", train=train), "-o", "train.batch_size=1000000000", "-o",
+                                 f"head.classes={classes}", fails=True)
+            found = [f for f in report["findings"] if f["section"] == "memory fit"]
+            self.assertEqual([f["grade"] for f in found], ["fail"])
+            self.assertIn("the network and its batch do not fit, whatever the number of classes", found[0]["text"])
+            self.assertIn("1000000000 images at a time", found[0]["text"])
+            self.assertIn("lower train.batch_size first", found[0]["hint"])
+            self.assertEqual(self.numbers(report, "memory fit", "largest"), [])
+
+    def test_without_proc_the_memory_is_not_known(self):
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+        if subprocess.run([*hidden, "true"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("mounting over /proc is not allowed here")
+        report = self.doctor("-c", self.config("no_proc"), launcher=hidden)
+        for section in ("memory", "memory fit"):
+            self.assertEqual(self.line(report, section)["grade"], "warn")
+        self.assertIn("available: not known", self.line(report, "memory")["text"])
+        for name in ("available", "room", "largest"):
+            self.assertEqual(self.numbers(report, "memory", name) + self.numbers(report, "memory fit", name), [])
+
     def test_output_that_cannot_be_written(self):
         blocked = self.folder("file")
         with open(blocked, "w") as f:
             f.write("not a folder")
-        text, _ = self.failure(self.doctor("-o", "device=cpu", "--output", blocked + "/runs", fails=True), "disk")
+        text, hint = self.failure(self.doctor("-o", "device=cpu", "--output", blocked + "/runs", fails=True), "disk")
         self.assertIn("is no folder", text)
+        self.assertIn("choose another `output`", hint)
+        # Nobody can make a file here, root neither; nothing is said of its space.
+        text, hint = self.failure(self.doctor("-c", self.config("proc"), "--output", "/proc/runs/a", fails=True), "disk")
+        self.assertIn("/proc cannot be written: ", text)
+        self.assertIn("choose another `output`", hint)
+
+    def test_output_that_is_to_be_made(self):
+        report = self.doctor("-o", "device=cpu", "--output", self.folder("new/run"))
+        self.assertIn(f"new/run (to be made in {self.root})", self.line(report, "disk")["text"])
+        self.assertFalse(os.path.exists(self.folder("new")))
 
     def test_small_disk(self):
         disk = self.folder("disk")
@@ -175,10 +235,11 @@ class Doctor(DoctorCase):
             report = self.doctor("-c", config, "--output", disk, "-o", "head.classes=20000", fails=True)
             text, hint = self.failure(report, "disk")
             self.assertRegex(text, "free in .*disk, and one checkpoint takes [45]")
-            self.assertIn("checkpoint.keep", hint)
+            self.assertNotIn("checkpoint.keep", hint)  # fewer of them do not help one
             # One fits, and all that are to be kept do not.
             report = self.doctor("-c", config, "--output", disk, "-o", "head.classes=2000")
             self.assertEqual(self.line(report, "disk")["grade"], "warn")
+            self.assertIn("checkpoint.keep", [f["hint"] for f in report["findings"] if f["section"] == "disk"][0])
             self.assertEqual(os.listdir(disk), [])
         finally:
             subprocess.run(["umount", disk], check=True)
@@ -189,9 +250,27 @@ class Doctor(DoctorCase):
             self.assertIn("did you mean 'train.epochs'", out)
             self.assertEqual(out.count("plsc-train: "), 1, out)
 
+    def test_errors_of_the_configuration_as_json(self):
+        config = self.config("wrong_json")
+        for launcher, ranks in (((), ()), ((), ("--ranks", "2")), (("mpirun", "-np", "2"), ())):
+            report = self.doctor("-c", config, "-o", "train.epoch=3", *ranks, fails=True, env=MPI, launcher=launcher)
+            self.assertEqual(list(report), ["program", "verdict", "exit_status", "findings"])
+            text, _ = self.failure(report, "configuration")
+            self.assertIn("did you mean 'train.epochs'", text)
+
     def test_a_build_without_cuda(self):
         report = self.doctor("--output", self.root)
         self.assertIn("this build of plsc-train has no CUDA backend", self.line(report, "gpus")["text"])
+        tools = self.folder("tools")
+        os.makedirs(tools)
+        with open(os.path.join(tools, "nvidia-smi"), "w") as f:
+            f.write("#!/bin/sh\n")
+        os.chmod(f.name, 0o755)
+        report = self.doctor("--output", self.root, env={"PATH": f"{tools}:{os.environ['PATH']}"})
+        self.assertEqual(self.line(report, "gpus")["grade"], "warn")
+        told = [f for f in report["findings"] if f["section"] == "gpus"][0]
+        self.assertIn("but this build has no CUDA", told["text"])
+        self.assertIn("bundle with CUDA", told["hint"])
         text, hint = self.failure(self.doctor("-o", "device=cuda", "--output", self.root, fails=True), "devices")
         self.assertIn("device: cuda: this build of plsc-train has no CUDA backend", text)
         self.assertIn("use device: cpu", hint)
@@ -236,6 +315,17 @@ class DoctorOfGpus(DoctorCase):
             self.assertIn("cpu", self.line(report, "devices")["text"])
             _, hint = self.failure(self.gpus(devices, "-o", "device=cuda", fails=True), "devices")
             self.assertIn("use device: cpu", hint)
+
+    def test_a_driver_that_does_not_answer(self):
+        library = self.folder("libcuda.so.1")
+        subprocess.run(["cc", "-x", "c", "-", "-shared", "-fPIC", "-w", "-o", library], input=HANGING_DRIVER, text=True, check=True)
+        path = f"{self.root}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")
+        for launcher in ((), ("mpirun", "-np", "2", "-x", "LD_LIBRARY_PATH")):
+            report = self.doctor("--limit", "5", "--output", self.root, fails=True, env={**MPI, "LD_LIBRARY_PATH": path},
+                                 launcher=launcher)
+            text, _ = self.failure(report, "gpus")
+            self.assertEqual(text, "NVIDIA's driver does not answer")
+            self.assertIn("disk", [line["section"] for line in report["lines"]])  # the rest is looked at all the same
 
     def test_too_many_classes_for_a_gpu(self):
         report = self.gpus(1, "-c", self.config("gpu_classes"), "-o", "device=cuda", "-o", "head.classes=100000000",

@@ -117,6 +117,10 @@ class Errors(E2eCase):
         self.train("skip1", 1, overrides=steps + ["data.on_error=skip"])
         self.assert_close(self.losses("skip"), self.losses("skip1"), 1e-12)
 
+    def test_the_command_line(self):
+        for words in ([], ["faces.yaml"], ["doctor", "--limit", "1"], ["-c", "x.yaml", "--what"]):
+            self.assertEqual(subprocess.run([TRAIN, *words], capture_output=True).returncode, 2, words)
+
     def test_override_inside_a_value(self):
         self.refused("inside", "head.sampling", "uniform", "method",
                      overrides=["head.sampling=uniform", "head.sampling.ratio=0.2"])

@@ -122,6 +122,25 @@ class Processes(E2eCase):
         process.send_signal(signal.SIGUSR1)
         self.assert_stopped("through", process)
 
+    def test_a_request_that_mpirun_loses_is_repeated(self):
+        # mpirun takes signals before it has ranks to forward them to; here one that hears the third alone.
+        os.mkdir(self.folder("deaf"))
+        mpirun = self.folder("deaf/mpirun")
+        with open(mpirun, "w") as f:
+            f.write("#!/bin/bash\nheard=0\ntrap 'heard=$((heard + 1)); [ $heard -lt 3 ] || exit 75' USR1\n"
+                    f"touch {self.folder('deaf/ready')}\nfor i in {{1..300}}; do sleep 0.1; done\n")
+        os.chmod(mpirun, 0o755)
+        process = subprocess.Popen([TRAIN, "-c", self.config("lost"), "-o", "ranks=2"],
+                                   env={**os.environ, "PATH": f"{self.folder('deaf')}:{os.environ['PATH']}"})
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        end = time.time() + 30
+        while not os.path.exists(self.folder("deaf/ready")):
+            self.assertLess(time.time(), end)
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), INTERRUPTED)
+
     def test_a_second_interrupt_ends_at_once(self):
         process = self.start("twice_told", 2)
         for pid in ranks_of(b"twice_told").values():

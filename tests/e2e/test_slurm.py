@@ -88,6 +88,13 @@ class BatchScripts(E2eCase):
         # Exact sums: not a bit of a weight depends on the ranks; the loss itself is a sum of doubles over them.
         self.assert_close(self.losses(straight), self.losses(name), 1e-12)
 
+    def assert_saved_when_cancelled(self, name, job, restarts):
+        self.cluster.run("scancel", job)
+        end = self.wait_for_end(job)
+        self.assertEqual((end["JobState"], end["Restarts"]), ("CANCELLED", str(restarts)), self.log(job))
+        self.wait_for(lambda: "stopped; the job is being ended" in self.log(job), "the script's last word", job)
+        self.assertTrue(os.path.isdir(self.checkpoint(name, len(self.losses(name)))), self.log(job))
+
     def test_stopped_twice_and_complete_on_one_node(self):
         job = self.one_node("one")
         for turn in (1, 2):
@@ -127,21 +134,12 @@ class BatchScripts(E2eCase):
         self.assertIn("stopped on request", self.log(job))
         stopped = len(self.losses("limit"))
         self.wait_for_steps("limit", job, stopped + 10)
-        self.cluster.run("scancel", job)
-        end = self.wait_for_end(job)
-        self.assertEqual((end["JobState"], end["Restarts"]), ("CANCELLED", "1"), self.log(job))
-        self.wait_for(lambda: "does not go back into the queue" in self.log(job), "the script's last word", job)
-        last = len(self.losses("limit"))
-        self.assertTrue(os.path.isdir(self.checkpoint("limit", last)), "a cancelled job saves too")
+        self.assert_saved_when_cancelled("limit", job, restarts=1)
 
     def test_a_cancelled_job_on_one_node(self):
         job = self.one_node("cancelled")
         self.wait_for_steps("cancelled", job)
-        self.cluster.run("scancel", job)
-        end = self.wait_for_end(job)
-        self.assertEqual((end["JobState"], end["Restarts"]), ("CANCELLED", "0"), self.log(job))
-        self.wait_for(lambda: "does not go back into the queue" in self.log(job), "the script's last word", job)
-        self.assertTrue(os.path.isdir(self.checkpoint("cancelled", len(self.losses("cancelled")))))
+        self.assert_saved_when_cancelled("cancelled", job, restarts=0)
 
     def test_an_error_is_not_tried_again(self):
         for name, submit in (("wrong1", self.one_node), ("wrong2", self.multi_node)):
@@ -185,8 +183,8 @@ class Decisions(E2eCase):
                 exit {status}""")
             plsc_folder(folder, program)
             tools = {"squeue": f"echo '{state}'", "scontrol": f'echo "$*" >>{folder}/requeued',
-                     "srun": 'case "$*" in --mpi=list) echo "${MPI_LIST:-none}" ;; *) echo "srun $*" ;; esac',
-                     "mpirun": 'echo "mpirun $*"'}
+                     "srun": 'case "$*" in --mpi=list) echo "${MPI_LIST:-none}"; eval "${ASKED:-}" ;; *) echo "srun $*" ;; esac',
+                     "mpirun": 'echo "mpirun $*"; eval "${MPIRUN:-}"'}
             os.mkdir(f"{folder}/tools")
             for tool_name, text in tools.items():
                 self.script(f"{name}/tools/{tool_name}", text)
@@ -236,6 +234,20 @@ class Decisions(E2eCase):
         for number in range(10):
             output, returned, requeued = self.run_job(f"early{number}", 0, tool="kill -USR1 $PPID; kill -USR1 $$; sleep 5")
             self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
+
+    def test_a_signal_before_the_training_is_passed_on(self):
+        # While the script still asks Slurm how to start the ranks.
+        for number in ("USR1", "TERM"):
+            output, returned, requeued = self.run_job(f"before{number}", 0, launch="auto", ASKED=f"kill -{number} $PPID",
+                                                      MPIRUN="exec sleep 30")
+            self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
+
+    def test_a_signal_that_mpirun_loses_is_repeated(self):
+        # mpirun takes signals before it has ranks to forward them to; here one that hears the third alone.
+        deaf = "heard=0; trap 'heard=$((heard + 1)); [ $heard -lt 3 ] || exit 75' USR1; kill -USR1 $PPID; " \
+               "for i in {1..300}; do sleep 0.1; done"
+        output, returned, requeued = self.run_job("lost", 0, launch="mpirun", MPIRUN=deaf)
+        self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
 
     def test_how_ranks_are_started(self):
         self.assertIn("srun --mpi=pmix", self.run_job("auto1", 0, launch="auto", MPI_LIST="pmix none")[0])

@@ -96,6 +96,16 @@ class StartCase(unittest.TestCase):
         other, lib = self.libraries("other"), self.libraries("site", CUBLAS, CUDNN, NCCL)
         self.assert_cuda(self.start(LD_LIBRARY_PATH=f"{other}:{lib}"), lib, other, lib)
 
+    def test_a_folder_that_no_list_can_name(self):
+        for name in ("a:b", "a;b"):
+            moved = os.path.join(self.folder, name)
+            os.rename(self.root, moved)
+            try:
+                answer = self.start(program=f"{moved}/bin/plsc-train", status=1)
+            finally:
+                os.rename(moved, self.root)
+            self.assertIn("a path with : or ; cannot stand", answer["error:"])
+
     def test_python_environments(self):
         """The folders of NVIDIA's packages for CUDA 13 and for CUDA 12; compilers' and optional libraries with them."""
         for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):

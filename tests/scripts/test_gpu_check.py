@@ -44,29 +44,32 @@ class GpuCheck(unittest.TestCase):
 
     def check(self, *arguments, devices="1"):
         """Runs the check; returns its status and what it printed. Its report is in self.report."""
-        env = {**os.environ, "PLSC_CHECK_BIN": self.bin, "PLSC_STANDIN_DEVICES": devices,
+        env = {**os.environ, "PLSC_CHECK_BIN": self.bin, "PLSC_STANDIN_DEVICES": devices, "CUDA_HOME": self.bin,
+               "PATH": f"{self.bin}:{os.environ['PATH']}",
                "PYTHON": os.path.join(self.bin, "python")}
         done = subprocess.run(["bash", os.path.join(ROOT, "scripts/gpu_check.sh"), "--output", self.out, *arguments],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=800, env=env)
         self.report = None
         if os.path.exists(os.path.join(self.out, "report.json")):
             with open(os.path.join(self.out, "report.json")) as f:
-                self.report = json.load(f)
+                self.report = json.load(f, parse_constant=self.fail)  # NaN is no JSON
         return done.returncode, done.stdout
 
     def units(self, stage):
         return {u["unit"]: u for u in self.report["units"] if u["stage"] == stage}
 
     def play_pytorch(self):
-        """In place of PyTorch, which takes ten images a second and half a GiB a class."""
+        """In place of PyTorch: ten images a second, half a GiB a class; batches of 16 are not compiled."""
         line = ('{"bench":"step","program":"PyTorch 0","backbone":"tiny","image":16,"batch":%s,"ranks":1,'
-                '"precision":"bf16","classes":%s,"embedding":16,"ratio":1,"images_per_s":10.0,'
+                '"precision":"bf16","classes":%s,"embedding":16,"ratio":1,"compiled":%s,"images_per_s":10.0,'
                 '"images_per_s_lowest":9.0,"images_per_s_highest":11.0,"step_ms":100.0,'
-                '"phases_ms":{"head forward":3.5},"device_memory_used":%s,"last_loss":1.0}\\n')
+                '"phases_ms":{"head forward":3.5},"device_memory_used":%s,"last_loss":NaN}\\n')
         self.script("python", 'if [ "$1" = -c ]; then echo 0.0; exit; fi\n'
                     'while [ $# -gt 0 ]; do case $1 in --classes) classes=$2 ;; --batch) batch=$2 ;; esac\n'
                     'shift; done\n'
-                    f"for c in $(echo $classes | tr , ' '); do printf '{line}' $batch $c $((c << 29)); done")
+                    '[ $batch = 16 ] && compiled=false\n'
+                    "for c in $(echo $classes | tr , ' '); do\n"
+                    f"printf '{line}' $batch $c ${{compiled:-true}} $((c << 29)); done")
 
     def test_everything_on_the_stand_in(self):
         self.script("test_gpu_fake", PASSES)
@@ -101,8 +104,11 @@ class GpuCheck(unittest.TestCase):
                     if line["unit"] in (f"ours {batch}", f"ours {batch} few classes")]
             rate = targets[f"images/s to PyTorch's: iresnet50, bf16, 400 classes, batch {batch}"]
             self.assertEqual(len(ours), 2)
-            self.assertEqual(rate["measured"], f"{sum(ours) / 20:.3f} (2 pairs)")
-            self.assertEqual(rate["holds"], "yes" if sum(ours) / 20 >= 1.3 else "no")
+            compiled = batch == 8
+            self.assertEqual(rate["measured"],
+                             f"{sum(ours) / 20:.3f} (2 pairs)" + ("" if compiled else ", PyTorch not compiled"))
+            self.assertEqual(rate["holds"],
+                             "not measured" if not compiled else "yes" if sum(ours) / 20 >= 1.3 else "no")
             memory = targets[f"head memory to PyTorch's: 400 classes, batch {batch}"]
             self.assertEqual(memory["measured"].split()[0], f"{(max(used) - min(used)) / (300 << 29):.3f}")
             self.assertEqual(memory["holds"], "yes")
@@ -116,7 +122,8 @@ class GpuCheck(unittest.TestCase):
         self.assertLessEqual(len(os.listdir(self.out)), 8)
         with open(os.path.join(self.out, "report.md")) as f:
             text = f.read()
-        for part in ("## Targets", "## Units", "## Curves", "## Benchmarks", "Where a step goes", "- revision: "):
+        for part in ("## Targets", "## Units", "## Curves", "## Benchmarks", "Where a step goes", "- revision: ",
+                     "| not finite |"):
             self.assertIn(part, text)
 
     def test_what_hangs_is_ended_and_the_next_goes_on(self):
@@ -141,6 +148,51 @@ class GpuCheck(unittest.TestCase):
             time.sleep(0.1)
         self.assertFalse(self.runs(pid))
         self.assertEqual({u["stage"] for u in self.report["units"]}, {"tests"})
+
+    # As NVIDIA's does: a call of CUDA that failed is a finding, handled or not, unless it is told to leave calls alone.
+    SANITIZER = r"""
+case "$*" in *"--report-api-errors no"*) api=no ;; *) api=yes ;; esac
+while [ "${1#--}" != "$1" ]; do case $1 in --tool) tool=$2 ;; esac; shift 2; done
+"$@" || exit
+if [ $api = yes ]; then echo '========= Program hit cudaErrorMemoryAllocation (error 2)'; found=1; fi
+%s
+case $tool in
+  racecheck) echo "========= RACECHECK SUMMARY: ${found:-0} hazards displayed (0 errors, 0 warnings)" ;;
+  *) echo "========= ERROR SUMMARY: ${found:-0} errors" ;;
+esac
+[ -z "$found" ] || exit 9
+"""
+
+    def test_the_sanitizer(self):
+        self.script("test_gpu_nn", f'{PASSES}; echo "0.012 s: a case"; echo "0.010 s: another"')
+        self.script("test_gpu_device", f'{PASSES}; echo "0.012 s: a case"')
+        self.script("test_gpu_head_kernels", f'{PASSES}; echo "0.012 s: a case"')
+        self.script("compute-sanitizer", self.SANITIZER % "")
+        status, out = self.check("--only", "tests", "--budget", "60")
+        self.assertEqual(status, 0, out)
+        race = self.units("tests")["racecheck test_gpu_head_kernels"]
+        self.assertEqual((race["result"], race["note"]), ("passed", "1 sections, 0 errors"))
+
+        self.script("compute-sanitizer", self.SANITIZER % 'case "$tool $1" in "racecheck "*kernels) echo '
+                    '"========= Error: Race reported"; found=1 ;; esac')
+        status, out = self.check("--only", "tests", "--budget", "60")
+        self.assertEqual(status, 1, out)
+        tests = self.units("tests")
+        self.assertEqual((tests["memcheck test_gpu_nn"]["result"], tests["memcheck test_gpu_nn"]["note"]),
+                         ("passed", "2 sections, 0 errors"))
+        self.assertEqual(tests["memcheck test_gpu_device"]["result"], "passed", tests["memcheck test_gpu_device"])
+        self.assertEqual(tests["racecheck test_gpu_head_kernels"]["result"], "failed")
+        self.assertIn("Race reported", tests["racecheck test_gpu_head_kernels"]["note"])
+
+    def test_a_machine_that_the_sanitizer_cannot_look_at(self):
+        """Some virtual machines: it says so, and the program fails at its first call."""
+        self.script("test_gpu_nn", PASSES)
+        self.script("compute-sanitizer", 'echo "========= Error: Device not supported. See the list"; exit 1')
+        status, out = self.check("--only", "tests", "--budget", "60")
+        self.assertEqual(status, 0, out)
+        unit = self.units("tests")["memcheck test_gpu_nn"]
+        self.assertEqual(unit["result"], "skipped")
+        self.assertIn("Device not supported", unit["note"])
 
     @staticmethod
     def runs(pid):
@@ -169,7 +221,7 @@ class GpuCheck(unittest.TestCase):
         self.script("test_gpu_fake", PASSES)
         status, out = self.check("--tiny", "--budget", "120", devices="0")
         self.assertEqual(status, 1, out)
-        self.assertIn("disproved: no GPU here", self.report["state"])
+        self.assertIn("nothing is proved: no GPU here", self.report["state"])
         self.assertEqual(self.units("tests")["tests on a GPU"]["result"], "skipped")
         self.assertEqual(self.units("bench")["benchmarks"]["result"], "skipped")
         train = self.units("train")
@@ -183,6 +235,10 @@ class GpuCheck(unittest.TestCase):
             status, out = self.check(*arguments)
             self.assertEqual(status, 2)
             self.assertIn(text, out)
+        os.remove(os.path.join(self.bin, "plsc-train"))
+        status, out = self.check("--tiny")
+        self.assertEqual(status, 2)
+        self.assertIn("no plsc-train in", out)
         status, out = self.check("--help")
         self.assertEqual(status, 0)
         self.assertIn("--budget TIME", out)

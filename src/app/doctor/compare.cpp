@@ -70,16 +70,28 @@ void compare_texts(const Samples& samples, std::vector<Told>& out) {
   }
 }
 
-void compare_numbers(const Samples& samples, std::vector<Told>& out) {
+/// Two have no median. Numbers that should be near each other are told as they are; of two rates nobody knows which
+/// one is the odd one, and they vary.
+void compare_two(const Samples& samples, std::vector<Told>& out) {
+  const auto [low, high] = std::minmax(*samples[0].fact->number, *samples[1].fact->number);
+  if (samples[0].fact->agreement == Agreement::rate || high - low <= kNear * std::abs(high)) return;
+  for (const Sample& s : samples)
+    out.push_back(told(*s.fact, where_of({s}, samples), text_of(*s.fact) + ", where they should be alike"));
+}
+
+void compare_numbers(const Samples& all, std::vector<Told>& out) {
+  Samples samples;
   std::vector<double> values;
-  for (const Sample& s : samples) {
-    if (s.fact->number) values.push_back(*s.fact->number);
+  for (const Sample& s : all) {
+    if (!s.fact->number) continue;
+    samples.push_back(s);
+    values.push_back(*s.fact->number);
   }
+  if (values.size() == 2) return compare_two(samples, out);
   if (values.size() < 2) return;
   const double middle = median(values);
   std::map<int, Samples> odd;  // by host
   for (const Sample& s : samples) {
-    if (!s.fact->number) continue;
     const double value = *s.fact->number;
     const bool is_odd = s.fact->agreement == Agreement::rate ? value < kSlowRate * middle
                                                              : std::abs(value - middle) > kNear * std::abs(middle);

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "app/doctor/disk_room.h"
 #include "app/doctor/probes.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -35,7 +36,7 @@ std::string shown(const std::string& folder) {
 std::string existing_folder(const std::string& output) {
   fs::path at = fs::absolute(output).lexically_normal();
   while (!fs::is_directory(at)) {
-    if (fs::exists(at)) fail("{} is no folder", at.string());
+    if (fs::exists(at)) fail_hint("choose another `output`", "{} is no folder", at.string());
     if (!at.has_relative_path()) break;
     at = at.parent_path();
   }
@@ -45,19 +46,18 @@ std::string existing_folder(const std::string& output) {
 struct Space {
   std::string folder;
   double free = 0;
-  int64_t checkpoints = 0;  // whole ones that are there already
-  bool writable = false;
+  std::vector<double> checkpoints;  // bytes of the whole ones that are there already, oldest first
 };
 
-Space look(const std::string& output) {
-  Space space;
-  space.folder = existing_folder(output);
-  struct statvfs disk {};
-  if (::statvfs(space.folder.c_str(), &disk) != 0) fail("{}: {}", space.folder, std::strerror(errno));
-  space.free = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
-  space.writable = ::access(space.folder.c_str(), W_OK | X_OK) == 0;
-  space.checkpoints = static_cast<int64_t>(list_checkpoints(output).whole.size());
-  return space;
+/// Of the files in it; one that is pruned meanwhile counts as nothing.
+double bytes_in(const std::string& folder) {
+  double bytes = 0;
+  std::error_code error, gone;
+  for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator(); at.increment(error)) {
+    const auto size = at->file_size(gone);
+    if (!gone) bytes += static_cast<double>(size);
+  }
+  return bytes;
 }
 
 /// A file without a name: it is gone whatever happens to this process.
@@ -66,7 +66,11 @@ class ScratchFile {
   explicit ScratchFile(const std::string& folder) {
     std::string path = folder + "/.plsc-doctor.XXXXXX";
     fd_ = ::mkstemp(path.data());
-    if (fd_ < 0) fail("cannot write to {}: {}", folder, std::strerror(errno));
+    if (fd_ < 0) {
+      const bool full = errno == ENOSPC || errno == EDQUOT;
+      fail_hint(full ? "choose another `output`, or free some space" : "choose another `output`, or mend its rights",
+                "{} cannot be written: {}", folder, std::strerror(errno));
+    }
     ::unlink(path.c_str());
   }
   ~ScratchFile() { ::close(fd_); }
@@ -77,6 +81,18 @@ class ScratchFile {
  private:
   int fd_ = -1;
 };
+
+Space look(const std::string& output) {
+  Space space;
+  space.folder = existing_folder(output);
+  // Before a word on its space: rights alone do not tell (root has all of them, and some file systems take no file).
+  { const ScratchFile trial(space.folder); }
+  struct statvfs disk {};
+  if (::statvfs(space.folder.c_str(), &disk) != 0) fail("{}: {}", space.folder, std::strerror(errno));
+  space.free = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
+  for (const std::string& folder : list_checkpoints(output).whole) space.checkpoints.push_back(bytes_in(folder));
+  return space;
+}
 
 struct Speed {
   double write = 0, read = 0;  // bytes a second
@@ -112,48 +128,45 @@ void judge_space(const Space& space, const DiskWork& work, RankSheet& sheet) {
   sheet.add({"disk", "free", "{} free", space.free, "B"});
   if (work.checkpoint_bytes == 0) return;
   const auto one = static_cast<double>(work.checkpoint_bytes);
-  // While one is written, `keep` older ones are still there; those that are there now are among them.
-  const auto more = static_cast<double>(work.keep + 1 - std::min(space.checkpoints, work.keep));
+  const double more = bytes_wanted({one, work.keep, space.checkpoints});
   sheet.add({"disk", "checkpoint", "a checkpoint takes {}", one, "B"});
-  sheet.add({"disk", "wanted", fmt::format("checkpoint.keep: {} want ", work.keep) + "{} more", one * more, "B"});
-  const std::string hint = "choose another `output`, free some space, or lower checkpoint.keep";
+  sheet.add({"disk", "wanted", fmt::format("checkpoint.keep: {} want ", work.keep) + "{} more", more, "B"});
   if (space.free < one) {
     sheet.fail("disk",
                fmt::format("{} are free in {}, and one checkpoint takes {}", quantity(space.free, "B"), space.folder,
                            quantity(one, "B")),
-               hint);
-  } else if (space.free < one * more) {
+               "choose another `output`, or free some space");
+  } else if (space.free < more) {
     sheet.warn("disk",
                fmt::format("{} are free in {}, and checkpoint.keep: {} want {} more", quantity(space.free, "B"),
-                           space.folder, work.keep, quantity(one * more, "B")),
-               hint);
+                           space.folder, work.keep, quantity(more, "B")),
+               "choose another `output`, free some space, or lower checkpoint.keep");
   }
 }
 
 /// This host's view of the folder; nothing where it cannot be used.
 std::optional<Space> probe_own(Patience& patience, const DiskWork& work, RankSheet& sheet) {
   const auto answer = patience.attempt<Space>(kAnswerSeconds, [output = work.output] { return look(output); });
-  sheet.add({"disk", "output", shown(work.output)});
   if (answer.late) {
+    sheet.add({"disk", "output", work.output});
     sheet.fail("disk", fmt::format("{} does not answer", work.output), "is its file server there? (df hangs, too)");
     return {};
   }
+  const std::string folder = shown(work.output);
+  const bool to_make = answer.value && shown(answer.value->folder) != folder;
+  sheet.add({"disk", "output", to_make ? fmt::format("{} (to be made in {})", folder, answer.value->folder) : folder});
   if (!answer.value) {
     sheet.fail_with("disk", answer.error);
     return {};
   }
   const Space& space = *answer.value;
-  if (!space.writable) {
-    sheet.fail("disk", fmt::format("{} cannot be written", space.folder),
-               "choose another `output`, or mend its rights");
-    return {};
-  }
   judge_space(space, work, sheet);
-  const auto speed = patience.attempt<Speed>(
-      kSpeedLimit, [folder = space.folder, free = space.free] { return measure(folder, free); });
+  const double most = std::min(kSpeedLimit, patience.left());
+  const auto speed =
+      patience.attempt<Speed>(most, [folder = space.folder, free = space.free] { return measure(folder, free); });
   if (speed.late) {
     sheet.warn("disk", fmt::format("writing at most {} to {} has not ended after {:.0f} s", quantity(kMost, "B"),
-                                   space.folder, kSpeedLimit));
+                                   space.folder, most));
   } else if (!speed.value) {
     sheet.fail_with("disk", speed.error);
   } else if (speed.value->write > 0) {

@@ -44,6 +44,7 @@ class Doctor {
       examine();
     } catch (const std::exception& error) {
       own_.fail_with("ranks", error.what());
+      own_.findings.back().of_all = dynamic_cast<const SharedError*>(&error) != nullptr;
       if (dynamic_cast<const TimeoutError*>(&error) != nullptr)
         own_.findings.back().hint = "that rank hangs; where a part may really take so long: --limit";
       sheets_[0] = own_;
@@ -86,19 +87,27 @@ class Doctor {
     guarded("cpu", [&] { probe_host(world_, own_); });
     if (first_of_host()) guarded("gpus", [&] { probe_gpus(patience_, config_, own_); });
     meet();
+    if (driver_hangs()) return examine_work(nullptr);
     stage("doctor: the device");
     const std::unique_ptr<Session> session = open_session();
+    if (session) probe_rates(*session, own_);
+    probe_network(world_, session && session->machine.transport == Transport::nccl, own_);
+    meet();
     if (session) {
-      probe_rates(*session, own_);
-      meet();
       stage("doctor: collectives");
       probe_all_reduce(*session, own_);
     }
     probe_pairs(world_, own_);
-    probe_network(world_, session && session->machine.transport == Transport::nccl, own_);
+    forget_feared(own_);
     probe_clocks(world_, own_);
     meet();
     examine_work(session.get());
+  }
+
+  /// Whether a host's driver has not answered: what asks it again would wait for ever. The same on every rank.
+  bool driver_hangs() {
+    const std::vector<int64_t> late = gather_values(world_.host_collective(), int64_t{patience_.abandoned()});
+    return std::any_of(late.begin(), late.end(), [](int64_t probes) { return probes > 0; });
   }
 
   /// What the configuration asks for: data, memory, disk.

@@ -75,6 +75,7 @@ Fit fit(const FitQuestion& q) {
   Fit out;
   out.room = q.room;
   out.needed = q.network + std::ceil(static_cast<double>(q.classes) / ranks) * q.per_class;
+  if (std::isinf(q.room)) return out;
   out.largest = static_cast<int64_t>(std::max(0.0, std::floor((q.room - q.network) / q.per_class) * ranks));
   return out;
 }

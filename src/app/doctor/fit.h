@@ -35,13 +35,13 @@ struct NetworkShape {
 double network_bytes(const NetworkShape& network);
 
 struct Fit {
-  double needed = 0, room = 0;  // bytes on the rank that has least room
-  int64_t largest = 0;          // classes that would fit, over all ranks; 0: not even the network
+  double needed = 0, room = 0;  // bytes on the rank that has least room; infinite: the room is not known
+  int64_t largest = 0;          // classes that would fit, over all ranks; 0: not even the network, or not known
 };
 struct FitQuestion {
-  int64_t classes = 0;
+  int64_t classes = 0;  // 0: not known
   int ranks = 1;
-  double per_class = 0, network = 0, room = 0;  // bytes; room: for one rank
+  double per_class = 0, network = 0, room = 0;  // bytes; room: for one rank, infinite where it is not known
 };
 Fit fit(const FitQuestion& question);
 

@@ -1,12 +1,12 @@
 // The sizes of this run, asked of the parts that it would use, against the memory that is free now.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "app/doctor/fit.h"
 #include "app/doctor/probes.h"
 #include "backend/device_health.h"
 #include "base/error.h"
-#include "base/memory.h"
 
 namespace plsc::doctor {
 namespace {
@@ -23,7 +23,7 @@ int64_t count_parameters(Context& context, const Config& config) {
   return count;
 }
 
-/// What each rank may take: of its GPU, or of its host's memory.
+/// What each rank may take: of its GPU, or of its host's memory. Infinite where that is not known.
 double room_of(Session& session, World& world, RankSheet& sheet) {
   DevicePlace place;
   try {
@@ -34,7 +34,10 @@ double room_of(Session& session, World& world, RankSheet& sheet) {
   const std::string where = fmt::format("{}|{}", world.node(), place.bus);
   const std::vector<std::string> all = gather_texts(world.host_collective(), where);
   const auto sharing = static_cast<double>(std::count(all.begin(), all.end(), where));
-  const double free = place.total > 0 ? static_cast<double>(place.free) : static_cast<double>(available_memory());
+  constexpr double kNotKnown = std::numeric_limits<double>::infinity();
+  const std::optional<int64_t> of_host = known_memory();
+  const double of_cpu = of_host ? static_cast<double>(*of_host) : kNotKnown;
+  const double free = place.total > 0 ? static_cast<double>(place.free) : of_cpu;
   const double workspace =
       kWorkspace +
       (place.total > 0 ? std::min(kConvWorkspaceMost, kConvWorkspaceShare * static_cast<double>(place.total)) : 0);
@@ -77,12 +80,29 @@ Least least_room(World& world, double own) {
   return {rooms[least], fmt::format("rank {} (host {})", least, world.hosts()[least])};
 }
 
+/// Not even one class would fit: the classes are not what is too large.
+void tell_of_batch(const Fit& result, const Sizes& sizes, const std::string& who, RankSheet& sheet) {
+  sheet.fail_of_all(
+      "memory fit",
+      fmt::format("the network and its batch do not fit, whatever the number of classes: {} has {} and "
+                  "would need about {} for {:.2f} M parameters and {} image{} at a time",
+                  who, quantity(std::max(0.0, result.room), "B"), quantity(network_bytes(sizes.network), "B"),
+                  1e-6 * static_cast<double>(sizes.network.parameters), sizes.network.images,
+                  sizes.network.images == 1 ? "" : "s"),
+      "an estimate; lower train.batch_size first, or raise train.accumulate; more ranks, 16-bit "
+      "precision or a smaller model.backbone take less, too");
+}
+
 void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet& sheet) {
+  if (std::isinf(result.room)) {
+    sheet.warn_of_all("memory fit", "whether it fits is not known: nothing tells how much memory is available");
+    return;
+  }
   const std::string needed = quantity(result.needed, "B"), room = quantity(std::max(0.0, result.room), "B");
   const std::string hint =
       "an estimate; head.store: {dtype: bf16}, more ranks, 16-bit precision or a smaller batch take less";
   if (result.needed > result.room) {
-    sheet.fail(
+    sheet.fail_of_all(
         "memory fit",
         fmt::format("{} classes do not fit: {} has {} and would need about {}; the largest number that would fit "
                     "is about {}",
@@ -90,7 +110,8 @@ void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet
                     quantity(static_cast<double>(result.largest), "")),
         hint);
   } else if (result.needed > kTight * result.room) {
-    sheet.warn("memory fit", fmt::format("little is left: {} has {} and would need about {}", who, room, needed), hint);
+    sheet.warn_of_all("memory fit", fmt::format("little is left: {} has {} and would need about {}", who, room, needed),
+                      hint);
   }
 }
 
@@ -101,8 +122,10 @@ void add_facts(const Fit& result, int64_t classes, const Sizes& sizes, RankSheet
     sheet.add({"memory fit", "classes", "{} classes", static_cast<double>(classes)});
     sheet.add({"memory fit", "needed", "about {} a rank", result.needed, "B"});
   }
+  if (std::isinf(result.room)) return;
   sheet.add({"memory fit", "room", "{} to take", std::max(0.0, result.room), "B"});
-  sheet.add({"memory fit", "largest", "at most about {} classes", static_cast<double>(result.largest)});
+  if (result.largest > 0)
+    sheet.add({"memory fit", "largest", "at most about {} classes", static_cast<double>(result.largest)});
 }
 
 }  // namespace
@@ -119,7 +142,11 @@ int64_t probe_fit(Session& session, World& world, const Config& config, int64_t 
   const Fit result = fit({classes, world.size(), sizes.per_class, network_bytes(sizes.network), least.room});
   if (world.rank() == 0) {
     add_facts(result, classes, sizes, sheet);
-    if (classes > 0) judge(result, classes, least.who, sheet);
+    if (result.largest == 0 && !std::isinf(result.room)) {
+      tell_of_batch(result, sizes, least.who, sheet);
+    } else if (classes > 0) {
+      judge(result, classes, least.who, sheet);
+    }
   }
   // Weights and momentum; buffers have none, and are few.
   return classes == 0

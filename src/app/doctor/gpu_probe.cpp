@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -29,6 +30,20 @@ std::string driver_version() {
     const bool number = !word.empty() && std::all_of(word.begin(), word.end(),
                                                      [](unsigned char c) { return std::isdigit(c) != 0 || c == '.'; });
     if (number && word.find('.') != std::string::npos) return word;
+  }
+  return "";
+}
+
+/// "NVIDIA's driver 550.54.15", "/dev/nvidia0" or "nvidia-smi": what tells of GPUs to a build that cannot ask for them;
+/// empty where nothing does.
+std::string trace_of_gpus(const std::string& driver) {
+  if (!driver.empty()) return "NVIDIA's driver " + driver;
+  std::error_code ignored;
+  if (fs::exists("/dev/nvidia0", ignored)) return "/dev/nvidia0";
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path == nullptr ? "" : path);
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (!folder.empty() && ::access((folder + "/nvidia-smi").c_str(), X_OK) == 0) return folder + "/nvidia-smi";
   }
   return "";
 }
@@ -83,14 +98,15 @@ std::vector<int> numbers_of(const std::string& version) {
 }
 
 void add_libraries(const CudaHealth& health, const std::string& driver, RankSheet& sheet) {
-  sheet.add({"libraries",
-             "driver",
-             driver.empty() && health.driver_cuda.empty()
-                 ? "no NVIDIA driver"
-                 : fmt::format("driver {}for CUDA {}", driver.empty() ? "" : driver + " ", health.driver_cuda),
-             {},
-             "",
-             Agreement::same});
+  const bool none = driver.empty() && health.driver_cuda.empty();
+  const std::string version = driver.empty() ? "" : driver + " ";
+  if (!none)
+    sheet.add({"libraries",
+               "driver",
+               fmt::format("driver {}for CUDA {}", version, health.driver_cuda),
+               {},
+               "",
+               Agreement::same});
   std::vector<LibraryVersion> libraries = health.libraries;
   libraries.push_back({"NCCL", nccl_version(), nccl_built_version()});
   for (const LibraryVersion& library : libraries) {
@@ -107,6 +123,8 @@ void add_libraries(const CudaHealth& health, const std::string& driver, RankShee
                            library.built),
                "put the newer one first in LD_LIBRARY_PATH");
   }
+  // Behind what is there, and the line of the GPUs says what it means.
+  if (none) sheet.add({"libraries", "driver", "and no NVIDIA driver", {}, "", Agreement::same});
 }
 
 /// "all reach each other directly", or who reaches whom.
@@ -175,8 +193,9 @@ void add_gpus(const CudaHealth& health, RankSheet& sheet) {
 void add_nothing(const CudaHealth& health, const Config& config, const std::string& driver, RankSheet& sheet) {
   sheet.add({"gpus", "models", fmt::format("none used: {}", health.problem), {}, "", Agreement::same});
   if (config.device == "cuda") return;  // the session's own error follows
-  if (!health.built && !driver.empty()) {
-    sheet.warn("gpus", fmt::format("this machine has NVIDIA's driver {}, but this build has no CUDA", driver),
+  const std::string trace = health.built ? "" : trace_of_gpus(driver);
+  if (!trace.empty()) {
+    sheet.warn("gpus", fmt::format("this machine has {}, but this build has no CUDA: GPUs would not be used", trace),
                "build the preset cuda, or take the bundle with CUDA");
   } else if (health.built) {
     sheet.warn("gpus", "training would run on the CPU", "device: cpu asks for that without a warning");

@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "app/doctor/probes.h"
+#include "app/doctor/report.h"
 #include "app/version.h"
 #include "base/control_group.h"
 #include "base/cpu_quota.h"
@@ -100,13 +103,35 @@ void add_cores(const World& world, RankSheet& sheet) {
   }
 }
 
+/// How much else the host computes: rates that are measured beside it are not the machine's.
+void add_load(RankSheet& sheet) {
+  double load = 0;
+  if (::getloadavg(&load, 1) != 1) return;  // no /proc
+  sheet.add({"cpu", "load", "load average {}", std::round(100 * load) / 100});
+  const auto online = static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN));
+  // The average of a minute is the host's, whatever cores this process may use.
+  if (!is_busy(load, online)) return;
+  sheet.warn("cpu",
+             fmt::format("a load average of {:.1f} on {:.0f} core{}: others compute here, so that the rates below say "
+                         "little, and a training would be slow",
+                         load, online, online == 1 ? "" : "s"),
+             "top shows who; once they have ended, run the doctor again");
+}
+
 int64_t total_memory() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
 void add_memory(RankSheet& sheet) {
+  const std::optional<int64_t> available = known_memory();
   sheet.add({"memory", "total", "{}", static_cast<double>(total_memory()), "B", Agreement::near});
-  sheet.add({"memory", "available", "{} available", static_cast<double>(available_memory()), "B"});
+  if (available) {
+    sheet.add({"memory", "available", "{} available", static_cast<double>(*available), "B"});
+  } else {
+    sheet.add({"memory", "available", "available: not known"});
+    sheet.warn("memory", "how much memory is available is not known: /proc/meminfo does not tell",
+               "mount -t proc proc /proc");
+  }
   const auto left = group_memory(control_group_membership(), kControlGroupRoot);
   // Version 1 writes a number near 2^63 where there is no limit.
   const bool limited = left && *left < total_memory();
@@ -151,10 +176,17 @@ void add_limits(const World& world, RankSheet& sheet) {
 
 }  // namespace
 
+std::optional<int64_t> known_memory() {
+  const int64_t available = available_memory();
+  if (available == std::numeric_limits<int64_t>::max()) return {};
+  return available;
+}
+
 void probe_host(const World& world, RankSheet& sheet) {
   add_program(world, sheet);
   add_ranks(world, sheet);
   add_cores(world, sheet);
+  if (world.local_rank() == 0) add_load(sheet);
   add_memory(sheet);
   add_limits(world, sheet);
 }

@@ -70,4 +70,12 @@ std::vector<std::string> unguarded(const std::vector<std::string>& traps, const 
   return open;
 }
 
+std::string interface_hint(const std::vector<std::string>& used, const std::vector<std::string>& traps) {
+  constexpr const char* kExport = "export OMPI_MCA_btl_tcp_if_include={0} NCCL_SOCKET_IFNAME={0}";
+  for (const std::string& name : used) {
+    if (std::find(traps.begin(), traps.end(), name) == traps.end()) return fmt::format(kExport, name);
+  }
+  return fmt::format(kExport, "NAME") + ", with the interface that leads to the other hosts";
+}
+
 }  // namespace plsc::doctor

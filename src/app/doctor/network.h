@@ -46,4 +46,8 @@ struct InterfaceChoice {
 /// Those of `traps` that a library may take all the same. NCCL leaves docker0 alone by itself.
 std::vector<std::string> unguarded(const std::vector<std::string>& traps, const InterfaceChoice& choice);
 
+/// How to keep the libraries to the first interface of `used` (those that lead to other hosts) that is no trap; in
+/// general words where there is none.
+std::string interface_hint(const std::vector<std::string>& used, const std::vector<std::string>& traps);
+
 }  // namespace plsc::doctor

@@ -123,20 +123,26 @@ void describe(const HostNetwork& own, const std::vector<HostNetwork>& all, bool 
   const std::vector<const Interface*> used = used_interfaces(own, all, sheet);
   std::vector<std::string> names;
   for (const Interface* i : used) names.push_back(interface_text(*i));
+  if (names.empty()) names.emplace_back("no interface known to lead to another host");
   sheet.add({"network", "interfaces", fmt::format("{}: {}", own.host, fmt::join(names, ", "))});
   const auto speed = used.empty() ? 0.0 : static_cast<double>(used[0]->megabits);
   sheet.add({"network", "link speed", "", speed, "Mbit/s", Agreement::near, Grade::warn, false});
   const std::vector<std::string> traps = unguarded(treacherous(own, all), interface_choice(nccl, sheet));
   if (traps.empty()) return;
-  const std::string use = used.empty() ? "eth0" : used[0]->name;
+  std::vector<std::string> leading;
+  for (const Interface* i : used) leading.push_back(i->name);
   sheet.warn(
       "network",
       fmt::format("{} {} no other host, but {} may try, and training would hang in its first message",
                   fmt::join(traps, ", "), traps.size() == 1 ? "reaches" : "reach", nccl ? "MPI and NCCL" : "MPI"),
-      fmt::format("export OMPI_MCA_btl_tcp_if_include={0} NCCL_SOCKET_IFNAME={0}", use));
+      interface_hint(leading, traps));
 }
 
 }  // namespace
+
+void forget_feared(RankSheet& sheet) {
+  std::erase_if(sheet.findings, [](const Finding& f) { return f.section == "network" && f.grade == Grade::warn; });
+}
 
 void probe_network(World& world, bool nccl, RankSheet& sheet) {
   const HostNetwork own = own_network(world);

@@ -45,10 +45,10 @@ void judge_links(std::vector<Link> links, bool all, RankSheet& sheet) {
   sheet.add({"hosts", "median", "median {}", median, "B/s"});
   sheet.add({"hosts", "latency", "latency up to {}", latency, "s"});
   for (size_t i = 0; i < std::min(links.size(), kPairsNamed) && links[i].rate < kSlow * median; ++i) {
-    sheet.warn("hosts",
-               fmt::format("{}: {}, the median of all pairs {}", links[i].name, quantity(links[i].rate, "B/s"),
-                           quantity(median, "B/s")),
-               "a cable, a switch's port or an interface: ethtool on both");
+    sheet.warn_of_all("hosts",
+                      fmt::format("{}: {}, the median of all pairs {}", links[i].name, quantity(links[i].rate, "B/s"),
+                                  quantity(median, "B/s")),
+                      "a cable, a switch's port or an interface: ethtool on both");
   }
 }
 

@@ -15,7 +15,9 @@ namespace plsc::doctor {
 
 // This machine, by one rank.
 
-/// The program, MPI, cores, memory and limits.
+/// Bytes that the processes of this host may still take; none where the kernel does not tell (no /proc is mounted).
+std::optional<int64_t> known_memory();
+/// The program, MPI, cores, load, memory and limits.
 void probe_host(const World& world, RankSheet& sheet);
 /// GPUs, driver and libraries. By the first rank of a host, before any rank uses a GPU: it starts contexts on all.
 void probe_gpus(Patience& patience, const Config& config, RankSheet& sheet);
@@ -28,8 +30,11 @@ void probe_rates(Session& session, RankSheet& sheet);
 void probe_all_reduce(Session& session, RankSheet& sheet);
 /// Each host with each other, or with its neighbours where they are many. Throws what waits throw.
 void probe_pairs(World& world, RankSheet& sheet);
-/// The interfaces by which the hosts reach each other; the first rank of each host tells. `nccl`: it carries tensors.
+/// The interfaces by which the hosts reach each other, as the kernel's tables have it; the first rank of each host
+/// tells. Before anything is sent, so that its warnings are known where that hangs. `nccl`: it carries tensors.
 void probe_network(World& world, bool nccl, RankSheet& sheet);
+/// After messages have gone between the hosts: takes back what was feared and has not come true.
+void forget_feared(RankSheet& sheet);
 /// Clocks that are apart.
 void probe_clocks(World& world, RankSheet& sheet);
 

@@ -100,7 +100,8 @@ std::vector<Told> collect_findings(const std::vector<RankSheet>& sheets, const s
     }
   }
   std::vector<Told> told;
-  for (const auto& [finding, owners] : found) told.push_back({finding, where_of(owners, sheets.size(), hosts)});
+  for (const auto& [finding, owners] : found)
+    told.push_back({finding, finding.of_all ? "" : where_of(owners, sheets.size(), hosts)});
   return told;
 }
 
@@ -231,6 +232,20 @@ Report make_report(const std::vector<RankSheet>& sheets) {
 }
 
 std::string print_report(const Report& report, const PrintOptions& options) { return Printer(report, options).print(); }
+
+std::string error_json(const std::string& section, const std::string& what) {
+  using Json = nlohmann::ordered_json;
+  RankSheet sheet;
+  sheet.fail_with(section, what);
+  const Finding& f = sheet.findings[0];
+  const Json finding{
+      {"grade", grade_name(f.grade)}, {"section", f.section}, {"where", ""}, {"text", f.text}, {"hint", f.hint}};
+  const Json whole{{"program", std::string("plsc-train ") + kVersion},
+                   {"verdict", grade_name(f.grade)},
+                   {"exit_status", exit_status(f.grade)},
+                   {"findings", Json::array({finding})}};
+  return whole.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 std::string report_json(const Report& report, const std::vector<RankSheet>& sheets, double seconds) {
   using Json = nlohmann::ordered_json;

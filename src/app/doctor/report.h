@@ -18,6 +18,9 @@ struct Told {
 /// each side is named.
 std::vector<Told> odd_ones(const std::vector<RankSheet>& sheets);
 
+/// Whether a host's load average (threads that compute or wait to) is well above its cores.
+inline bool is_busy(double load, double cores) { return load > 1.5 * cores; }
+
 struct Line {
   std::string section;
   Grade grade = Grade::ok;
@@ -44,6 +47,10 @@ std::string print_report(const Report& report, const PrintOptions& options);
 
 /// One JSON object: verdict, exit_status, ranks, hosts, seconds, lines, findings, and every fact of every rank.
 std::string report_json(const Report& report, const std::vector<RankSheet>& sheets, double seconds);
+
+/// Of an error before anything was examined: the same object with program, verdict, exit_status and one finding alone.
+/// `what`: of an exception.
+std::string error_json(const std::string& section, const std::string& what);
 
 /// 0: training could run; 1: something failed.
 inline int exit_status(Grade verdict) { return verdict == Grade::fail ? 1 : 0; }

@@ -67,7 +67,8 @@ std::string to_json(const RankSheet& sheet) {
   Json facts = Json::array(), findings = Json::array();
   for (const Fact& f : sheet.facts) facts.push_back(fact_json(f));
   for (const Finding& f : sheet.findings)
-    findings.push_back({{"grade", f.grade}, {"section", f.section}, {"text", f.text}, {"hint", f.hint}});
+    findings.push_back(
+        {{"grade", f.grade}, {"section", f.section}, {"text", f.text}, {"hint", f.hint}, {"of_all", f.of_all}});
   const Json j{
       {"rank", sheet.rank}, {"node", sheet.node}, {"host", sheet.host}, {"facts", facts}, {"findings", findings}};
   // What the system says (names of files, processes) need not be UTF-8.
@@ -82,7 +83,7 @@ RankSheet sheet_from_json(const std::string& text) {
   sheet.host = j.at("host");
   for (const Json& f : j.at("facts")) sheet.facts.push_back(fact_from(f));
   for (const Json& f : j.at("findings"))
-    sheet.findings.push_back({f.at("grade"), f.at("section"), f.at("text"), f.at("hint")});
+    sheet.findings.push_back({f.at("grade"), f.at("section"), f.at("text"), f.at("hint"), f.at("of_all")});
   return sheet;
 }
 

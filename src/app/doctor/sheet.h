@@ -15,7 +15,7 @@ enum class Agreement {
   listed,  // it is another on each rank, and shown for each
   same,    // hosts whose text differs from the majority's are odd
   near,    // and those whose number is more than 5 % from the median
-  rate,    // and those whose number is below half of the median
+  rate,    // and those whose number is below half of the median, where there are three or more
 };
 
 /// One thing that a probe found.
@@ -35,7 +35,8 @@ struct Fact {
 struct Finding {
   Grade grade = Grade::warn;
   std::string section, text;
-  std::string hint;  // what to do; may be empty
+  std::string hint;     // what to do; may be empty
+  bool of_all = false;  // found by all ranks together and told by one: the text names those whose it is
 };
 
 /// All that one rank has found so far.
@@ -49,6 +50,12 @@ struct RankSheet {
   void add(Fact fact) { facts.push_back(std::move(fact)); }
   void warn(const std::string& section, const std::string& text, const std::string& hint = "") {
     findings.push_back({Grade::warn, section, text, hint});
+  }
+  void warn_of_all(const std::string& section, const std::string& text, const std::string& hint = "") {
+    findings.push_back({Grade::warn, section, text, hint, true});
+  }
+  void fail_of_all(const std::string& section, const std::string& text, const std::string& hint = "") {
+    findings.push_back({Grade::fail, section, text, hint, true});
   }
   void fail(const std::string& section, const std::string& text, const std::string& hint = "") {
     findings.push_back({Grade::fail, section, text, hint});

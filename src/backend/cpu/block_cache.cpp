@@ -23,6 +23,18 @@ void* system_allocate(size_t bytes) {
   return data;
 }
 
+[[noreturn]] void fail_out_of_memory(size_t bytes, size_t in_use, MemoryUse use) {
+  const std::string asked = human_bytes(static_cast<double>(bytes)), used = human_bytes(static_cast<double>(in_use));
+  if (use == MemoryUse::centers) {
+    fail_hint(
+        "use more ranks: each holds its share of the classes. Or head.store: {dtype: bf16}, or a lower "
+        "model.embedding_size",
+        "out of host memory: asked for {} for class centres with {} in use", asked, used);
+  }
+  fail_hint("lower train.batch_size, or use more ranks", "out of host memory: asked for {} with {} in use", asked,
+            used);
+}
+
 }  // namespace
 
 size_t BlockCache::size_class(size_t bytes) {
@@ -34,7 +46,7 @@ size_t BlockCache::size_class(size_t bytes) {
 
 BlockCache::~BlockCache() { trim(); }
 
-void* BlockCache::allocate(size_t bytes) {
+void* BlockCache::allocate(size_t bytes, MemoryUse use) {
   const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   void* data = nullptr;
@@ -47,10 +59,7 @@ void* BlockCache::allocate(size_t bytes) {
       trim_locked();
       data = system_allocate(size);
     }
-    if (data == nullptr) {
-      fail_hint("lower train.batch_size, or use more ranks", "out of host memory: asked for {} with {} in use",
-                human_bytes(static_cast<double>(bytes)), human_bytes(static_cast<double>(in_use_)));
-    }
+    if (data == nullptr) fail_out_of_memory(bytes, in_use_, use);
     reserved_ += size;
   }
   in_use_ += size;

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <vector>
 
+#include "backend/device.h"
+
 namespace plsc {
 
 /// Free blocks by size class (eight classes a doubling). Blocks are aligned to 64 bytes, large ones to huge pages.
@@ -17,8 +19,9 @@ class BlockCache {
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
 
-  /// Throws Error when the system has no memory left, even after the free blocks were given back.
-  void* allocate(size_t bytes);
+  /// Throws Error when the system has no memory left, even after the free blocks were given back. What the memory is
+  /// for decides which key the error names.
+  void* allocate(size_t bytes, MemoryUse use = MemoryUse::other);
   /// `bytes` is what was asked for.
   void release(void* data, size_t bytes) noexcept;
   /// Gives the free blocks back to the system.

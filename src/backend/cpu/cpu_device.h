@@ -1,5 +1,7 @@
 // The CPU as a device: cached host memory, and copies on all of its threads.
 #pragma once
+#include <atomic>
+
 #include "backend/cpu/block_cache.h"
 #include "backend/device.h"
 
@@ -9,9 +11,11 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads);
 
-  void* allocate(size_t bytes) override { return blocks_.allocate(bytes); }
+  void* allocate(size_t bytes) override { return blocks_.allocate(bytes, use_); }
   void release(void* data, size_t bytes) noexcept override { blocks_.release(data, bytes); }
   bool is_host() const override { return true; }
+
+  MemoryUse exchange_use(MemoryUse use) override { return use_.exchange(use); }
 
   DeviceKind kind() const override { return DeviceKind::cpu; }
   std::string description() const override;
@@ -27,6 +31,7 @@ class CpuDevice final : public Device {
 
  private:
   int threads_;
+  std::atomic<MemoryUse> use_{MemoryUse::other};  // threads that load images allocate, too
   BlockCache blocks_;
 };
 

@@ -80,6 +80,26 @@ TEST_CASE("doctor: less memory is odd, and a rate below half of the median") {
   CHECK(odd_ones(sheets).empty());
 }
 
+TEST_CASE("doctor: two rates have no median, and two sizes are told as they are") {
+  auto sheets = hosts(2);
+  for (RankSheet& sheet : sheets) sheet.add(rate(sheet.rank == 0 ? 25 : 3));
+  CHECK(odd_ones(sheets).empty());
+  for (RankSheet& sheet : sheets) sheet.facts[0] = memory(sheet.rank == 0 ? 128 : 124);
+  CHECK(odd_ones(sheets).empty());
+  sheets[1].facts[0] = memory(96);
+  const auto told = odd_ones(sheets);
+  REQUIRE(told.size() == 2);
+  CHECK(told[0].where + ": " + told[0].finding.text == "host n0: total 128.0 GiB, where they should be alike");
+  CHECK(told[1].where + ": " + told[1].finding.text == "host n1: total 96.0 GiB, where they should be alike");
+}
+
+TEST_CASE("doctor: a host is busy where its load is well above its cores") {
+  CHECK_FALSE(is_busy(2.4, 2));
+  CHECK(is_busy(17, 2));
+  CHECK_FALSE(is_busy(64, 64));
+  CHECK(is_busy(110, 64));
+}
+
 TEST_CASE("doctor: several odd hosts are one finding, and many are counted") {
   auto sheets = hosts(20);
   for (RankSheet& sheet : sheets) sheet.add(driver(sheet.rank < 6 ? "535.104" : "550.54"));
@@ -148,6 +168,17 @@ TEST_CASE("doctor: a finding is told once, with those who have it") {
   CHECK(report.verdict == Grade::fail);
 }
 
+TEST_CASE("doctor: what rank 0 tells of all ranks is not told as its own host's") {
+  auto sheets = hosts(3);
+  sheets[0].warn_of_all("hosts", "n1 - n2: 1 GB/s, the median of all pairs 12 GB/s");
+  sheets[0].warn("limits", "8 MiB may be locked");
+  for (RankSheet& sheet : sheets) sheet = sheet_from_json(to_json(sheet));
+  const Report report = make_report(sheets);
+  REQUIRE(report.told.size() == 2);
+  CHECK(report.told[0].where.empty());
+  CHECK(report.told[1].where == "host n0");
+}
+
 TEST_CASE("doctor: warnings do not fail") {
   auto sheets = hosts(1);
   sheets[0].warn("limits", "little");
@@ -197,18 +228,30 @@ TEST_CASE("doctor: a sheet travels as it is") {
 }
 
 TEST_CASE("doctor: the JSON has everything under its documented names") {
-  auto sheets = hosts(2);
-  for (RankSheet& sheet : sheets) sheet.add(rate(sheet.rank == 0 ? 25 : 5));
+  auto sheets = hosts(3);
+  for (RankSheet& sheet : sheets) sheet.add(rate(sheet.rank == 2 ? 5 : 25));
   const auto j = nlohmann::json::parse(report_json(make_report(sheets), sheets, 3.5));
   CHECK(j.at("verdict") == "warn");
   CHECK(j.at("exit_status") == 0);
-  CHECK(j.at("ranks") == 2);
-  CHECK(j.at("hosts").size() == 2);
+  CHECK(j.at("ranks") == 3);
+  CHECK(j.at("hosts").size() == 3);
   CHECK(j.at("seconds") == 3.5);
   CHECK(j.at("lines").at(0).at("section") == "rates");
-  CHECK(j.at("findings").at(0).at("where") == "host n1");
-  CHECK(j.at("facts").at(1).at("number") == 5e9);
-  CHECK(j.at("facts").at(1).at("unit") == "B/s");
+  CHECK(j.at("findings").at(0).at("where") == "host n2");
+  CHECK(j.at("facts").at(2).at("number") == 5e9);
+  CHECK(j.at("facts").at(2).at("unit") == "B/s");
+}
+
+TEST_CASE("doctor: an error of the configuration is JSON of the same names") {
+  const auto j = nlohmann::json::parse(error_json("configuration", "x.yaml:2: unknown key\n  hint: see configs"));
+  CHECK(j.at("program").get<std::string>().starts_with("plsc-train "));
+  CHECK(j.at("verdict") == "fail");
+  CHECK(j.at("exit_status") == 1);
+  REQUIRE(j.at("findings").size() == 1);
+  CHECK(j.at("findings").at(0).at("grade") == "fail");
+  CHECK(j.at("findings").at(0).at("section") == "configuration");
+  CHECK(j.at("findings").at(0).at("text") == "x.yaml:2: unknown key");
+  CHECK(j.at("findings").at(0).at("hint") == "see configs");
 }
 
 TEST_CASE("doctor: quantities in the words of their units") {

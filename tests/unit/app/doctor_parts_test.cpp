@@ -1,12 +1,15 @@
 // The doctor's parts that need no machine: patience with probes, rounds of hosts, interfaces, what fits.
 #include <chrono>
+#include <cmath>
 #include <set>
 #include <thread>
 
+#include "app/doctor/disk_room.h"
 #include "app/doctor/fit.h"
 #include "app/doctor/network.h"
 #include "app/doctor/pair_rounds.h"
 #include "app/doctor/patience.h"
+#include "app/doctor/probes.h"
 #include "backend/device_health.h"
 #include "base/error.h"
 #include "support/catch.h"
@@ -114,6 +117,28 @@ TEST_CASE("network: traps that nobody has shut") {
   CHECK(unguarded(traps, {.include = "eth0", .nccl = "eth0", .nccl_in_use = true}).empty());
 }
 
+TEST_CASE("network: the interface that is accused is never the one to use") {
+  CHECK(interface_hint({"eth0", "ib0"}, {"docker0"}) ==
+        "export OMPI_MCA_btl_tcp_if_include=eth0 NCCL_SOCKET_IFNAME=eth0");
+  CHECK(interface_hint({"eth0", "ib0"}, {"eth0"}) == "export OMPI_MCA_btl_tcp_if_include=ib0 NCCL_SOCKET_IFNAME=ib0");
+  for (const std::vector<std::string>& used : {std::vector<std::string>{}, {"eth0"}}) {
+    const std::string hint = interface_hint(used, {"eth0"});
+    CHECK(hint.find("eth0") == std::string::npos);
+    CHECK(hint.find("if_include=NAME") != std::string::npos);
+  }
+}
+
+TEST_CASE("network: what was feared is forgotten once messages have gone") {
+  RankSheet sheet;
+  sheet.warn("network", "eth0 reaches no other host");
+  sheet.warn("limits", "little");
+  sheet.fail("network", "broken");
+  forget_feared(sheet);
+  REQUIRE(sheet.findings.size() == 2);
+  CHECK(sheet.findings[0].section == "limits");
+  CHECK(sheet.findings[1].grade == Grade::fail);
+}
+
 TEST_CASE("GPU code: machine code of the generation, PTX for later ones") {
   const std::string list = "75-real,80-real,86-real,89-real,90";
   CHECK(code_for(75, list) == GpuCode::native);
@@ -127,6 +152,18 @@ TEST_CASE("GPU code: machine code of the generation, PTX for later ones") {
   CHECK(code_for(90, "90a-real") == GpuCode::native);
   CHECK(code_for(100, "90a") == GpuCode::none);
   CHECK(code_for(90, "native") == GpuCode::unknown);
+}
+
+TEST_CASE("disk: checkpoints that are there give back their own bytes, not those of the new ones") {
+  CHECK(bytes_wanted({.one = 100, .keep = 3}) == 400);
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {100, 100, 100}}) == 100);
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {100}}) == 300);
+  // Three small ones of an earlier model make room for nothing.
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {1, 1, 1}}) == 400 - 3);
+  // Large ones make room for all but the first, which is written beside them.
+  CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {500, 500, 500}}) == 100);
+  CHECK(bytes_wanted({.one = 100, .keep = 1, .there = {500, 30}}) == 100);  // the first save ends both
+  CHECK(bytes_wanted({.one = 100, .keep = 2, .there = {10, 10, 10, 10}}) == 300 - 40);
 }
 
 TEST_CASE("fit: bytes of a class") {
@@ -150,6 +187,12 @@ TEST_CASE("fit: the largest number of classes, over all ranks") {
       fit({.classes = 1201, .ranks = 2, .per_class = 4096, .network = 1e6, .room = 1e6 + 4096.0 * 600});
   CHECK(too_many.needed > too_many.room);
   CHECK(fit({.classes = 1, .ranks = 1, .per_class = 8, .network = 100, .room = 50}).largest == 0);
+}
+
+TEST_CASE("fit: where the room is not known no number of classes is made up") {
+  const Fit fits = fit({.classes = 1000, .ranks = 2, .per_class = 4096, .network = 1e6, .room = HUGE_VAL});
+  CHECK(fits.largest == 0);
+  CHECK(fits.needed == 1e6 + 500 * 4096);
 }
 
 TEST_CASE("fit: a network keeps what its maps are worth") {

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "backend/cpu/cpu_device.h"
 #include "base/error.h"
 #include "support/catch.h"
 
@@ -80,6 +81,26 @@ TEST_CASE("too large a request is an error that says how much") {
   CHECK_THROWS_AS(cache.allocate(size_t{1} << 60), Error);
   CHECK(cache.in_use() == BlockCache::size_class(100));
   cache.release(kept, 100);
+}
+
+TEST_CASE("the error of a CPU without memory names the key for what it was asked for") {
+  CpuDevice device(1);
+  const auto told = [&] {
+    try {
+      device.allocate(size_t{1} << 60);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  {
+    const MemoryScope scope(device, MemoryUse::centers);
+    CHECK(told().find("for class centres") != std::string::npos);
+    CHECK(told().find("hint: use more ranks: each holds its share of the classes") != std::string::npos);
+    CHECK(told().find("train.batch_size") == std::string::npos);
+  }
+  CHECK(told().find("hint: lower train.batch_size") != std::string::npos);
+  CHECK(told().find("class centres") == std::string::npos);
 }
 #endif
 

@@ -121,3 +121,17 @@ TEST_CASE("after it signals act as before") {
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGTERM);
 }
+
+TEST_CASE("a request that is repeated after the work has ended costs nothing") {
+  const int status = status_of_child([] {
+    {
+      const StopSignal stop;
+      ::raise(SIGTERM);
+    }
+    ::raise(SIGUSR1);
+    ::raise(SIGUSR2);
+    ::_exit(3);
+  });
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 3);
+}

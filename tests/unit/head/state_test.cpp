@@ -1,11 +1,14 @@
 // What a checkpoint keeps of the head: reading it changes nothing, and a head filled from it goes on as the old one
 // would have, on any number of ranks, also where the sampling changes.
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <numeric>
 
 #include <fmt/ranges.h>
 
+#include "head/catch_up_table.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/error_text.h"
@@ -221,6 +224,53 @@ TEST_CASE("reading centres for evaluation takes no memory for momentum, but whil
     CHECK(head->nearest(cpu.context, query, 5).classes.values<int64_t>() == expected);
     CHECK(cpu.context.device().memory().in_use < limit + kBytes / 2);  // the pass's scratch memory
   }
+}
+
+/// One class that is a positive of every step, and the others of none: rows move by decay and momentum alone.
+void train_on_class(Context& context, MarginHead& head, int64_t positive, int64_t first, int64_t steps) {
+  const Tensor e = to_tensor(random_values(kColumns, 1), {1, kColumns});
+  for (int64_t t = first; t < first + steps; ++t) {
+    begin_head(context, head, {{positive}}, {.step = t, .global_batch = 1}, {.lr = 0.1F, .weight_decay = 0.01F});
+    head.run(context, e);
+    head.end_step(context);
+    for (const HeadRows& rows : head.state()) {
+      if (rows.name != "last_update") continue;
+      const auto last = rows.rows.values<int64_t>();
+      REQUIRE(*std::ranges::min_element(last) >= t + 1 - CatchUpTable::kWindow);
+    }
+  }
+}
+
+TEST_CASE("rows of classes with other numbers do not lag beyond the table's window") {
+  constexpr int64_t kFew = 150, kNew = 100, kFirst = 300, kMore = 270;
+  HeadConfig config = sampled_head();
+  config.sampling.ratio = 0;
+  CpuContext cpu;
+  auto old = drawn_head(cpu.context, config, kFew, kColumns);
+  const auto start = head_rows(*old, "centers").values<float>();
+  train_on_class(cpu.context, *old, kFew - 1, 0, kFirst);
+
+  // The new classes come before the others.
+  auto head = drawn_head(cpu.context, config, kFew + kNew, kColumns);
+  const auto stored = old->state();
+  for (const HeadRows& rows : head->state_to_fill({"centers", "momentum", "last_update"}, RestoreFor::training)) {
+    const auto from = std::ranges::find(stored, rows.name, &HeadRows::name);
+    Tensor part = rows.rows.rows(kNew, kFew);
+    std::memcpy(part.raw(), from->rows.raw(), part.bytes());
+  }
+  RowChanges changes{.fresh = std::vector<int64_t>(kNew), .moved = true};
+  std::iota(changes.fresh.begin(), changes.fresh.end(), 0);
+  head->restore_table(old->state_table(), changes);
+  train_on_class(cpu.context, *head, kFew + kNew - 1, kFirst, kMore);
+
+  head->start_over();  // catches up
+  const auto end = head_rows(*head, "centers").values<float>();
+  double w = 1;  // what SGD with a gradient of zero leaves of a weight, without momentum
+  for (int64_t t = 0; t < kFirst + kMore; ++t) w -= 0.1 * 0.01 * w;
+  double worst = 0;
+  for (size_t i = 0; i < static_cast<size_t>((kFew - 1) * kColumns); ++i)
+    worst = std::max(worst, std::abs(end[i + kNew * kColumns] / (w * start[i]) - 1));
+  CHECK(worst < 1e-4);
 }
 
 TEST_CASE("a checkpoint whose rows lag, without the updates they have taken, is an error") {
