@@ -80,6 +80,9 @@ fi
 case "$launch" in
   own) command=("$train") ;;
   srun)
+    # Or Slurm lets ranks of one node out of MPI_Init, and send, while those of another are not ready to receive: some
+    # such messages end a rank by a null pointer inside Open MPI. (Otherwise plsc-train waits a second at its start.)
+    export SLURM_PMIX_FENCE_BARRIER="${SLURM_PMIX_FENCE_BARRIER:-true}" SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
     command=(srun --mpi=pmix --kill-on-bad-exit=0)  # 0: the ranks end each other, and tell why first
     # Since Slurm 22.05 srun does not take this from the job by itself.
     [ -z "${SLURM_CPUS_PER_TASK:-}" ] || command+=("--cpus-per-task=$SLURM_CPUS_PER_TASK")

@@ -1,6 +1,7 @@
 // The variables by which starters tell a process who it is.
 #include "comm/launch_environment.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -20,6 +21,16 @@ int number(const std::function<const char*(const char*)>& get, std::initializer_
   return otherwise;
 }
 
+/// Whether Slurm has been told to make every fence one over all nodes. Its tree of nodes skips those without data even
+/// then (seen with 22.05); its ring does not.
+bool slurm_fences_all_nodes(const std::function<const char*(const char*)>& get) {
+  const auto is = [&](const char* name, std::initializer_list<const char*> values) {
+    const char* text = get(name);
+    return text && std::any_of(values.begin(), values.end(), [&](const char* v) { return std::strcmp(text, v) == 0; });
+  };
+  return is("SLURM_PMIX_FENCE_BARRIER", {"1", "true", "yes"}) && is("SLURM_PMIX_FENCE", {"ring"});
+}
+
 }  // namespace
 
 LaunchEnvironment read_launch_environment(const std::function<const char*(const char*)>& get) {
@@ -35,6 +46,8 @@ LaunchEnvironment read_launch_environment(const std::function<const char*(const 
     e.starter = get("SLURM_STEP_ID") || get("SLURM_STEPID") ? "srun" : "mpirun";
     e.promised = number(get, {"PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}, 0);
     e.rank = number(get, {"PMIX_RANK", "PMI_RANK"}, 0);
+    e.loose_start = e.starter == "srun" && number(get, {"SLURM_STEP_NUM_NODES", "SLURM_NNODES"}, 2) > 1 &&
+                    !slurm_fences_all_nodes(get);
   } else if (get("SLURM_STEP_ID") || get("SLURM_STEPID")) {
     e.promised = number(get, {"SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}, 0);
     e.rank = number(get, {"SLURM_PROCID"}, 0);

@@ -11,7 +11,11 @@ struct LaunchEnvironment {
   int rank = 0;            // what the starter says; the world's own number is the true one
   int promised = 0;        // tasks that the starter or the allocation promises; 0: nobody says
   int launched = 0;        // ranks that our own launcher started; 0: it did not
-  std::string starter;     // "mpirun", "srun", "a Slurm allocation"; empty: started plainly
+  // The starter lets a rank out of MPI_Init while others may not yet take a message, as Slurm's PMIx does between
+  // nodes: there a fence without data, which is MPI_Init's last, waits for the ranks of the own node alone, and Open
+  // MPI 4.1 falls over a message that comes before its fence. SLURM_PMIX_FENCE_BARRIER and SLURM_PMIX_FENCE cure that.
+  bool loose_start = false;
+  std::string starter;  // "mpirun", "srun", "a Slurm allocation"; empty: started plainly
 };
 
 /// Reads variables of Open MPI, PMIx, PMI and Slurm. `get` is std::getenv but for tests.

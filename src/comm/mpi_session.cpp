@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
 
 #include "base/error.h"
 
@@ -30,10 +31,11 @@ std::string mpi_library_file() {
   return ::dladdr(reinterpret_cast<const void*>(&MPI_Init), &info) != 0 && info.dli_fname ? info.dli_fname : "";
 }
 
-MpiPlace mpi_start() {
+MpiPlace mpi_start(std::chrono::milliseconds pause) {
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);  // prints and ends the process when it cannot
   if (provided < MPI_THREAD_FUNNELED) fail("this MPI library cannot be used by a process with threads");
+  std::this_thread::sleep_for(pause);
   MpiPlace place;
   MPI_Comm_rank(MPI_COMM_WORLD, &place.rank);
   MPI_Comm_size(MPI_COMM_WORLD, &place.size);

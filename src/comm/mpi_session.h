@@ -1,6 +1,8 @@
 // The life of MPI in this process, without MPI's types.
 #pragma once
+#include <chrono>
 #include <string>
+
 namespace plsc {
 
 /// What MPI says about this process once it has been initialised.
@@ -14,8 +16,9 @@ struct MpiPlace {
 std::string mpi_library_version();
 /// "/usr/lib/x86_64-linux-gnu/libmpi.so.40"; empty where it cannot be told.
 std::string mpi_library_file();
-/// MPI_Init_thread with MPI_THREAD_FUNNELED: only the main thread may call MPI.
-MpiPlace mpi_start();
+/// MPI_Init_thread with MPI_THREAD_FUNNELED: only the main thread may call MPI. `pause` passes before this rank's first
+/// message.
+MpiPlace mpi_start(std::chrono::milliseconds pause);
 /// MPI_Finalize. All ranks, in order, after their last collective.
 void mpi_finish();
 /// MPI_Abort: ends every rank of the run.

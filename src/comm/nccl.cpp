@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <thread>
 
@@ -118,6 +119,7 @@ class NcclWorld final : public NcclCollective {
     try {
       return work();
     } catch (...) {
+      if (comm_ != nullptr) cause_ = std::current_exception();
       give_up();
       throw;
     }
@@ -147,6 +149,7 @@ class NcclWorld final : public NcclCollective {
   cudaStream_t compute_, stream_ = nullptr;
   int rank_, size_;
   ncclComm_t comm_ = nullptr;  // null after an error
+  std::exception_ptr cause_;   // that error
   Event ready_;
   Flights flights_;
   float* barrier_value_ = nullptr;
@@ -241,8 +244,9 @@ void NcclWorld::settle(ncclResult_t result, const char* call, const WaitPolicy& 
 }
 
 void NcclWorld::look_around() {
+  // Whoever asks for results after an error learns of that one, not of what came of it.
+  if (comm_ == nullptr) std::rethrow_exception(cause_);
   if (policy_.watch) policy_.watch->check_peers();
-  if (comm_ == nullptr) fail("NCCL was given up after an earlier error");
   if (const ncclResult_t now = state(); now != ncclSuccess && now != ncclInProgress) fail_nccl(now, "a collective");
 }
 

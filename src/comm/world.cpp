@@ -41,6 +41,10 @@ uint64_t random_token() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
+/// How long a rank waits for others to be ready for its first message where nobody does that for it: some milliseconds
+/// would do on nodes that have their cores for themselves.
+constexpr std::chrono::milliseconds kLooseStart{1000};
+
 }  // namespace
 
 int ranks_sharing_cores(const std::vector<std::vector<int>>& masks, size_t own) {
@@ -59,7 +63,7 @@ World::World(const Options& options) {
     // Later than a collective's own time-out, which says more.
     watch.emplace(options.timeout + kBlockedSeconds, options.environment.rank);
     avoid_local_networks(mpi_library_file());
-    place_ = mpi_start();
+    place_ = mpi_start(options.environment.loose_start ? kLooseStart : std::chrono::milliseconds(0));
     mpi_ = true;
   }
   try {

@@ -5,6 +5,7 @@ foreach(part nccl staged)
   add_executable(test_standin_comm_${part} ${part}_test.cpp)
   set_target_properties(test_standin_comm_${part} PROPERTIES PLSC_STANDIN ON)
   target_link_libraries(test_standin_comm_${part} PRIVATE plsc_mpi_test_main plsc_runtime plsc_cuda_standin)
+  plsc_tests(test_standin_comm_${part})
   foreach(ranks 1 2 3 4)
     plsc_mpi_test(standin.comm_${part}.${ranks} test_standin_comm_${part} ${ranks})
     set_tests_properties(standin.comm_${part}.${ranks} PROPERTIES LABELS standin

@@ -25,7 +25,7 @@ if(NOT PLSC_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/sanitized/${kernels}.cpp)
     file(GENERATE OUTPUT ${wrapper} CONTENT "#include \"tests/cuda/${kernels}.cu\"\n")
     set_source_files_properties(${wrapper} PROPERTIES COMPILE_DEFINITIONS PLSC_CUDA_EMULATION=1
-                                COMPILE_OPTIONS "-fsanitize=thread;-g1")
+                                COMPILE_OPTIONS "-fsanitize=thread;-g1" SKIP_PRECOMPILE_HEADERS ON)
     list(APPEND sanitized ${wrapper})
   endforeach()
   standin_test(races DEPS plsc_options plsc_cuda_headers

@@ -1,6 +1,7 @@
 // Ranks on devices of their own, joined by NCCL, that step through all-reduces while one of them misbehaves.
 //   gpu_rank_program TIMEOUT ACTION VICTIM
-// Actions at step 5 of the victim: absent, die, throw. Another: run.
+// Actions at step 5 of the victim: absent, die, throw. Of any rank after an error: ask (what the device has computed,
+// as a training does). Another: run.
 #include <signal.h>
 
 #include <chrono>
@@ -30,14 +31,22 @@ int run(World& world, const std::string& action, int victim) {
   device.set_host_wait([&](const std::function<bool()>& done) { nccl->host_wait(done); });
   const Tensor ones = Tensor::from<float>({1.0F, 1.0F}, {2});
   Tensor t = device.tensor({2}), back(host_allocator(), {2}, Dtype::f32);
-  for (int step = 1; step <= 10; ++step) {
-    world.note(step, "forward");
-    if (step == 5 && world.rank() == victim) misbehave(action);
-    device.copy(ones, t);
-    nccl->all_reduce(t, ReduceOp::sum, "the logit sums");
-    if (step % 2 == 0) device.copy(t, back);  // the host waits for the device
-    // A heartbeat comes every 200 ms: the monitor has seen a step or two by step 5.
-    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  const auto steps = [&] {
+    for (int step = 1; step <= 10; ++step) {
+      world.note(step, "forward");
+      if (step == 5 && world.rank() == victim) misbehave(action);
+      device.copy(ones, t);
+      nccl->all_reduce(t, ReduceOp::sum, "the logit sums");
+      if (step % 2 == 0) device.copy(t, back);  // the host waits for the device
+      // A heartbeat comes every 200 ms: the monitor has seen a step or two by step 5.
+      std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    }
+  };
+  try {
+    steps();
+  } catch (...) {
+    if (action == "ask") device.copy(t, back);
+    throw;
   }
   device.set_host_wait({});
   if (world.rank() == 0) std::printf("done: %g\n", static_cast<double>(back.data<float>()[0]));

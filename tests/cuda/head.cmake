@@ -1,10 +1,11 @@
 # The head on CUDA: kernels against their twins; and the cases that the CPU runs (tests/parity/head, tests/golden/head).
-set(head_kernel_tests head_rows_test.cpp head_tile_test.cpp head_sample_test.cpp)
-standin_test(head_kernels DEPS plsc_cuda plsc_kernels_cpu plsc_cuda_headers SOURCES ${head_kernel_tests})
-race_test(head DEPS plsc_cuda plsc_kernels_cpu plsc_cuda_headers SOURCES ${head_kernel_tests})
-gpu_test(head_kernels DEPS plsc_cuda plsc_kernels_cpu plsc_cuda_headers SOURCES ${head_kernel_tests})
+shared_cases(head_kernel_cases DEPS plsc_cuda plsc_kernels_cpu SOURCES
+  head_rows_test.cpp head_tile_test.cpp head_sample_test.cpp)
+standin_test(head_kernels DEPS plsc_cuda plsc_kernels_cpu plsc_cuda_headers SOURCES ${head_kernel_cases})
+race_test(head DEPS plsc_cuda plsc_kernels_cpu plsc_cuda_headers SOURCES ${head_kernel_cases})
+gpu_test(head_kernels DEPS plsc_cuda plsc_kernels_cpu plsc_cuda_headers SOURCES ${head_kernel_cases})
 
-set(head_tests
+shared_cases(head_cases DEPS plsc_head SOURCES
   head_context_cuda.cpp
   head_passes.cpp
   head_passes_test.cpp
@@ -12,6 +13,6 @@ set(head_tests
   ${PROJECT_SOURCE_DIR}/tests/parity/head/head_corners_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/parity/head/linear_test.cpp
   ${PROJECT_SOURCE_DIR}/tests/golden/head/head_golden_test.cpp)
-standin_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_tests} head_order_test.cpp head_sampling_ahead_test.cpp)
+standin_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_cases} head_order_test.cpp head_sampling_ahead_test.cpp)
 # 2^31 logits are for a real device.
-gpu_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_tests} ${PROJECT_SOURCE_DIR}/tests/parity/head/head_range_test.cpp)
+gpu_test(head DEPS plsc_head plsc_cuda_headers SOURCES ${head_cases} ${PROJECT_SOURCE_DIR}/tests/parity/head/head_range_test.cpp)

@@ -49,6 +49,9 @@ class NcclFaults(unittest.TestCase):
     def test_an_error_of_nccl_ends_all_ranks(self):
         self.fails(["rank 1: error: NCCL: ", "unhandled system error"], fault="error:rank=1:call=4", timeout=600)
 
+    def test_the_error_of_nccl_is_what_later_calls_tell(self):
+        self.fails(["rank 1: error: NCCL: ", "unhandled system error"], action="ask", fault="error:rank=1:call=4", timeout=600)
+
     def test_a_collective_that_hangs_times_out(self):
         self.fails(["waited 3 s for the other ranks: the logit sums"], fault="hang:rank=1:call=4")
 

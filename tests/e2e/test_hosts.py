@@ -12,8 +12,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 import two_hosts  # noqa: E402
 
 STEPS = 30
-# So that mpirun itself notices within seconds that a host does not answer; by itself it takes a quarter of an hour.
-KEEPALIVE = {f"OMPI_MCA_oob_tcp_keepalive_{k}": v for k, v in (("time", "3"), ("intvl", "1"), ("probes", "3"))}
+# So that mpirun itself notices within seconds that a host does not answer; by itself it takes a quarter of an hour. Sooner
+# than the ranks, who give up after comm.timeout, here 5 s: then mpirun has something to send to that host, and a connection
+# with something to send is not probed but given up after that quarter of an hour.
+KEEPALIVE = {f"OMPI_MCA_oob_tcp_keepalive_{k}": v for k, v in (("time", "1"), ("intvl", "1"), ("probes", "2"))}
 
 
 @unittest.skipIf(two_hosts.missing(), two_hosts.missing())

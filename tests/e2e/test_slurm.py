@@ -183,7 +183,8 @@ class Decisions(E2eCase):
                 exit {status}""")
             plsc_folder(folder, program)
             tools = {"squeue": f"echo '{state}'", "scontrol": f'echo "$*" >>{folder}/requeued',
-                     "srun": 'case "$*" in --mpi=list) echo "${MPI_LIST:-none}"; eval "${ASKED:-}" ;; *) echo "srun $*" ;; esac',
+                     "srun": 'case "$*" in --mpi=list) echo "${MPI_LIST:-none}"; eval "${ASKED:-}" ;; '
+                             '*) echo "srun $*, fences $SLURM_PMIX_FENCE_BARRIER $SLURM_PMIX_FENCE" ;; esac',
                      "mpirun": 'echo "mpirun $*"; eval "${MPIRUN:-}"'}
             os.mkdir(f"{folder}/tools")
             for tool_name, text in tools.items():
@@ -250,7 +251,9 @@ class Decisions(E2eCase):
         self.assertEqual((returned, requeued), (75, "requeue 7\n"), output)
 
     def test_how_ranks_are_started(self):
-        self.assertIn("srun --mpi=pmix", self.run_job("auto1", 0, launch="auto", MPI_LIST="pmix none")[0])
+        by_srun = self.run_job("auto1", 0, launch="auto", MPI_LIST="pmix none")[0]
+        self.assertIn("srun --mpi=pmix", by_srun)
+        self.assertIn("fences true ring", by_srun)
         self.assertIn("mpirun -np 8", self.run_job("auto2", 0, launch="auto")[0])
         self.assertIn("--cpus-per-task=3 ", self.run_job("cores", 0, launch="srun", SLURM_CPUS_PER_TASK="3")[0])
         output, returned, _ = self.run_job("typo", 0, launch="sruns")

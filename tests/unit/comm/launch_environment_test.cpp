@@ -53,6 +53,22 @@ TEST_CASE("srun with PMIx") {
   CHECK(contains(error_text([&] { check_promised_tasks(e, 1); }), "srun --mpi=pmix"));
 }
 
+TEST_CASE("srun's fences without data hold back the ranks of one node alone, unless told otherwise") {
+  const std::map<std::string, std::string> step{
+      {"PMIX_RANK", "1"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_STEP_NUM_NODES", "2"}};
+  const auto loose = [&](const std::map<std::string, std::string>& more) {
+    std::map<std::string, std::string> all = more;
+    all.insert(step.begin(), step.end());
+    return with(all).loose_start;
+  };
+  CHECK(loose({}));
+  CHECK(loose({{"SLURM_PMIX_FENCE_BARRIER", "true"}}));  // the tree, which is the default, skips them still
+  CHECK(loose({{"SLURM_PMIX_FENCE_BARRIER", "false"}, {"SLURM_PMIX_FENCE", "ring"}}));
+  CHECK_FALSE(loose({{"SLURM_PMIX_FENCE_BARRIER", "true"}, {"SLURM_PMIX_FENCE", "ring"}}));
+  CHECK_FALSE(loose({{"SLURM_STEP_NUM_NODES", "1"}}));
+  CHECK_FALSE(with({{"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "2"}, {"SLURM_STEP_NUM_NODES", "2"}}).loose_start);
+}
+
 TEST_CASE("srun without PMIx: several tasks that do not know each other") {
   const LaunchEnvironment e =
       with({{"SLURM_JOB_ID", "7"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "3"}});
