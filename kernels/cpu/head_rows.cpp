@@ -5,9 +5,7 @@
 #include <cmath>
 
 #include "kernels/cpu/clones.h"
-#include "kernels/math/normal.h"
 #include "kernels/math/normalize.h"
-#include "kernels/math/stochastic_rounding.h"
 
 namespace plsc::kernels {
 namespace {
@@ -66,32 +64,6 @@ PLSC_CLONES void row_update(const RowGradient& gradient, const math::SgdRule& ru
   const math::SgdRule local = rule;
   for (int64_t d = 0; d < gradient.columns; ++d)
     math::sgd_update(local, math::row_gradient(u[d], in_row, w[d]), w[d], v[d]);
-}
-
-void row_round(const RoundedRow& row, const float* w, Bf16* to) {
-  for (int64_t d = 0; d < row.columns; d += 8) {
-    const math::Random4 bits = math::rounding_bits(row.seed, row.update, row.class_id, row.columns, d / 8);
-    for (int64_t k = d; k < std::min(row.columns, d + 8); ++k) {
-      to[k] = math::float_to_bf16_stochastic(w[k], math::rounding_bits_of(bits, k));
-    }
-  }
-}
-
-void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys) {
-  // One draw serves four classes.
-  for (int64_t c = first; c < first + count;) {
-    const math::Random4 r =
-        math::random4(seed, math::Draw::class_sample, static_cast<uint64_t>(step), static_cast<uint64_t>(c) / 4);
-    for (int64_t word = c % 4; word < 4 && c < first + count; ++word, ++c) keys[c - first] = r.x[word];
-  }
-}
-
-void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float* w) {
-  for (int64_t d = 0; d < columns; d += 4) {
-    const math::Normal4 n = math::normal4(
-        math::random4(seed, math::Draw::center_init, static_cast<uint64_t>(class_id), static_cast<uint64_t>(d) / 4));
-    for (int64_t k = 0; k < std::min<int64_t>(4, columns - d); ++k) w[d + k] = static_cast<float>(std * n.x[k]);
-  }
 }
 
 PLSC_CLONES float row_normalize(const float* x, int64_t columns, float* y) {

@@ -30,10 +30,12 @@ void row_write_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_add_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v);
 
-/// Which row, of which update, is rounded to bf16 by chance (kernels/math/stochastic_rounding.h).
+/// Which row of weights or momentum, of which update, is rounded to bf16 by chance
+/// (kernels/math/stochastic_rounding.h).
 struct RoundedRow {
   uint64_t seed = 0;
   int64_t update = 0, class_id = 0, columns = 0;
+  math::Draw what = math::Draw::rounding;
 };
 void row_round(const RoundedRow& row, const float* w, Bf16* to);
 

@@ -32,36 +32,39 @@ template <int N>
 struct Elements {
   float w[N], v[N];
 };
-template <int N, class W>
+template <int N, class W, class M>
 __device__ Elements<N> read_row(const HeadRows& rows, const StoredRow& at, int64_t d, bool with_momentum) {
   Elements<N> e{};
   load(static_cast<const W*>(rows.weight) + at.offset + d, e.w);
-  if (with_momentum || at.lags) load(rows.momentum + at.offset + d, e.v);
+  if (with_momentum || at.lags) load(static_cast<const M*>(rows.momentum) + at.offset + d, e.v);
   if (at.lags) {
     for (int k = 0; k < N; ++k) math::catch_up(at.missed, e.w[k], e.v[k]);
   }
   return e;
 }
 
+/// N elements of a row of `to`, of weights or momentum as `what` says.
 template <int N>
-__device__ void write_weights(const HeadRows& rows, const StoredRow& at, int64_t d, const float (&w)[N], float*) {
-  store(static_cast<float*>(rows.weight) + at.offset + d, w);
+__device__ void write_elements(const HeadRows&, const StoredRow& at, int64_t d, const float (&x)[N], float* to,
+                               math::Draw) {
+  store(to + at.offset + d, x);
 }
 template <int N>
-__device__ void write_weights(const HeadRows& rows, const StoredRow& at, int64_t d, const float (&w)[N], uint16_t*) {
+__device__ void write_elements(const HeadRows& rows, const StoredRow& at, int64_t d, const float (&x)[N], uint16_t* to,
+                               math::Draw what) {
   const math::Random4 draw =
-      math::rounding_bits(rows.seed, rows.update, rows.first_class + at.row, rows.columns, d / 8);
+      math::rounding_bits(rows.seed, rows.update, rows.first_class + at.row, rows.columns, d / 8, what);
   uint16_t bits[N];
-  for (int k = 0; k < N; ++k) bits[k] = math::float_to_bf16_stochastic(w[k], math::rounding_bits_of(draw, d + k));
-  store_bits(static_cast<uint16_t*>(rows.weight) + at.offset + d, bits);
+  for (int k = 0; k < N; ++k) bits[k] = math::float_to_bf16_stochastic(x[k], math::rounding_bits_of(draw, d + k));
+  store_bits(to + at.offset + d, bits);
 }
-template <int N, class W>
+template <int N, class W, class M>
 __device__ void write_row(const HeadRows& rows, const StoredRow& at, int64_t d, const Elements<N>& e) {
-  write_weights(rows, at, d, e.w, static_cast<W*>(nullptr));
-  store(rows.momentum + at.offset + d, e.v);
+  write_elements(rows, at, d, e.w, static_cast<W*>(rows.weight), math::Draw::rounding);
+  write_elements(rows, at, d, e.v, static_cast<M*>(rows.momentum), math::Draw::momentum_rounding);
 }
 
-template <int N, class W, class O>
+template <int N, class W, class M, class O>
 __global__ void prepare_kernel(HeadRows rows, PreparedRows to) {
   O* operand = static_cast<O*>(to.operand);
   for (int64_t i = first_row(); i < to.padded; i += row_step()) {
@@ -69,7 +72,7 @@ __global__ void prepare_kernel(HeadRows rows, PreparedRows to) {
     const bool real = i < rows.count;
     const StoredRow at = real ? stored_row(rows, i) : StoredRow{};
     for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
-      const Elements<N> e = real ? read_row<N, W>(rows, at, d, false) : Elements<N>{};
+      const Elements<N> e = real ? read_row<N, W, M>(rows, at, d, false) : Elements<N>{};
       for (int k = 0; k < N; ++k) squares += e.w[k] * e.w[k];
       if (operand != nullptr) store(operand + i * rows.columns + d, e.w);
     }
@@ -80,7 +83,7 @@ __global__ void prepare_kernel(HeadRows rows, PreparedRows to) {
   }
 }
 
-template <int N, class W>
+template <int N, class W, class M>
 __global__ void target_kernel(HeadRows rows, TargetCosines targets) {
   for (int64_t i = first_row(); i < targets.samples; i += row_step()) {
     const int64_t position = targets.position[i];
@@ -88,7 +91,7 @@ __global__ void target_kernel(HeadRows rows, TargetCosines targets) {
     if (position >= 0) {
       const StoredRow at = stored_row(rows, position);
       for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
-        const Elements<N> e = read_row<N, W>(rows, at, d, false);
+        const Elements<N> e = read_row<N, W, M>(rows, at, d, false);
         float x[N];
         load(targets.x + i * rows.columns + d, x);
         for (int k = 0; k < N; ++k) {
@@ -106,12 +109,12 @@ __global__ void target_kernel(HeadRows rows, TargetCosines targets) {
 
 /// What of row i's gradient points along the row. Columns are read twice, here and by the caller: the second time from
 /// the cache.
-template <int N, class W>
+template <int N, class W, class M>
 __device__ float along_row(const HeadRows& rows, const RowGradients& gradients, const StoredRow& at, int64_t i) {
   if (gradients.inverse_norms == nullptr) return 0;
   float dot = 0;
   for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
-    const Elements<N> e = read_row<N, W>(rows, at, d, false);
+    const Elements<N> e = read_row<N, W, M>(rows, at, d, false);
     float u[N];
     load(gradients.u + i * rows.columns + d, u);
     for (int k = 0; k < N; ++k) dot += u[k] * e.w[k];
@@ -119,18 +122,18 @@ __device__ float along_row(const HeadRows& rows, const RowGradients& gradients, 
   return math::along_row(warp_sum(dot), gradients.inverse_norms[i]);
 }
 
-template <int N, class W>
+template <int N, class W, class M>
 __global__ void update_kernel(HeadRows rows, RowGradients gradients, math::SgdRule rule, const math::StepState* state) {
   if (math::updates_blocked(*state)) return;
   for (int64_t i = first_row(); i < rows.count; i += row_step()) {
     const StoredRow at = stored_row(rows, i);
-    const float along = along_row<N, W>(rows, gradients, at, i);
+    const float along = along_row<N, W, M>(rows, gradients, at, i);
     for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
-      Elements<N> e = read_row<N, W>(rows, at, d, true);
+      Elements<N> e = read_row<N, W, M>(rows, at, d, true);
       float u[N];
       load(gradients.u + i * rows.columns + d, u);
       for (int k = 0; k < N; ++k) math::sgd_update(rule, math::row_gradient(u[k], along, e.w[k]), e.w[k], e.v[k]);
-      write_row<N, W>(rows, at, d, e);
+      write_row<N, W, M>(rows, at, d, e);
     }
     // All lanes have read what the row missed.
     __syncwarp();
@@ -138,13 +141,13 @@ __global__ void update_kernel(HeadRows rows, RowGradients gradients, math::SgdRu
   }
 }
 
-template <int N, class W>
+template <int N, class W, class M>
 __global__ void keep_kernel(HeadRows rows, RowGradients gradients, bool accumulate, float* dw) {
   for (int64_t i = first_row(); i < rows.count; i += row_step()) {
     const StoredRow at = stored_row(rows, i);
-    const float along = along_row<N, W>(rows, gradients, at, i);
+    const float along = along_row<N, W, M>(rows, gradients, at, i);
     for (int64_t d = lane_id() * N; d < rows.columns; d += kWarp * N) {
-      const Elements<N> e = read_row<N, W>(rows, at, d, false);
+      const Elements<N> e = read_row<N, W, M>(rows, at, d, false);
       float u[N], sum[N] = {};
       load(gradients.u + i * rows.columns + d, u);
       if (accumulate) load(dw + i * rows.columns + d, sum);
@@ -154,12 +157,13 @@ __global__ void keep_kernel(HeadRows rows, RowGradients gradients, bool accumula
   }
 }
 
-template <int N, class W>
-__global__ void catch_up_kernel(HeadRows rows) {
+template <int N, class W, class M>
+__global__ void catch_up_kernel(HeadRows rows, int64_t few) {
   for (int64_t i = first_row(); i < rows.count; i += row_step()) {
     const StoredRow at = stored_row(rows, i);
+    if (rows.next - rows.last_update[at.row] <= few) continue;
     for (int64_t d = lane_id() * N; at.lags && d < rows.columns; d += kWarp * N) {
-      write_row<N, W>(rows, at, d, read_row<N, W>(rows, at, d, true));
+      write_row<N, W, M>(rows, at, d, read_row<N, W, M>(rows, at, d, true));
     }
     __syncwarp();
     if (lane_id() == 0) rows.last_update[at.row] = rows.next;
@@ -238,13 +242,18 @@ __global__ void append_one_backward_kernel(AppendOneBackward args) {
   }
 }
 
-/// f.operator()<N, W>() for the store's type of weights W; N is 4 where rows and what lies beside them allow it.
+/// f.operator()<N, W, M>() for the store's types of weights W and momentum M; N is 4 where rows and what lies beside
+/// them allow it.
 template <class F>
-void with_types(bool fours, HeadType type, F&& f) {
-  if (type == HeadType::f32) {
-    fours ? f.template operator()<4, float>() : f.template operator()<1, float>();
+void with_types(bool fours, const HeadRows& rows, F&& f) {
+  const auto with_momentum = [&]<int N, class W>() {
+    rows.momentum_type == HeadType::f32 ? f.template operator()<N, W, float>()
+                                        : f.template operator()<N, W, uint16_t>();
+  };
+  if (rows.type == HeadType::f32) {
+    fours ? with_momentum.template operator()<4, float>() : with_momentum.template operator()<1, float>();
   } else {
-    fours ? f.template operator()<4, uint16_t>() : f.template operator()<1, uint16_t>();
+    fours ? with_momentum.template operator()<4, uint16_t>() : with_momentum.template operator()<1, uint16_t>();
   }
 }
 
@@ -252,41 +261,42 @@ void with_types(bool fours, HeadType type, F&& f) {
 
 void prepare_rows(const HeadRows& rows, const PreparedRows& to, cudaStream_t stream) {
   const bool fours = in_fours(rows.columns, rows.weight, rows.momentum, to.operand);
-  with_types(fours, rows.type, [&]<int N, class W>() {
+  with_types(fours, rows, [&]<int N, class W, class M>() {
     if (to.type == HeadType::f32) {
-      launch(prepare_kernel<N, W, float>, {.blocks = row_blocks(to.padded), .threads = kThreads}, stream, rows, to);
+      launch(prepare_kernel<N, W, M, float>, {.blocks = row_blocks(to.padded), .threads = kThreads}, stream, rows, to);
     } else {
-      launch(prepare_kernel<N, W, uint16_t>, {.blocks = row_blocks(to.padded), .threads = kThreads}, stream, rows, to);
+      launch(prepare_kernel<N, W, M, uint16_t>, {.blocks = row_blocks(to.padded), .threads = kThreads}, stream, rows,
+             to);
     }
   });
 }
 
 void target_cosines(const HeadRows& rows, const TargetCosines& targets, cudaStream_t stream) {
-  with_types(in_fours(rows.columns, rows.weight, rows.momentum, targets.x), rows.type, [&]<int N, class W>() {
-    launch(target_kernel<N, W>, {.blocks = row_blocks(targets.samples), .threads = kThreads}, stream, rows, targets);
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum, targets.x), rows, [&]<int N, class W, class M>() {
+    launch(target_kernel<N, W, M>, {.blocks = row_blocks(targets.samples), .threads = kThreads}, stream, rows, targets);
   });
 }
 
 void update_rows(const HeadRows& rows, const RowGradients& gradients, const math::SgdRule& rule,
                  const math::StepState* state, cudaStream_t stream) {
-  with_types(in_fours(rows.columns, rows.weight, rows.momentum, gradients.u), rows.type, [&]<int N, class W>() {
-    launch(update_kernel<N, W>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, gradients, rule,
-           state);
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum, gradients.u), rows, [&]<int N, class W, class M>() {
+    launch(update_kernel<N, W, M>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, gradients,
+           rule, state);
   });
 }
 
 void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool accumulate, float* dw,
                     cudaStream_t stream) {
-  with_types(in_fours(rows.columns, rows.weight, rows.momentum, gradients.u, dw), rows.type, [&]<int N, class W>() {
-    launch(keep_kernel<N, W>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, gradients,
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum, gradients.u, dw), rows, [&]<int N, class W, class M>() {
+    launch(keep_kernel<N, W, M>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, gradients,
            accumulate, dw);
   });
 }
 
-void catch_up_rows(const HeadRows& rows, cudaStream_t stream) {
+void catch_up_rows(const HeadRows& rows, int64_t few, cudaStream_t stream) {
   if (rows.last_update == nullptr) return;
-  with_types(in_fours(rows.columns, rows.weight, rows.momentum), rows.type, [&]<int N, class W>() {
-    launch(catch_up_kernel<N, W>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows);
+  with_types(in_fours(rows.columns, rows.weight, rows.momentum), rows, [&]<int N, class W, class M>() {
+    launch(catch_up_kernel<N, W, M>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, few);
   });
 }
 

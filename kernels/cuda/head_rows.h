@@ -20,12 +20,13 @@ struct HeadRows {
   int64_t count = 0, columns = 0;
   void* weight = nullptr;
   HeadType type = HeadType::f32;
-  float* momentum = nullptr;
+  void* momentum = nullptr;
+  HeadType momentum_type = HeadType::f32;
   const int64_t* index = nullptr;
   int64_t* last_update = nullptr;  // null: nothing lags
   const math::CatchUpMatrix<float>* steps = nullptr;
   int64_t first = 0, next = 0;
-  // Weights in bf16 are rounded by chance when they are updated: by draws of (seed, update, class, column).
+  // What is bf16 is rounded by chance when it is updated: by draws of (seed, update, class, column).
   uint64_t seed = 0;
   int64_t update = 0;
   int64_t first_class = 0;  // of stored row 0
@@ -63,8 +64,8 @@ void update_rows(const HeadRows& rows, const RowGradients& gradients, const math
 /// dw (count, D) = d loss / dw, or has it added.
 void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool accumulate, float* dw,
                     cudaStream_t stream);
-/// Brings rows up to date where they lie.
-void catch_up_rows(const HeadRows& rows, cudaStream_t stream);
+/// Brings rows that missed more than `few` steps up to date where they lie.
+void catch_up_rows(const HeadRows& rows, int64_t few, cudaStream_t stream);
 
 /// Column d of row i is std times a normal number that depends on (seed, first_class + i, d) alone.
 struct RowInit {

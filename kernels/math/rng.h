@@ -10,18 +10,19 @@ namespace plsc::math {
 
 /// What a number is drawn for: streams of different purpose never meet.
 enum class Draw : uint32_t {
-  center_init = 1,   // (class, column)
-  weight_init = 2,   // (parameter index, element)
-  class_sample = 3,  // (step, class)
-  dropout = 4,       // (step, (sample * features + feature) / 4): four elements a draw
-  flip = 5,          // (epoch, position in the permutation)
-  permutation = 6,   // (epoch, round key)
-  replacement = 7,   // (epoch * attempts + attempt, position)
-  synthetic = 8,     // (image, pixel block)
-  glyph = 9,         // (class or image, stroke)
-  pairs = 10,        // (pair, which)
-  first_loss = 11,   // (sample, class)
-  rounding = 12,     // (update, class * groups + group of eight columns)
+  center_init = 1,         // (class, column)
+  weight_init = 2,         // (parameter index, element)
+  class_sample = 3,        // (step, class)
+  dropout = 4,             // (step, (sample * features + feature) / 4): four elements a draw
+  flip = 5,                // (epoch, position in the permutation)
+  permutation = 6,         // (epoch, round key)
+  replacement = 7,         // (epoch * attempts + attempt, position)
+  synthetic = 8,           // (image, pixel block)
+  glyph = 9,               // (class or image, stroke)
+  pairs = 10,              // (pair, which)
+  first_loss = 11,         // (sample, class)
+  rounding = 12,           // (update, class * groups + group of eight columns)
+  momentum_rounding = 13,  // the same
 };
 
 struct Random4 {

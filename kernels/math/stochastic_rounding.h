@@ -17,10 +17,11 @@ PLSC_HD inline uint16_t float_to_bf16_stochastic(float value, uint32_t random16)
 }
 
 /// Random bits for columns [8 group, 8 group + 8) of a class's row in one update: column c takes the lower (c even) or
-/// upper (c odd) half of word (c mod 8) / 2.
-PLSC_HD inline Random4 rounding_bits(uint64_t seed, int64_t update, int64_t class_id, int64_t columns, int64_t group) {
+/// upper (c odd) half of word (c mod 8) / 2. `what` is rounded: weights, or their momentum by draws of its own.
+PLSC_HD inline Random4 rounding_bits(uint64_t seed, int64_t update, int64_t class_id, int64_t columns, int64_t group,
+                                     Draw what = Draw::rounding) {
   const uint64_t groups = (static_cast<uint64_t>(columns) + 7) / 8;
-  return random4(seed, Draw::rounding, static_cast<uint64_t>(update),
+  return random4(seed, what, static_cast<uint64_t>(update),
                  static_cast<uint64_t>(class_id) * groups + static_cast<uint64_t>(group));
 }
 PLSC_HD inline uint32_t rounding_bits_of(const Random4& bits, int64_t column) {

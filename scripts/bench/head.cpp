@@ -34,6 +34,8 @@ double host_peak() {
 
 struct StepTimes {
   double median = 0, best = 0;  // seconds
+  double next = 0;              // to make the next step ready, beside it
+  double init = 0;              // to make the head and its first values
   double first_loss = 0, expected = 0;
   int64_t active = 0, device_used = 0;
   std::string description;
@@ -41,7 +43,7 @@ struct StepTimes {
 
 HeadConfig head_config(const HeadBench& o) {
   HeadConfig config;
-  config.store.dtype = o.store;
+  config.store = {.tier = o.tier, .dtype = o.store, .momentum = o.momentum};
   config.update = o.update;
   if (o.ratio < 1) config.sampling = {"uniform", o.ratio};
   return config;
@@ -60,15 +62,18 @@ std::vector<int64_t> random_labels(const HeadBench& o, int64_t step) {
 /// Steps as the trainer does them: the next one's labels are there before this one is done.
 StepTimes time_steps(const HeadBench& o, Context& context) {
   constexpr int64_t kWarmup = 2;  // the first steps make memory, momentum and plans
+  StepTimes times;
+  const Stopwatch made;
   auto head = make_margin_head(context, head_config(o), o.classes, o.columns);
   head->init();
+  context.device().synchronize();
+  times.init = made.seconds();
   Tensor embeddings = context.device().tensor({o.batch, o.columns});
   context.backend.head->init_rows(embeddings, {.seed = 7});
   const auto line = make_timeline(context.device());
   const auto prepare = [&](int64_t step) {
     head->prepare_step(context, {{random_labels(o, step)}, {.step = step, .global_batch = o.batch}});
   };
-  StepTimes times;
   times.expected = head->expected_first_loss();
   times.description = head->description();
   prepare(0);
@@ -88,7 +93,10 @@ StepTimes time_steps(const HeadBench& o, Context& context) {
   }
   std::vector<double> seconds;
   const auto marks = line->read();
+  std::vector<double> between;
   for (size_t i = 0; i + 1 < marks.size(); i += 2) seconds.push_back(marks[i + 1].seconds - marks[i].seconds);
+  for (size_t i = 1; i + 1 < marks.size(); i += 2) between.push_back(marks[i + 1].seconds - marks[i].seconds);
+  times.next = median(between);
   times.median = median(seconds);
   times.best = *std::min_element(seconds.begin(), seconds.end());
   return times;
@@ -120,7 +128,7 @@ double copy_rate(const HeadBench& o, Device& device) {
 /// What a step must move at the least: the forward pass reads each active centre, the backward pass reads it once more
 /// with its momentum, and writes both.
 double least_bytes(const HeadBench& o, int64_t rows) {
-  const double weight = o.store == "bf16" ? 2 : 4, momentum = 4;
+  const double weight = o.store == "bf16" ? 2 : 4, momentum = o.momentum == "bf16" ? 2 : 4;
   return static_cast<double>(rows) * static_cast<double>(o.columns) * (3 * weight + 2 * momentum);
 }
 
@@ -162,11 +170,15 @@ void print(const HeadBench& o, const Context& context, const StepTimes& step, co
       {"active", step.active},
       {"precision", o.precision},
       {"store", o.store},
+      {"momentum", o.momentum},
+      {"tier", o.tier},
       {"ratio", o.ratio},
       {"head_tile", o.head_tile},
       {"steps", o.steps},
       {"head_ms", 1e3 * step.median},
       {"head_ms_lowest", 1e3 * step.best},
+      {"next_ms", 1e3 * step.next},
+      {"init_s", step.init},
       {"products_ms", 1e3 * products.seconds},
       {"products_tile", products.tile},
       {"products_gflop_per_s", 1e-9 * o.flop(step.active) / products.seconds},
@@ -197,6 +209,7 @@ void run(const HeadBench& o) {
   const StepTimes step = time_steps(o, context);
   std::printf("step %.6f s (best %.6f), %.0f GFLOP/s counted as 8BCD\n", step.median, step.best,
               1e-9 * o.flop(step.active) / step.median);
+  std::printf("the next step is ready after %.6f s more; first values took %.1f s\n", step.next, step.init);
   std::printf("peak memory of the process %s, first loss %.4f (expected %.4f)\n", human_bytes(host_peak()).c_str(),
               step.first_loss, step.expected);
   const Products products = best_products(o, backend, step.active);
@@ -219,6 +232,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", o.threads, "on a CPU");
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
   app.add_option("--store", o.store, "of the class centres")->check(CLI::IsMember({"fp32", "bf16"}));
+  app.add_option("--momentum", o.momentum, "of the class centres")->check(CLI::IsMember({"fp32", "bf16"}));
+  app.add_option("--tier", o.tier, "whose memory these are in")->check(CLI::IsMember({"device", "host"}));
   app.add_option("--update", o.update, "of centres that are not sampled")->check(CLI::IsMember({"dense", "lazy"}));
   app.add_option("--ratio", o.ratio, "of the classes that a step samples; 1: all of them");
   app.add_option("--tiles", o.tiles, "rows of a tile, for the products alone: the best of these counts")->take_all();

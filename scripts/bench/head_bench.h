@@ -10,6 +10,7 @@ namespace plsc {
 
 struct HeadBench {
   std::string device = "cpu", precision = "fp32", store = "fp32", update = "dense";
+  std::string momentum = "fp32", tier = "device";
   int64_t classes = 1000000, columns = 512, batch = 128, steps = 3;
   double ratio = 1;  // of the classes that a step samples; 1: full softmax
   int threads = 1;   // on a CPU

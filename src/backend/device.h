@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "backend/table_memory.h"
 #include "tensor/tensor.h"
 
 namespace plsc {
@@ -96,6 +97,11 @@ class Device : public Allocator {
   /// What a vendor's library calls this device's order: a cudaStream_t; null on a CPU. For the composition root, which
   /// hands it to a library that has to keep that order.
   virtual void* native_stream() const { return nullptr; }
+
+  /// Host memory that this device's ops read and write where it lies: for tables that are larger than its own memory.
+  /// Fresh memory is zero. Other than with the device's own, the host waits (synchronize) before it touches or releases
+  /// what ops were given.
+  virtual Allocator& table_memory() { return host_table_memory(); }
 
   Tensor tensor(Shape shape, Dtype dtype = Dtype::f32) { return Tensor(*this, shape, dtype); }
   Tensor zeros(Shape shape, Dtype dtype = Dtype::f32) {

@@ -122,8 +122,8 @@ class HeadOps {
 
   /// One optimizer step on the active rows from a kept gradient (active, D), unless the state blocks it.
   virtual void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& update) = 0;
-  /// Brings lagging rows up to date where they lie.
-  virtual void catch_up_rows(RowSource& rows) = 0;
+  /// Brings rows that missed more than `few` updates up to date where they lie.
+  virtual void catch_up_rows(RowSource& rows, int64_t few) = 0;
 
   /// `pass` without position; products in fp32.
   virtual void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) = 0;

@@ -1,5 +1,6 @@
 // Where a pass of the head draws its rows from: tiles of the active rows of one rank's shard. The passes know nothing
-// of the store behind it (device memory now; host memory or disk can follow), nor of how the rows were chosen.
+// of the store behind it (device memory, or host memory that the device reaches; disk can follow), nor of how the rows
+// were chosen.
 #pragma once
 #include <cstdint>
 
@@ -21,7 +22,7 @@ struct RowLag {
   int64_t first = 0, next = 0;
 };
 
-/// How updated weights become bf16: rounded by chance, by draws of (seed, update, class, column).
+/// How updated weights and momentum become bf16: rounded by chance, by draws of (seed, update, class, column).
 struct RowRounding {
   uint64_t seed = 0;
   int64_t update = 0;       // another number for each change of a row
@@ -29,14 +30,16 @@ struct RowRounding {
 };
 
 /// Active rows [begin, begin + count): active row i of the tile is stored row index[i] of weight and momentum
-/// (fp32, `columns` wide), or stored row i where index is null. Weights are fp32, or bf16 with `rounding`.
+/// (`columns` wide), or stored row i where index is null. Either is fp32, or bf16 with `rounding`.
 /// Pointers are memory of the device.
 struct RowTile {
   int64_t begin = 0, count = 0;
   void* weight = nullptr;
   Dtype weight_type = Dtype::f32;
   RowRounding rounding;
-  float* momentum = nullptr;
+  void* momentum = nullptr;
+  Dtype momentum_type = Dtype::f32;
+  bool far = false;  // both lie in a device's table_memory: slow to read, so a pass reads them once
   const int64_t* index = nullptr;
   RowLag lag;  // last_update follows the same indexing
 };

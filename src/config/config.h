@@ -76,7 +76,9 @@ struct SamplingConfig {
 };
 
 struct StoreConfig {
-  std::string dtype = "fp32";  // fp32 | bf16: of the class centres in memory
+  std::string tier = "device";    // device | host: whose memory the class centres are in
+  std::string dtype = "fp32";     // fp32 | bf16: of the class centres in memory
+  std::string momentum = "fp32";  // fp32 | bf16: of their momentum
   bool operator==(const StoreConfig&) const = default;
 };
 

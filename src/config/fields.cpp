@@ -124,9 +124,14 @@ void add_model_fields(std::vector<Field>& fields) {
            "A file of lines OLD<TAB>NEW: a class of the checkpoint that has another name now (without names, another "
            "number), or - for one to leave out. Classes that only came need no line.");
   Section<StoreConfig>(fields, "head.store.", [](Config& c) -> StoreConfig& { return c.head.store; })
+      .key("tier", &StoreConfig::tier, one_of({"device", "host"}),
+           "Whose memory the class centres and their momentum are in. host: as many classes as that holds; a GPU reads "
+           "and writes the rows that take part in a step over its link to the host. The same results.")
       .key("dtype", &StoreConfig::dtype, one_of({"fp32", "bf16"}),
            "Of the class centres in memory. bf16: half of their memory; updates are rounded at random, up or down, so "
-           "that small ones count on average.");
+           "that small ones count on average.")
+      .key("momentum", &StoreConfig::momentum, one_of({"fp32", "bf16"}),
+           "Of the class centres' momentum, in the same way.");
 }
 
 }  // namespace plsc

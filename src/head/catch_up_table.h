@@ -1,4 +1,4 @@
-// What the last few hundred steps did to rows that were not sampled: for each step the product of the 2x2 matrices from
+// What the last thousand steps did to rows that were not sampled: for each step the product of the 2x2 matrices from
 // that step to now, so that a row of any age within the window is caught up by one matrix.
 #pragma once
 #include <string>
@@ -12,7 +12,7 @@ namespace plsc {
 class CatchUpTable {
  public:
   /// Steps that the table goes back. Every row is brought up to date at least as often (see RowStore::sweep).
-  static constexpr int64_t kWindow = 256;
+  static constexpr int64_t kWindow = 1024;
 
   /// Updates so far; the number of the next one.
   int64_t next() const { return next_; }

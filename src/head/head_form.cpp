@@ -45,6 +45,8 @@ std::string describe(const HeadForm& form, const HeadConfig& config, int64_t cla
   text +=
       config.sampling.method == "full" ? "full softmax" : fmt::format("uniform sampling of {}", config.sampling.ratio);
   if (config.store.dtype != "fp32") text += ", centres in " + config.store.dtype;
+  if (config.store.momentum != "fp32") text += ", their momentum in " + config.store.momentum;
+  if (config.store.tier == "host") text += ", in host memory";
   if (config.interclass_filter) text += fmt::format(", inter-class filter {}", *config.interclass_filter);
   return text;
 }

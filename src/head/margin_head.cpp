@@ -29,6 +29,8 @@ float init_std(const HeadConfig& config, int64_t classes, int64_t columns) {
                                                 : std::sqrt(2.0 / static_cast<double>(classes + columns)));
 }
 
+Dtype store_type(const std::string& name) { return name == "bf16" ? Dtype::bf16 : Dtype::f32; }
+
 class ShardedMarginHead final : public MarginHead {
  public:
   ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes, int64_t embedding_size);
@@ -113,7 +115,9 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
                        .rows = shard_.size(),
                        .columns = form_.columns(),
                        .zero_columns = form_.bias_columns(),
-                       .type = config.store.dtype == "bf16" ? Dtype::bf16 : Dtype::f32,
+                       .type = store_type(config.store.dtype),
+                       .momentum = store_type(config.store.momentum),
+                       .on_host = config.store.tier == "host",
                        .lagging = config.sampling.method == "uniform" && config.update == "dense"}) {}
 
 ShardedMarginHead::MicroBatch ShardedMarginHead::micro_batch(Context& context,

@@ -21,9 +21,13 @@ std::vector<int64_t> host_values(Context& context, const Tensor& t) {
 }  // namespace
 
 RowStore::RowStore(Context& context, const Options& options)
-    : first_class_(options.first_class), zero_columns_(options.zero_columns), lagging_(options.lagging) {
+    : first_class_(options.first_class),
+      zero_columns_(options.zero_columns),
+      momentum_type_(options.momentum),
+      on_host_(options.on_host),
+      lagging_(options.lagging) {
   const MemoryScope scope(context.device(), MemoryUse::centers);
-  centers_ = context.device().tensor({options.rows, options.columns}, options.type);
+  centers_ = new_table(context, {options.rows, options.columns}, options.type);
   if (lagging_) last_update_ = constant(context, options.rows, 0);
 }
 
@@ -39,8 +43,10 @@ RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
   tile.count = count;
   tile.weight = weight_.raw();
   tile.weight_type = weight_.dtype();
+  tile.far = far_;
   tile.rounding = rounding_;
-  tile.momentum = momentum_;
+  tile.momentum = momentum_.raw();
+  tile.momentum_type = momentum_.dtype();
   tile.lag = lag_;
   if (index_.defined()) {
     tile.index = index_.data<int64_t>() + begin;
@@ -48,7 +54,7 @@ RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
   }
   tile.weight = weight_.slice(begin * columns_, {count, columns_}).raw();
   tile.rounding.first_class += begin;
-  if (tile.momentum != nullptr) tile.momentum += begin * columns_;
+  if (momentum_.defined()) tile.momentum = momentum_.slice(begin * columns_, {count, columns_}).raw();
   if (tile.lag.last_update != nullptr) tile.lag.last_update += begin;
   return tile;
 }
@@ -59,9 +65,10 @@ RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& 
   View v;
   v.rows_ = rows();
   v.columns_ = columns();
+  v.far_ = on_host_ && !context.device().is_host();
   v.weight_ = centers_;
   v.rounding_ = {context.seed, 2 * table_.next(), first_class_};
-  v.momentum_ = momentum_.defined() ? momentum_.data<float>() : nullptr;
+  v.momentum_ = momentum_;
   v.index_ = index;
   v.lag_ = table_.lag(context.device(), lagging_ ? last_update_.data<int64_t>() : nullptr);
   return v;
@@ -70,7 +77,16 @@ RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& 
 void RowStore::make_momentum(Context& context) {
   if (momentum_.defined()) return;
   const MemoryScope scope(context.device(), MemoryUse::centers);
-  momentum_ = context.device().zeros(centers_.shape());
+  momentum_ = new_table(context, centers_.shape(), momentum_type_);
+  if (!on_host_) context.device().fill_zero(momentum_);  // fresh host memory is zero
+}
+
+Tensor RowStore::new_table(Context& context, Shape shape, Dtype type) const {
+  return on_host_ ? Tensor(context.device().table_memory(), shape, type) : context.device().tensor(shape, type);
+}
+
+void RowStore::wait_for_rows(Context& context) const {
+  if (on_host_) context.device().synchronize();
 }
 
 void RowStore::finish_update(Context& context, const math::SgdRule& update) {
@@ -86,7 +102,9 @@ void RowStore::finish_update(Context& context, const math::SgdRule& update) {
 }
 
 void RowStore::sweep(Context& context) {
-  constexpr int64_t kTurns = CatchUpTable::kWindow;
+  // A row that lags little may miss its turn: at the next one it lags no more than the window. Of rows that are sampled
+  // now and then hardly any lags so far, so that a step's turn costs next to nothing.
+  constexpr int64_t kTurns = CatchUpTable::kWindow / 4, kFew = CatchUpTable::kWindow - kTurns;
   std::vector<int64_t> turn;
   // The first row of this rank whose class is congruent to the step.
   const int64_t first = ((table_.next() - first_class_) % kTurns + kTurns) % kTurns;
@@ -97,12 +115,13 @@ void RowStore::sweep(Context& context) {
   context.device().copy(Tensor::from(turn, shape), index);
   View part = view(context, RowAccess::update, index);
   ++part.rounding_.update;  // the next step may update the same rows: with draws of its own
-  context.backend.head->catch_up_rows(part);
+  context.backend.head->catch_up_rows(part, kFew);
 }
 
 std::vector<std::pair<std::string, Tensor>> RowStore::state(Context& context) {
   PLSC_CHECK(has_values_, "class centres were saved before they were drawn or read");
   make_momentum(context);
+  wait_for_rows(context);
   std::vector<std::pair<std::string, Tensor>> out{{"centers", centers_}, {"momentum", momentum_}};
   if (lagging_) out.emplace_back("last_update", last_update_);
   return out;
@@ -126,6 +145,7 @@ std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& con
     if (!lagging_) filled_ = constant(context, rows(), -1);
     out.emplace_back("last_update", lagging_ ? last_update_ : filled_);
   }
+  wait_for_rows(context);
   return out;
 }
 
@@ -155,6 +175,7 @@ void RowStore::start_over(Context& context) {
     last_update_ = constant(context, rows(), 0);
   }
   table_ = CatchUpTable();
+  wait_for_rows(context);
   momentum_ = Tensor();
 }
 
@@ -179,7 +200,7 @@ void RowStore::catch_up_all(Context& context, Tensor& last_update) {
   View all = view(context, RowAccess::update);
   ++all.rounding_.update;  // as in sweep
   all.lag_ = table_.lag(context.device(), last_update.data<int64_t>());
-  context.backend.head->catch_up_rows(all);
+  context.backend.head->catch_up_rows(all, 0);
 }
 
 }  // namespace plsc

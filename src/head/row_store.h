@@ -1,5 +1,6 @@
-// One rank's class centres with their momentum, in device memory, and the views of them that the passes take: all
-// rows, or those at an index; as they lie, or as they would be had they not been left out of some steps.
+// One rank's class centres with their momentum, in device memory or in host memory that the device reaches, and the
+// views of them that the passes take: all rows, or those at an index; as they lie, or as they would be had they not
+// been left out of some steps.
 #pragma once
 #include <string>
 #include <vector>
@@ -15,9 +16,11 @@ class RowStore final {
  public:
   struct Options {
     int64_t first_class = 0, rows = 0, columns = 0;
-    int64_t zero_columns = 0;  // the last ones, which first values leave at 0
-    Dtype type = Dtype::f32;   // of the centres: fp32, or bf16, which updates round by chance
-    bool lagging = false;      // rows that a step leaves out are to be caught up later
+    int64_t zero_columns = 0;     // the last ones, which first values leave at 0
+    Dtype type = Dtype::f32;      // of the centres: fp32, or bf16, which updates round by chance
+    Dtype momentum = Dtype::f32;  // the same for momentum
+    bool on_host = false;         // in the device's table_memory, all but 8 bytes a row where rows lag
+    bool lagging = false;         // rows that a step leaves out are to be caught up later
   };
   /// Rows without values.
   RowStore(Context& context, const Options& options);
@@ -35,8 +38,9 @@ class RowStore final {
    private:
     friend class RowStore;
     int64_t rows_ = 0, columns_ = 0;
+    bool far_ = false;
     Tensor weight_;
-    float* momentum_ = nullptr;
+    Tensor momentum_;  // undefined where there is none
     RowRounding rounding_;
     Tensor index_;
     RowLag lag_;
@@ -52,6 +56,7 @@ class RowStore final {
   void finish_update(Context& context, const math::SgdRule& update);
 
   /// Tensors by name, as they lie: "centers", "momentum", and "last_update" where rows lag.
+  /// Rows in host memory may be read there until the next change of the store.
   std::vector<std::pair<std::string, Tensor>> state(Context& context);
   /// See MarginHead::state_to_fill.
   std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored,
@@ -63,16 +68,22 @@ class RowStore final {
 
  private:
   void make_momentum(Context& context);
-  /// Each class has its turn once in a window, whatever its rank: rows never lag further, however seldom sampled.
+  /// A part of a step's classes, whatever their rank, that lag far behind are brought up to date: none ever lags
+  /// further than the table's window, however seldom it is sampled.
   void sweep(Context& context);
+  Tensor new_table(Context& context, Shape shape, Dtype type) const;
+  /// Until the device is done with rows that lie in host memory.
+  void wait_for_rows(Context& context) const;
   std::string lag_error(bool filled, const std::vector<int64_t>& last_update) const;
   void catch_up_all(Context& context, Tensor& last_update);
 
   int64_t first_class_, zero_columns_;
   bool has_values_ = false;    // drawn, or being filled from a checkpoint
-  Tensor centers_, momentum_;  // (rows, D), momentum fp32; it is undefined while it is zero and nothing lags
-  Tensor last_update_;         // (rows) i64: the updates that a row has taken; undefined where rows do not lag
-  Tensor filled_;              // last_update of a checkpoint being read, where this store has none
+  Tensor centers_, momentum_;  // (rows, D); momentum is undefined while it is zero and nothing lags
+  Dtype momentum_type_;
+  bool on_host_;
+  Tensor last_update_;  // (rows) i64: the updates that a row has taken; undefined where rows do not lag
+  Tensor filled_;       // last_update of a checkpoint being read, where this store has none
   CatchUpTable table_;
   bool lagging_;
 };

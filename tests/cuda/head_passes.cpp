@@ -43,7 +43,7 @@ class Rows final : public RowSource {
  public:
   Rows(Device& device, const PassCase& c)
       : weight(put_random(device, {c.stored, c.columns}, 31, c.weights)),
-        momentum(put_random(device, {c.stored, c.columns}, 32)),
+        momentum(put_random(device, {c.stored, c.columns}, 32, c.momentum)),
         active_(c.active),
         lagging_(c.lagging) {
     std::vector<int64_t> last, rows;
@@ -60,6 +60,7 @@ class Rows final : public RowSource {
 
   int64_t count() const override { return active_; }
   int64_t columns() const override { return weight.dim(1); }
+  int64_t stored() const { return weight.dim(0); }
   RowTile open(int64_t begin, int64_t count, RowAccess) override {
     PLSC_CHECK(begin >= 0 && begin + count <= active_);
     const int64_t skipped = index_.defined() ? 0 : begin;
@@ -67,9 +68,9 @@ class Rows final : public RowSource {
     tile.begin = begin;
     tile.count = count;
     tile.weight_type = weight.dtype();
-    tile.weight =
-        static_cast<std::byte*>(weight.raw()) + static_cast<size_t>(skipped * columns()) * dtype_size(weight.dtype());
-    tile.momentum = momentum.data<float>() + skipped * columns();
+    tile.weight = weight.rows(skipped, stored() - skipped).raw();
+    tile.momentum_type = momentum.dtype();
+    tile.momentum = momentum.rows(skipped, stored() - skipped).raw();
     tile.rounding = {9, 4, 1000 + skipped};
     if (index_.defined()) tile.index = index_.data<int64_t>() + begin;
     if (!lagging_) return tile;

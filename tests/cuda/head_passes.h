@@ -10,7 +10,7 @@ namespace plsc::test {
 struct PassCase {
   int64_t stored = 700, active = 300, columns = 24, samples = 21;
   bool indexed = false, lagging = false, fixed_shift = true;
-  Dtype weights = Dtype::f32, compute = Dtype::f32;
+  Dtype weights = Dtype::f32, momentum = Dtype::f32, compute = Dtype::f32;
   bool keep = false;    // the gradient, in place of an update; it is added to
   bool linear = false;  // products as they are, without bounds
 };

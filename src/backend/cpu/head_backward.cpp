@@ -54,13 +54,14 @@ struct Backward {
   void update_in_place(TileScratch& s, const PreparedTile& tile) const {
     const RowTile& source = tile.source;
     for (int64_t i = 0; i < tile.count; ++i) {
+      fetch_ahead(source, i, s.columns, true);
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       float* w = row_weights(source, row, s.columns, s.row_buffer.data());
-      float* v = source.momentum + row * s.columns;
+      float* v = row_momentum(source, row, s.columns, s.momentum_buffer.data());
       if (const auto* missed = missed_steps(source.lag, row)) kernels::row_catch_up(*missed, w, v, s.columns);
       if (source.lag.last_update != nullptr) source.lag.last_update[row] = source.lag.next + 1;
       kernels::row_update(row_gradient(s, i), *gradient.update, w, v);
-      keep_row_weights(source, row, s.columns, w);
+      keep_row(source, row, s.columns, {w, v});
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {

@@ -36,14 +36,15 @@ class CpuHeadOps final : public HeadOps {
     cpu_backward_pass(work_, rows, pass, gradient, math::updates_blocked(state_));
   }
   void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
-  void catch_up_rows(RowSource& rows) override;
+  void catch_up_rows(RowSource& rows, int64_t few) override;
   void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cpu_top_rows(work_, rows, pass, top); }
 
  private:
   void apply_loss_scale(Tensor& dx) const;
-  /// f(weight, momentum, tile, active row) for each active row, in parallel.
-  template <class F>
-  void each_row(RowSource& rows, RowAccess access, const F& f);
+  /// f(weight, momentum, tile, stored row, active row) for each active row of which wanted(tile, stored row), caught
+  /// up, in parallel.
+  template <class Wanted, class F>
+  void change_rows(RowSource& rows, const Wanted& wanted, const F& f);
 
   Device& device_;
   int threads_;
@@ -163,7 +164,7 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
   const int64_t columns = rows.columns();
   const auto position = pass.position.span<int64_t>();
   for_parts(pass.x.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
-    std::vector<float> current(static_cast<size_t>(columns));
+    std::vector<float> current(static_cast<size_t>(columns)), momentum(static_cast<size_t>(columns));
     for (int64_t i = begin; i < end; ++i) {
       double& result = cosine.data<double>()[i];
       result = 0;
@@ -172,7 +173,8 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
       const int64_t row = tile.index != nullptr ? tile.index[0] : 0;
       const float* w = row_weights(tile, row, columns, current.data());
       if (const auto* missed = missed_steps(tile.lag, row)) {
-        kernels::row_caught_up(*missed, w, tile.momentum + row * columns, columns, current.data());
+        const float* v = row_momentum(tile, row, columns, momentum.data());
+        kernels::row_caught_up(*missed, w, v, columns, current.data());
         w = current.data();
       }
       float inverse = 1;
@@ -214,23 +216,24 @@ void CpuHeadOps::loss(const HeadLossArgs& args) {
   if (!std::isfinite(loss)) math::mark_not_finite(state_, math::StepFailure::loss);
 }
 
-template <class F>
-void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
+template <class Wanted, class F>
+void CpuHeadOps::change_rows(RowSource& rows, const Wanted& wanted, const F& f) {
   const int64_t columns = rows.columns();
   for_parts(rows.count(), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     constexpr int64_t kRows = 256;  // opened at a time
-    std::vector<float> buffer(static_cast<size_t>(columns));
+    std::vector<float> buffer(static_cast<size_t>(columns)), momentum(static_cast<size_t>(columns));
     for (int64_t first = begin; first < end; first += kRows) {
-      const RowTile tile = rows.open(first, std::min(kRows, end - first), access);
+      const RowTile tile = rows.open(first, std::min(kRows, end - first), RowAccess::update);
       for (int64_t i = 0; i < tile.count; ++i) {
         const int64_t row = tile.index != nullptr ? tile.index[i] : i;
+        if (!wanted(tile, row)) continue;
         float* w = row_weights(tile, row, columns, buffer.data());
-        float* v = tile.momentum + row * columns;
+        float* v = row_momentum(tile, row, columns, momentum.data());
         if (const auto* missed = missed_steps(tile.lag, row)) kernels::row_catch_up(*missed, w, v, columns);
         f(w, v, tile, row, first + i);
-        keep_row_weights(tile, row, columns, w);
+        keep_row(tile, row, columns, {w, v});
       }
-      rows.close(tile, access);
+      rows.close(tile, RowAccess::update);
     }
   });
 }
@@ -238,15 +241,19 @@ void CpuHeadOps::each_row(RowSource& rows, RowAccess access, const F& f) {
 void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
   if (math::updates_blocked(state_)) return;
   const int64_t columns = rows.columns();
-  each_row(rows, RowAccess::update, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
+  const auto all = [](const RowTile&, int64_t) { return true; };
+  change_rows(rows, all, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
     kernels::sgd(rule, dweight.data<float>() + active * columns, w, v, columns);
     if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next + 1;
   });
 }
 
-void CpuHeadOps::catch_up_rows(RowSource& rows) {
-  each_row(rows, RowAccess::update, [](float*, float*, const RowTile& tile, int64_t row, int64_t) {
-    if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next;
+void CpuHeadOps::catch_up_rows(RowSource& rows, int64_t few) {
+  const auto lags = [&](const RowTile& tile, int64_t row) {
+    return tile.lag.last_update != nullptr && tile.lag.next - tile.lag.last_update[row] > few;
+  };
+  change_rows(rows, lags, [](float*, float*, const RowTile& tile, int64_t row, int64_t) {
+    tile.lag.last_update[row] = tile.lag.next;
   });
 }
 

@@ -49,7 +49,8 @@ TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, 
       max_logit(device.tensor({padded_samples})),
       shift(device.tensor({padded_samples})),
       sum(static_cast<size_t>(padded_samples)),
-      row_buffer(static_cast<size_t>(columns_)) {
+      row_buffer(static_cast<size_t>(columns_)),
+      momentum_buffer(static_cast<size_t>(columns_)) {
   if (compute == Dtype::bf16) {
     weights16 = device.tensor({tile, columns_}, Dtype::bf16);
     gradient16 = device.tensor({tile, padded_samples}, Dtype::bf16);
@@ -74,10 +75,12 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
   } else {
     float* to = gathered.data<float>();
     for (int64_t i = 0; i < count; ++i, to += columns) {
+      fetch_ahead(source, i, columns, source.lag.last_update != nullptr);
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       const float* w = row_weights(source, row, columns, to);
       if (const auto* missed = missed_steps(source.lag, row)) {
-        kernels::row_caught_up(*missed, w, source.momentum + row * columns, columns, to);
+        const float* v = row_momentum(source, row, columns, momentum_buffer.data());
+        kernels::row_caught_up(*missed, w, v, columns, to);
       } else if (w != to) {
         std::memcpy(to, w, static_cast<size_t>(columns) * sizeof(float));
       }

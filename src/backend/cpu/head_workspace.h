@@ -59,6 +59,7 @@ struct TileScratch {
   Tensor max_cosine, max_logit, shift;  // (S)
   std::vector<double> sum;              // (S)
   std::vector<float> row_buffer;        // (D): a row in fp32 while it is updated
+  std::vector<float> momentum_buffer;   // (D): its momentum
 };
 
 /// Scratch for all threads, kept from pass to pass while sizes stay.

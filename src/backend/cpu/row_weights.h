@@ -1,4 +1,4 @@
-// A stored row of class centres in fp32, whatever it is stored in.
+// A stored row of class centres and its momentum in fp32, whatever they are stored in.
 #pragma once
 #include "backend/row_source.h"
 #include "kernels/cpu/elementwise.h"
@@ -6,18 +6,51 @@
 
 namespace plsc {
 
-/// The weights of stored row `row`: where they lie, or as fp32 in `buffer` (columns) where they are bf16.
-inline float* row_weights(const RowTile& tile, int64_t row, int64_t columns, float* buffer) {
-  if (tile.weight_type == Dtype::f32) return static_cast<float*>(tile.weight) + row * columns;
-  kernels::cast(static_cast<const kernels::Bf16*>(tile.weight) + row * columns, buffer, columns);
+inline float* stored_row(void* rows, Dtype type, int64_t row, int64_t columns, float* buffer) {
+  if (type == Dtype::f32) return static_cast<float*>(rows) + row * columns;
+  kernels::cast(static_cast<const kernels::Bf16*>(rows) + row * columns, buffer, columns);
   return buffer;
 }
 
-/// After a change of what row_weights gave: bf16 is rounded by chance and stored.
-inline void keep_row_weights(const RowTile& tile, int64_t row, int64_t columns, const float* weights) {
-  if (tile.weight_type == Dtype::f32) return;
-  const kernels::RoundedRow to{tile.rounding.seed, tile.rounding.update, tile.rounding.first_class + row, columns};
-  kernels::row_round(to, weights, static_cast<kernels::Bf16*>(tile.weight) + row * columns);
+/// The weights of stored row `row`: where they lie, or as fp32 in `buffer` (columns) where they are bf16.
+inline float* row_weights(const RowTile& tile, int64_t row, int64_t columns, float* buffer) {
+  return stored_row(tile.weight, tile.weight_type, row, columns, buffer);
+}
+/// Its momentum in the same way.
+inline float* row_momentum(const RowTile& tile, int64_t row, int64_t columns, float* buffer) {
+  return stored_row(tile.momentum, tile.momentum_type, row, columns, buffer);
+}
+
+/// Asks the memory for the row that a loop over active rows of the tile comes to soon. Rows at an index lie anywhere in
+/// a table of gigabytes: waiting for each costs as much as computing with it.
+inline void fetch_ahead(const RowTile& tile, int64_t active, int64_t columns, bool with_momentum) {
+  constexpr int64_t kAhead = 6, kLine = 64;  // rows, bytes
+  if (tile.index == nullptr || active + kAhead >= tile.count) return;
+  const int64_t row = tile.index[active + kAhead];
+  const auto fetch = [&](const void* rows, Dtype type) {
+    const int64_t bytes = columns * static_cast<int64_t>(dtype_size(type));
+    const char* begin = static_cast<const char*>(rows) + row * bytes;
+    for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(begin + at, 0, 2);
+  };
+  fetch(tile.weight, tile.weight_type);
+  if (tile.lag.last_update != nullptr) __builtin_prefetch(tile.lag.last_update + row);
+  if (with_momentum) fetch(tile.momentum, tile.momentum_type);
+}
+
+/// What row_weights and row_momentum gave, changed.
+struct ChangedRow {
+  const float *weights, *momentum;
+};
+/// bf16 is rounded by chance and stored; fp32 was changed where it lies.
+inline void keep_row(const RowTile& tile, int64_t row, int64_t columns, const ChangedRow& changed) {
+  kernels::RoundedRow to{tile.rounding.seed, tile.rounding.update, tile.rounding.first_class + row, columns};
+  if (tile.weight_type != Dtype::f32) {
+    kernels::row_round(to, changed.weights, static_cast<kernels::Bf16*>(tile.weight) + row * columns);
+  }
+  if (tile.momentum_type != Dtype::f32) {
+    to.what = math::Draw::momentum_rounding;
+    kernels::row_round(to, changed.momentum, static_cast<kernels::Bf16*>(tile.momentum) + row * columns);
+  }
 }
 
 }  // namespace plsc

@@ -10,6 +10,7 @@
 #include "backend/cuda/event.h"
 #include "backend/cuda/pinned_pool.h"
 #include "backend/cuda/pinned_ring.h"
+#include "backend/cuda/pinned_tables.h"
 #include "backend/cuda/recording.h"
 
 namespace plsc {
@@ -37,6 +38,7 @@ class CudaDevice final : public Device {
   bool supports_tf32() const { return capability_ >= 80; }
   DeviceMemory memory() const override { return arena_.memory(); }
   void trim() override { arena_.trim(); }
+  Allocator& table_memory() override { return tables_; }
 
   void copy(const Tensor& from, Tensor& to) override;
   void fill_zero(Tensor& t) override;
@@ -75,6 +77,7 @@ class CudaDevice final : public Device {
   Waiter waiter_;
   Event idle_;
   PinnedPool reads_;
+  PinnedTables tables_;
   PinnedRing uploads_;
   Arena arena_;
   std::unique_ptr<Capture> capture_;  // while work is recorded

@@ -32,7 +32,7 @@ class CudaHeadOps final : public HeadOps {
     cuda_backward_pass(work_, rows, pass, gradient, state_);
   }
   void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
-  void catch_up_rows(RowSource& rows) override;
+  void catch_up_rows(RowSource& rows, int64_t few) override;
   void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cuda_top_rows(work_, rows, pass, top); }
 
  private:
@@ -132,9 +132,9 @@ void CudaHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math
   rows.close(all, RowAccess::update);
 }
 
-void CudaHeadOps::catch_up_rows(RowSource& rows) {
+void CudaHeadOps::catch_up_rows(RowSource& rows, int64_t few) {
   const RowTile all = rows.open(0, rows.count(), RowAccess::update);
-  kernels::cuda::catch_up_rows(head_rows_of(all, rows.columns()), stream_);
+  kernels::cuda::catch_up_rows(head_rows_of(all, rows.columns()), few, stream_);
   rows.close(all, RowAccess::update);
 }
 

@@ -103,7 +103,7 @@ void HeadTileLoop::begin(int64_t t) {
 
   const RowTile& source = tile.source;
   const bool in_place = source.index == nullptr && source.lag.last_update == nullptr &&
-                        source.weight_type == options_.compute && tile.padded == source.count;
+                        source.weight_type == options_.compute && tile.padded == source.count && !source.far;
   tile.operand = in_place ? source.weight : slot.operand.raw();
   kernels::cuda::PreparedRows prepared;
   prepared.operand = in_place ? nullptr : slot.operand.raw();
@@ -143,6 +143,7 @@ kernels::cuda::HeadRows head_rows_of(const RowTile& tile, int64_t columns) {
   rows.weight = tile.weight;
   rows.type = head_type(tile.weight_type);
   rows.momentum = tile.momentum;
+  rows.momentum_type = head_type(tile.momentum_type);
   rows.index = tile.index;
   rows.last_update = tile.lag.last_update;
   rows.steps = tile.lag.steps;

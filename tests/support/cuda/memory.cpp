@@ -130,6 +130,25 @@ class Memory {
     return used(device);
   }
 
+  /// Of memory that is not the stand-in's. False where a part of it is locked already.
+  bool lock_pages(const void* p, size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto begin = reinterpret_cast<uintptr_t>(p);
+    const auto next = locked_.lower_bound(begin);
+    if (next != locked_.end() && next->first < begin + bytes) return false;
+    if (next != locked_.begin() && std::prev(next)->first + std::prev(next)->second > begin) return false;
+    locked_[begin] = bytes;
+    return true;
+  }
+  bool unlock_pages(const void* p) {
+    const std::lock_guard lock(mutex_);
+    return locked_.erase(reinterpret_cast<uintptr_t>(p)) == 1;
+  }
+  bool is_locked(const void* p) {
+    const std::lock_guard lock(mutex_);
+    return locked_.contains(reinterpret_cast<uintptr_t>(p));
+  }
+
   int64_t live_bytes() {
     const std::lock_guard lock(mutex_);
     int64_t sum = 0;
@@ -144,6 +163,9 @@ class Memory {
     for (const auto& [address, m] : live_) {
       std::fprintf(stderr, "stand-in: leaked %zu bytes of %s memory on device %d\n", m.block.bytes,
                    kind_name(m.block.kind), m.block.device);
+    }
+    for (const auto& [address, bytes] : locked_) {
+      std::fprintf(stderr, "stand-in: %zu bytes of host memory are still registered\n", bytes);
     }
   }
 
@@ -182,7 +204,8 @@ class Memory {
 
   std::mutex mutex_;
   bool open_ = true;
-  std::map<uintptr_t, Mapping> live_;  // by the block's address
+  std::map<uintptr_t, Mapping> live_;   // by the block's address
+  std::map<uintptr_t, size_t> locked_;  // bytes that cudaHostRegister was given, by address
   std::deque<Mapping> kept_;
   size_t kept_bytes_ = 0;
 };
@@ -255,6 +278,32 @@ cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned int flags) {
 }
 
 cudaError_t cudaFreeHost(void* p) { return release(MemoryKind::pinned, p, "cudaFreeHost"); }
+
+// Memory of the host's own that kernels may use: they run in this process, so there is nothing to map.
+cudaError_t cudaHostRegister(void* p, size_t bytes, unsigned int flags) {
+  Scheduler& scheduler = Scheduler::instance();
+  const auto lock = scheduler.enter();
+  refuse_in_capture(scheduler, "cudaHostRegister");
+  if (p == nullptr || bytes == 0 || (flags & ~(cudaHostRegisterPortable | cudaHostRegisterMapped)) != 0) {
+    return told(cudaErrorInvalidValue);
+  }
+  return told(Memory::instance().lock_pages(p, bytes) ? cudaSuccess : cudaErrorHostMemoryAlreadyRegistered);
+}
+
+cudaError_t cudaHostUnregister(void* p) {
+  Scheduler& scheduler = Scheduler::instance();
+  auto lock = scheduler.enter();
+  refuse_in_capture(scheduler, "cudaHostUnregister");
+  scheduler.drain(lock, current_device());
+  return told(Memory::instance().unlock_pages(p) ? cudaSuccess : cudaErrorHostMemoryNotRegistered);
+}
+
+cudaError_t cudaHostGetDevicePointer(void** seen, void* p, unsigned int flags) {
+  const auto lock = Scheduler::instance().enter();
+  if (seen == nullptr || flags != 0 || !Memory::instance().is_locked(p)) return told(cudaErrorInvalidValue);
+  *seen = p;
+  return cudaSuccess;
+}
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
   Scheduler& scheduler = Scheduler::instance();

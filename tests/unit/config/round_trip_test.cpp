@@ -94,7 +94,7 @@ std::vector<Change> head_changes() {
                                 class_map] = all.head;
   [[maybe_unused]] const auto& [name, m1, m2, m3] = all.head.margin;
   [[maybe_unused]] const auto& [method, ratio] = all.head.sampling;
-  [[maybe_unused]] const auto& [dtype] = all.head.store;
+  [[maybe_unused]] const auto& [tier, dtype, store_momentum] = all.head.store;
   return {
       [](Config& c) { c.head.kind = "linear"; },
       [](Config& c) { c.head.classes = int64_t{1} << 40; },
@@ -123,7 +123,9 @@ std::vector<Change> head_changes() {
       [](Config& c) { c.head.interclass_filter = 0; },
       [](Config& c) { c.head.init_std = 0; },
       [](Config& c) { c.head.init_std = 0.03; },
+      [](Config& c) { c.head.store.tier = "host"; },
       [](Config& c) { c.head.store.dtype = "bf16"; },
+      [](Config& c) { c.head.store.momentum = "bf16"; },
   };
 }
 

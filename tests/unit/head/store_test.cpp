@@ -130,6 +130,31 @@ TEST_CASE("updates far below half a unit in the last place add up, and would be 
   CHECK(math::bf16_to_float(math::float_to_bf16(1.5F - kFiftieth)) == 1.5F);
 }
 
+TEST_CASE("momentum in bf16: gradients far below half a unit in the last place add up, by draws of their own") {
+  constexpr int64_t kRows = 64, kColumns = 96, kUpdates = 1000;
+  CpuContext cpu;
+  RowStore store(cpu.context, {.rows = kRows, .columns = kColumns, .momentum = Dtype::bf16});
+  store.init(cpu.context, 0);
+  Tensor momentum = store.state(cpu.context)[1].second;
+  REQUIRE(momentum.dtype() == Dtype::bf16);
+  for (bf16_t& v : momentum.span<bf16_t>()) v.bits = math::float_to_bf16(1.5F);
+  constexpr double kFiftieth = 1.0 / 128 / 50;
+  const math::SgdRule rule{.momentum = 1};
+  const Tensor gradient = to_tensor(std::vector<double>(kRows * kColumns, kFiftieth), {kRows, kColumns});
+  for (int64_t t = 0; t < kUpdates; ++t) {
+    RowStore::View view = store.view(cpu.context, RowAccess::update);
+    cpu.context.backend.head->update_rows(view, gradient, rule);
+    store.finish_update(cpu.context, rule);
+  }
+  double sum = 0;
+  for (const bf16_t& v : momentum.span<bf16_t>()) sum += double{math::bf16_to_float(v.bits)} - 1.5;
+  // 20 units, as above.
+  CHECK(sum / static_cast<double>(momentum.elements()) * 128 == Approx(20).margin(0.23));
+  const math::Random4 weights = math::rounding_bits(1, 2, 3, 8, 0),
+                      others = math::rounding_bits(1, 2, 3, 8, 0, math::Draw::momentum_rounding);
+  CHECK((weights.x[0] != others.x[0] || weights.x[1] != others.x[1]));
+}
+
 // The head as a whole, with sums that do not depend on the ranks, so that each bit can be compared.
 
 constexpr int64_t kClasses = 41, kColumns = 12, kBatch = 6;
@@ -228,13 +253,16 @@ bool only_biases_behind_weights(const Saved& saved) {
 
 TEST_CASE("bf16 centres: the same bits on any number of ranks, and after a resume on any other") {
   struct Case {
-    const char *kind, *method, *update;
+    const char *kind, *method, *update, *momentum;
   };
-  for (const auto& [kind, method, update] : {Case{"margin", "full", "dense"}, Case{"margin", "uniform", "dense"},
-                                             Case{"margin", "uniform", "lazy"}, Case{"linear", "uniform", "dense"}}) {
-    INFO(kind << ", " << method << ", " << update);
+  for (const auto& [kind, method, update, momentum] :
+       {Case{"margin", "full", "dense", "fp32"}, Case{"margin", "uniform", "dense", "fp32"},
+        Case{"margin", "uniform", "lazy", "fp32"}, Case{"linear", "uniform", "dense", "fp32"},
+        Case{"margin", "full", "dense", "bf16"}, Case{"margin", "uniform", "dense", "bf16"}}) {
+    INFO(kind << ", " << method << ", " << update << ", momentum " << momentum);
     HeadConfig config = bf16_head(method, update);
     config.kind = kind;
+    config.store.momentum = momentum;
     const Saved straight = run_head(config, {.steps = 20});
     CHECK(straight.tensors.at("centers").size() == static_cast<size_t>(kClasses * row_columns(config, kColumns)) * 2);
     if (config.kind == "linear") CHECK(only_biases_behind_weights(straight));
@@ -246,6 +274,35 @@ TEST_CASE("bf16 centres: the same bits on any number of ranks, and after a resum
       for (const int after : {1, 2, 3})
         CHECK(run_head(config, {.ranks = after, .first = 9, .steps = 11}, &half) == straight);
     }
+  }
+}
+
+TEST_CASE("rows in host memory give the device's bits, and a checkpoint of either is taken up by the other") {
+  for (const char* method : {"full", "uniform"}) {
+    for (const char* dtype : {"fp32", "bf16"}) {
+      INFO(method << ", " << dtype);
+      HeadConfig near = bf16_head(method, "dense");
+      near.store.dtype = near.store.momentum = dtype;
+      HeadConfig far = near;
+      far.store.tier = "host";
+      const Saved straight = run_head(near, {.steps = 12});
+      CHECK(run_head(far, {.steps = 12}) == straight);
+      const Saved half = run_head(near, {.steps = 5}), half_far = run_head(far, {.ranks = 2, .steps = 5});
+      CHECK(half_far == half);
+      CHECK(run_head(far, {.first = 5, .steps = 7}, &half) == straight);
+      CHECK(run_head(near, {.ranks = 2, .first = 5, .steps = 7}, &half_far) == straight);
+    }
+  }
+}
+
+TEST_CASE("rows in host memory are taken from the host's tables, not from the device's memory") {
+  constexpr int64_t kRows = 4096, kWide = 64;
+  for (const bool on_host : {false, true}) {
+    CpuContext cpu;
+    RowStore store(cpu.context, {.rows = kRows, .columns = kWide, .on_host = on_host});
+    store.init(cpu.context, 1);
+    store.state(cpu.context);
+    CHECK((cpu.context.device().memory().in_use < kRows * kWide * sizeof(float)) == on_host);
   }
 }
 
