@@ -45,7 +45,7 @@ class MarkingHeadOps final : public HeadOps {
   void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& update) override {
     ops_->update_rows(rows, dweight, update);
   }
-  void catch_up_rows(RowSource& rows) override { ops_->catch_up_rows(rows); }
+  void catch_up_rows(RowSource& rows, int64_t few) override { ops_->catch_up_rows(rows, few); }
   void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { ops_->top_rows(rows, pass, top); }
 
  private:
