@@ -52,19 +52,27 @@ std::string peers_name_for(const std::vector<Field>& fields, const std::string& 
   return found;
 }
 
+/// The key of this last part; of several the one in the fewest sections: train.momentum means optimizer.momentum, and
+/// not head.store.momentum. Empty: none.
+std::string key_named(const std::vector<Field>& fields, const std::string& last) {
+  const auto depth = [](const std::string& key) { return std::count(key.begin(), key.end(), '.'); };
+  std::string found;
+  for (const Field& field : fields) {
+    if (last_part(field.key) == last && (found.empty() || depth(field.key) < depth(found))) found = field.key;
+  }
+  return found;
+}
+
 /// The valid key that an unknown one most likely means: a slip in this section, the same name in another section, the
 /// name that another trainer gives it, a slip in another section. Empty: none is near.
 std::string suggestion(const std::vector<Field>& fields, const std::string& prefix, const std::string& name) {
   if (const std::string near = nearest(name, children(fields, prefix)); !near.empty()) return prefix + near;
-  for (const Field& field : fields)
-    if (last_part(field.key) == name) return field.key;
+  if (const std::string key = key_named(fields, name); !key.empty()) return key;
   if (const std::string key = peers_name_for(fields, name); !key.empty()) return key;
   std::vector<std::string> lasts;
   for (const Field& field : fields) lasts.push_back(last_part(field.key));
   const std::string near = nearest(name, lasts);
-  for (const Field& field : fields)
-    if (!near.empty() && last_part(field.key) == near) return field.key;
-  return "";
+  return near.empty() ? "" : key_named(fields, near);
 }
 
 [[noreturn]] void fail_unknown(const std::vector<Field>& fields, const std::string& prefix, const NodeEntry& entry) {
