@@ -54,7 +54,6 @@ struct Backward {
   void update_in_place(TileScratch& s, const PreparedTile& tile) const {
     const RowTile& source = tile.source;
     for (int64_t i = 0; i < tile.count; ++i) {
-      fetch_ahead(source, i, s.columns, true);
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       float* w = row_weights(source, row, s.columns, s.row_buffer.data());
       float* v = row_momentum(source, row, s.columns, s.momentum_buffer.data());

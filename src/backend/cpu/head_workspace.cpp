@@ -75,7 +75,6 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
   } else {
     float* to = gathered.data<float>();
     for (int64_t i = 0; i < count; ++i, to += columns) {
-      fetch_ahead(source, i, columns, source.lag.last_update != nullptr);
       const int64_t row = source.index != nullptr ? source.index[i] : i;
       const float* w = row_weights(source, row, columns, to);
       if (const auto* missed = missed_steps(source.lag, row)) {

@@ -21,22 +21,6 @@ inline float* row_momentum(const RowTile& tile, int64_t row, int64_t columns, fl
   return stored_row(tile.momentum, tile.momentum_type, row, columns, buffer);
 }
 
-/// Asks the memory for the row that a loop over active rows of the tile comes to soon. Rows at an index lie anywhere in
-/// a table of gigabytes: waiting for each costs as much as computing with it.
-inline void fetch_ahead(const RowTile& tile, int64_t active, int64_t columns, bool with_momentum) {
-  constexpr int64_t kAhead = 6, kLine = 64;  // rows, bytes
-  if (tile.index == nullptr || active + kAhead >= tile.count) return;
-  const int64_t row = tile.index[active + kAhead];
-  const auto fetch = [&](const void* rows, Dtype type) {
-    const int64_t bytes = columns * static_cast<int64_t>(dtype_size(type));
-    const char* begin = static_cast<const char*>(rows) + row * bytes;
-    for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(begin + at, 0, 2);
-  };
-  fetch(tile.weight, tile.weight_type);
-  if (tile.lag.last_update != nullptr) __builtin_prefetch(tile.lag.last_update + row);
-  if (with_momentum) fetch(tile.momentum, tile.momentum_type);
-}
-
 /// What row_weights and row_momentum gave, changed.
 struct ChangedRow {
   const float *weights, *momentum;
