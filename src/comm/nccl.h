@@ -32,7 +32,8 @@ std::string nccl_version();
 std::string nccl_built_version();
 
 /// Called by all ranks of `host` together, which tells them NCCL's rendezvous, each with its device as the current one.
-/// After any error the communicator is given up, so that no device waits for ever: then the run can only end.
+/// After any error the communicator is given up, so that no device waits for ever: then the run can only end, and
+/// whatever is asked of the object throws that error again.
 /// The compute stream must outlive the object. Throws Error where this build has no NCCL.
 std::unique_ptr<NcclCollective> make_nccl_collective(const NcclOptions& options, Collective& host);
 

@@ -1,4 +1,4 @@
-// What nearly every test includes, compiled once. No test relies on it: each includes what it uses.
+// What nearly every test includes, compiled once. No test may rely on it: each includes what it uses.
 #pragma once
 #include <algorithm>
 #include <array>
