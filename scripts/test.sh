@@ -110,6 +110,7 @@ if stage "build, address and undefined sanitizers" build asan unit_tests; then
   tests "unit tests, sanitized" asan -L unit
 fi
 if $full; then
+  stage "cases that take minutes" build/$preset/bin/test_unit_head "[.full]" || true
   if [ $preset = cuda ] && stage "build, cpu" build cpu all; then
     tests "tests without CUDA" cpu
   fi

@@ -10,10 +10,19 @@
 namespace plsc::kernels {
 namespace {
 
-PLSC_INLINE float dot(const float* a, const float* b, int64_t columns) {
+template <class T>
+PLSC_INLINE float dot(const T* a, const T* b, int64_t columns) {
   float sum = 0;
-  for (int64_t d = 0; d < columns; ++d) sum += a[d] * b[d];
+  for (int64_t d = 0; d < columns; ++d) sum += load(a[d]) * load(b[d]);
   return sum;
+}
+
+template <class T>
+PLSC_INLINE void inverse_norms(const T* weights, int64_t rows, int64_t columns, float* inverse) {
+  for (int64_t j = 0; j < rows; ++j) {
+    const T* w = weights + j * columns;
+    inverse[j] = math::inverse_norm(std::sqrt(dot(w, w, columns)));
+  }
 }
 
 PLSC_INLINE float along(const RowGradient& g, const float* w) {
@@ -25,10 +34,10 @@ PLSC_INLINE float along(const RowGradient& g, const float* w) {
 PLSC_CLONES float row_dot(const float* a, const float* b, int64_t columns) { return dot(a, b, columns); }
 
 PLSC_CLONES void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, float* inverse) {
-  for (int64_t j = 0; j < rows; ++j) {
-    const float* w = weights + j * columns;
-    inverse[j] = math::inverse_norm(std::sqrt(dot(w, w, columns)));
-  }
+  inverse_norms(weights, rows, columns, inverse);
+}
+PLSC_CLONES void row_inverse_norms(const Bf16* weights, int64_t rows, int64_t columns, float* inverse) {
+  inverse_norms(weights, rows, columns, inverse);
 }
 
 PLSC_CLONES void row_caught_up(const math::CatchUpMatrix<float>& m, const float* w, const float* v, int64_t columns,
@@ -56,14 +65,6 @@ PLSC_CLONES void row_add_gradient(const RowGradient& gradient, const float* w, f
   const float in_row = along(gradient, w);
   const float* u = gradient.u;
   for (int64_t d = 0; d < gradient.columns; ++d) dw[d] += math::row_gradient(u[d], in_row, w[d]);
-}
-
-PLSC_CLONES void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v) {
-  const float in_row = along(gradient, w);
-  const float* u = gradient.u;
-  const math::SgdRule local = rule;
-  for (int64_t d = 0; d < gradient.columns; ++d)
-    math::sgd_update(local, math::row_gradient(u[d], in_row, w[d]), w[d], v[d]);
 }
 
 PLSC_CLONES float row_normalize(const float* x, int64_t columns, float* y) {

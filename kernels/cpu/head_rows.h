@@ -14,6 +14,7 @@ float row_dot(const float* a, const float* b, int64_t columns);
 
 /// inverse[j] = math::inverse_norm(|row j|) of `rows` rows that lie one behind the other.
 void row_inverse_norms(const float* weights, int64_t rows, int64_t columns, float* inverse);
+void row_inverse_norms(const Bf16* weights, int64_t rows, int64_t columns, float* inverse);
 
 /// to = the row as it is after the steps that `m` stands for; the row itself stays.
 void row_caught_up(const math::CatchUpMatrix<float>& m, const float* w, const float* v, int64_t columns, float* to);
@@ -28,19 +29,16 @@ struct RowGradient {
 };
 void row_write_gradient(const RowGradient& gradient, const float* w, float* dw);
 void row_add_gradient(const RowGradient& gradient, const float* w, float* dw);
-void row_update(const RowGradient& gradient, const math::SgdRule& rule, float* w, float* v);
 
-/// Which row of weights or momentum, of which update, is rounded to bf16 by chance
-/// (kernels/math/stochastic_rounding.h).
-struct RoundedRow {
+/// Classes whose 32 random bits in this step are below `limit`; 2^32 takes all.
+struct SampledClasses {
   uint64_t seed = 0;
-  int64_t update = 0, class_id = 0, columns = 0;
-  math::Draw what = math::Draw::rounding;
+  int64_t step = 0;
+  uint64_t limit = 0;
 };
-void row_round(const RoundedRow& row, const float* w, Bf16* to);
-
-/// keys[c] = 32 random bits of class first + c in this step.
-void class_keys(uint64_t seed, int64_t step, int64_t first, int64_t count, uint32_t* keys);
+/// Of classes [first, first + count) those that are sampled, ascending, to `found`, which has room for `count`.
+/// Returns how many.
+int64_t sampled_classes(const SampledClasses& sample, int64_t first, int64_t count, int64_t* found);
 
 /// Column d of class c is std times a normal number that depends on (seed, c, d) alone.
 void row_init(uint64_t seed, int64_t class_id, float std, int64_t columns, float* w);

@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/math/softmax_loss.h"
 
 namespace plsc::kernels::cuda {
 namespace {
@@ -13,8 +12,8 @@ namespace {
 constexpr int kLossThreads = 512;
 
 __global__ void loss_kernel(HeadLossInputs in, HeadLossOutputs out, math::StepState* state) {
-  __shared__ double losses[kLossThreads], corrects[kLossThreads];
-  double loss = 0, correct = 0;
+  __shared__ double losses[kLossThreads], corrects[kLossThreads], intras[kLossThreads];
+  double loss = 0, correct = 0, intra = 0;
   for (int64_t i = threadIdx.x; i < in.samples; i += kLossThreads) {
     if (in.labels[i] < 0) {
       out.log_sum[i] = std::numeric_limits<float>::infinity();
@@ -22,25 +21,29 @@ __global__ void loss_kernel(HeadLossInputs in, HeadLossOutputs out, math::StepSt
       continue;
     }
     const math::SampleSums sums{in.sum[i], double{in.shift[i]}, in.target_cosine[i]};
-    const math::SampleLoss one = math::sample_loss(in.margin, in.scale, sums, in.gradient_scale);
+    const math::SampleLoss one = math::sample_loss(in.rule, sums, in.gradient_scale);
     loss += one.loss;
+    intra += one.intra;
     correct += sums.target_cosine > double{in.max_cosine[i]} ? 1 : 0;
     out.log_sum[i] = one.log_sum;
     out.target_gradient[i] = one.target_gradient;
   }
   losses[threadIdx.x] = loss;
   corrects[threadIdx.x] = correct;
+  intras[threadIdx.x] = intra;
   __syncthreads();
   for (unsigned half = kLossThreads / 2; half > 0; half /= 2) {
     if (threadIdx.x < half) {
       losses[threadIdx.x] += losses[threadIdx.x + half];
       corrects[threadIdx.x] += corrects[threadIdx.x + half];
+      intras[threadIdx.x] += intras[threadIdx.x + half];
     }
     __syncthreads();
   }
   if (threadIdx.x != 0) return;
   out.result[0] = losses[0];
   out.result[1] = corrects[0];
+  out.result[2] = intras[0];
   if (!std::isfinite(losses[0])) math::mark_not_finite(*state, math::StepFailure::loss);
 }
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/math/margin.h"
+#include "kernels/math/softmax_loss.h"
 #include "kernels/math/step_state.h"
 
 namespace plsc::kernels::cuda {
@@ -17,13 +17,13 @@ struct HeadLossInputs {
   const float* max_cosine = nullptr;
   const int64_t* labels = nullptr;
   int64_t samples = 0;
-  math::MarginRule margin;
-  double scale = 64, gradient_scale = 1;
+  math::LossRule rule;
+  double gradient_scale = 1;
 };
 struct HeadLossOutputs {
   float* log_sum = nullptr;
   float* target_gradient = nullptr;
-  double* result = nullptr;  // (2): the sum of the losses; targets above max_cosine
+  double* result = nullptr;  // (3): the sum of the losses; targets above max_cosine; the sum of the intra parts
 };
 /// math::sample_loss for each sample. A sum that is not finite is marked in `state`.
 void head_loss(const HeadLossInputs& in, const HeadLossOutputs& out, math::StepState* state, cudaStream_t stream);

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/head_access.h"
+#include "kernels/cuda/ordered.h"
 #include "kernels/math/normal.h"
 #include "kernels/math/normalize.h"
 #include "kernels/math/stochastic_rounding.h"
@@ -16,8 +17,11 @@ struct StoredRow {
   bool lags;
   math::CatchUpMatrix<float> missed;
 };
+__device__ int64_t row_of(const HeadRows& rows, int64_t i) {
+  return rows.index != nullptr ? rows.index[i] : rows.begin + i * rows.stride;
+}
 __device__ StoredRow stored_row(const HeadRows& rows, int64_t i) {
-  StoredRow at{rows.index != nullptr ? rows.index[i] : i, 0, false, {}};
+  StoredRow at{row_of(rows, i), 0, false, {}};
   at.offset = at.row * rows.columns;
   if (rows.last_update != nullptr && rows.last_update[at.row] < rows.next) {
     at.lags = true;
@@ -52,10 +56,10 @@ __device__ void write_elements(const HeadRows&, const StoredRow& at, int64_t d, 
 template <int N>
 __device__ void write_elements(const HeadRows& rows, const StoredRow& at, int64_t d, const float (&x)[N], uint16_t* to,
                                math::Draw what) {
-  const math::Random4 draw =
-      math::rounding_bits(rows.seed, rows.update, rows.first_class + at.row, rows.columns, d / 8, what);
+  const int64_t class_id = rows.first_class + (rows.classes != nullptr ? rows.classes[at.row] : at.row);
+  const math::RowRandom random = math::row_random(rows.seed, rows.update, class_id, what);
   uint16_t bits[N];
-  for (int k = 0; k < N; ++k) bits[k] = math::float_to_bf16_stochastic(x[k], math::rounding_bits_of(draw, d + k));
+  for (int k = 0; k < N; ++k) bits[k] = math::float_to_bf16_stochastic(x[k], math::rounding_bits(random, d + k));
   store_bits(to + at.offset + d, bits);
 }
 template <int N, class W, class M>
@@ -158,8 +162,10 @@ __global__ void keep_kernel(HeadRows rows, RowGradients gradients, bool accumula
 }
 
 template <int N, class W, class M>
-__global__ void catch_up_kernel(HeadRows rows, int64_t few) {
+__global__ void catch_up_kernel(HeadRows rows, int64_t few, RowList except) {
   for (int64_t i = first_row(); i < rows.count; i += row_step()) {
+    // Of rows that are left alone nothing is read: others may be writing them.
+    if (place_of(except.rows, except.count, row_of(rows, i)) >= 0) continue;
     const StoredRow at = stored_row(rows, i);
     if (rows.next - rows.last_update[at.row] <= few) continue;
     for (int64_t d = lane_id() * N; at.lags && d < rows.columns; d += kWarp * N) {
@@ -293,10 +299,11 @@ void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool ac
   });
 }
 
-void catch_up_rows(const HeadRows& rows, int64_t few, cudaStream_t stream) {
+void catch_up_rows(const HeadRows& rows, int64_t few, const RowList& except, cudaStream_t stream) {
   if (rows.last_update == nullptr) return;
   with_types(in_fours(rows.columns, rows.weight, rows.momentum), rows, [&]<int N, class W, class M>() {
-    launch(catch_up_kernel<N, W, M>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, few);
+    launch(catch_up_kernel<N, W, M>, {.blocks = row_blocks(rows.count), .threads = kThreads}, stream, rows, few,
+           except);
   });
 }
 

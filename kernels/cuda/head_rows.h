@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/row_copy.h"
 #include "kernels/math/catch_up.h"
 #include "kernels/math/sgd.h"
 #include "kernels/math/step_state.h"
@@ -14,7 +15,8 @@ namespace plsc::kernels::cuda {
 /// What weights and the inputs of matrix products are stored as.
 enum class HeadType : uint8_t { f32, bf16 };
 
-/// `count` rows of a store: row i is stored row index[i] of weight and momentum, or stored row i where index is null.
+/// `count` rows of a store: row i is stored row index[i] of weight and momentum, or stored row begin + i * stride where
+/// index is null.
 /// A stored row j that missed steps (last_update[j] < next) is read as after steps[last_update[j] - first].
 struct HeadRows {
   int64_t count = 0, columns = 0;
@@ -23,13 +25,15 @@ struct HeadRows {
   void* momentum = nullptr;
   HeadType momentum_type = HeadType::f32;
   const int64_t* index = nullptr;
+  int64_t begin = 0, stride = 1;
   int64_t* last_update = nullptr;  // null: nothing lags
   const math::CatchUpMatrix<float>* steps = nullptr;
   int64_t first = 0, next = 0;
   // What is bf16 is rounded by chance when it is updated: by draws of (seed, update, class, column).
   uint64_t seed = 0;
   int64_t update = 0;
-  int64_t first_class = 0;  // of stored row 0
+  int64_t first_class = 0;           // of stored row 0
+  const int64_t* classes = nullptr;  // stored row j is of class first_class + classes[j]; null: first_class + j
 };
 
 /// Rows as the matrix products take them.
@@ -64,8 +68,8 @@ void update_rows(const HeadRows& rows, const RowGradients& gradients, const math
 /// dw (count, D) = d loss / dw, or has it added.
 void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool accumulate, float* dw,
                     cudaStream_t stream);
-/// Brings rows that missed more than `few` steps up to date where they lie.
-void catch_up_rows(const HeadRows& rows, int64_t few, cudaStream_t stream);
+/// Brings rows that missed more than `few` steps up to date where they lie, but for stored rows that are in `except`.
+void catch_up_rows(const HeadRows& rows, int64_t few, const RowList& except, cudaStream_t stream);
 
 /// Column d of row i is std times a normal number that depends on (seed, first_class + i, d) alone.
 struct RowInit {

@@ -2,6 +2,7 @@
 #include "kernels/cuda/head_sample.h"
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ordered.h"
 #include "kernels/math/rng.h"
 
 namespace plsc::kernels::cuda {
@@ -11,21 +12,6 @@ constexpr int kWords = 4;       // keys of a draw: classes 4 g to 4 g + 3 share 
 constexpr int64_t kTurns = 16;  // draws of a thread
 constexpr int64_t kGroups = kTurns * kThreads;
 constexpr int kWarps = kThreads / kWarp;
-
-/// The first place in ascending `values` that is not below `value`.
-__device__ int64_t lower_bound(const int64_t* values, int64_t count, int64_t value) {
-  int64_t begin = 0;
-  while (count > 0) {
-    const int64_t half = count / 2;
-    if (values[begin + half] < value) {
-      begin += half + 1;
-      count -= half + 1;
-    } else {
-      count = half;
-    }
-  }
-  return begin;
-}
 
 /// Which of the four rows from `row` on take part, as bits.
 __device__ unsigned taken(const SampleClasses& sample, int64_t group, int64_t row) {
@@ -124,9 +110,7 @@ __global__ void write_kernel(SampleClasses sample, const int64_t* offsets, int64
 __global__ void find_kernel(FindRows find) {
   for (int64_t i = global_thread(); i < find.wanted_count; i += grid_threads()) {
     const int64_t row = find.wanted[i];
-    const int64_t place = lower_bound(find.active, find.active_count, row);
-    const bool found = row >= 0 && place < find.active_count && find.active[place] == row;
-    find.position[i] = found ? place : -1;
+    find.position[i] = row < 0 ? -1 : place_of(find.active, find.active_count, row);
   }
 }
 

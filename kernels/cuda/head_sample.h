@@ -1,5 +1,5 @@
-// Which classes take part in a step: the same set as kernels/cpu/head_rows.h's class_keys give, bit for bit. Two passes
-// over the classes, so that nothing but the result is stored: the first counts, the second writes in order.
+// Which classes take part in a step: the same set as kernels/cpu/head_rows.h's sampled_classes give, bit for bit. Two
+// passes over the classes, so that nothing but the result is stored: the first counts, the second writes in order.
 #pragma once
 #include <cuda_runtime_api.h>
 

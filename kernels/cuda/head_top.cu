@@ -67,7 +67,8 @@ __global__ void merge_kernel(TopTile tile, TopLists all) {
       if (thread == 0) found[1 - turn] = 0;
       const int64_t row = first + thread;
       float cosine = kMinusInfinity;
-      if (row < tile.rows) {
+      const bool own = tile.without_own && tile.begin + row == tile.own_row + sample;
+      if (row < tile.rows && !own) {
         const float raw = tile.dots[sample * tile.stride + row] * tile.inverse_norms[row];
         const float clamped = raw > tile.limit ? tile.limit : (raw < -tile.limit ? -tile.limit : raw);
         if (clamped > lists.cosines[now][k - 1]) cosine = clamped;

@@ -24,6 +24,9 @@ struct TopTile {
   const float* inverse_norms = nullptr;  // (rows)
   int64_t begin = 0, rows = 0, stride = 0;
   float limit = 1;  // cosines are clamped to [-limit, limit]
+  /// Where samples are rows themselves: sample s is row own_row + s, which it leaves out.
+  bool without_own = false;
+  int64_t own_row = 0;
 };
 /// Rows of the tile behind all that the lists hold. A cosine that is NaN is no candidate.
 void merge_top(const TopTile& tile, const TopLists& lists, cudaStream_t stream);

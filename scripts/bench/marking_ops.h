@@ -34,6 +34,9 @@ class MarkingHeadOps final : public HeadOps {
   void append_one_backward(const Tensor& dy, Tensor& dx) override { ops_->append_one_backward(dy, dx); }
   void init_rows(Tensor& rows, const RowDraws& draws) override { ops_->init_rows(rows, draws); }
   std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override { return ops_->start_sample(args); }
+  std::unique_ptr<RowBuffers> make_row_buffers(const RowTables& tables) override {
+    return ops_->make_row_buffers(tables);
+  }
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override {
     ops_->find_rows(active, rows, position);
   }

@@ -3,9 +3,12 @@
 #include <sstream>
 
 #include "app/version.h"
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/threads.h"
 #include "comm/nccl.h"
+#include "head/head_form.h"
 #include "runtime/staged_collective.h"
 
 namespace plsc {
@@ -148,6 +151,73 @@ int64_t decide_classes(Context& context, const Config& config, const DataSource&
   }
   agree_or_fail(context.host, error);
   return classes;
+}
+
+std::string sampling_mistake(const SamplingConfig& sampling, int64_t classes, const std::string& device) {
+  if (sampling.method != "full" && sampling.active > classes) {
+    return fmt::format("head.sampling.active: found {}, expected at most the number of classes, {}", sampling.active,
+                       classes);
+  }
+  if (sampling.method != "knn") return {};
+  if (classes > kMostGraphClasses) {
+    return fmt::format(
+        "head.sampling.method: found knn with {} classes, expected fewer than 2^31\n"
+        "  hint: uniform sampling takes any number",
+        classes);
+  }
+  if (sampling.scoring == "bf16" && !device.empty())
+    return fmt::format("head.sampling.scoring: found bf16, expected fp32: {} has no bf16", device);
+  return {};
+}
+
+namespace {
+
+std::string sampling_error(Context& context, const Config& config, int64_t classes, int local_ranks) {
+  const SamplingConfig& sampling = config.head.sampling;
+  const Device& device = context.device();
+  const std::string mistake =
+      sampling_mistake(sampling, classes, device.supports(Dtype::bf16) ? "" : device.description());
+  if (!mistake.empty() || sampling.method != "knn") return mistake;
+  const ClassShard shard = class_shard(classes, context.ranks(), context.rank());
+  const GraphMemory need =
+      graph_memory(context, shard, config.model.embedding_size, ClassGraph(sampling, shard).spec());
+  const int64_t host = need.kept + need.host + (device.is_host() ? need.device : 0);
+  // Rows are made later, their momentum in the first step; the graph is built beside them.
+  const StoreConfig& store = config.head.store;
+  const bool on_host = device.is_host() || store.tier == "host";
+  const int64_t rows = on_host ? shard.size() * stored_row_bytes(store, config.model.embedding_size) : 0;
+  const int64_t left = available_memory() / local_ranks;
+  if (host + rows <= left) return {};
+  const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
+  return fmt::format(
+      "the class graph of {} classes with head.sampling.neighbours {} takes {} of a rank's memory while it "
+      "is built, beside {} of class centres and their momentum, and there are {} left\n  hint: use fewer neighbours, "
+      "or "
+      "ranks on more hosts",
+      classes, sampling.neighbours, bytes(host), bytes(rows), bytes(left));
+}
+
+std::string table_error(Context& context, const Config& config, int64_t classes, int local_ranks) {
+  const StoreConfig& store = config.head.store;
+  if (store.tier != "host") return {};
+  const int64_t rows = class_shard(classes, context.ranks(), context.rank()).size();
+  const int64_t need = rows * stored_row_bytes(store, head_form(config.head, config.model.embedding_size).columns());
+  const int64_t left = available_memory() / local_ranks;
+  if (need <= left) return {};
+  return fmt::format(
+      "the class centres of a rank with their momentum need {} of host memory, of which {} are left for each of the {} "
+      "rank(s) of this host\n  hint: use bf16 (head.store.dtype, head.store.momentum), more hosts, or fewer classes",
+      human_bytes(static_cast<double>(need)), human_bytes(static_cast<double>(left)), local_ranks);
+}
+
+}  // namespace
+
+void require_tables(Context& context, const Config& config, int64_t classes, int local_ranks) {
+  agree_or_fail(context.host, table_error(context, config, classes, local_ranks));
+}
+
+void require_sampling(Context& context, const Config& config, int64_t classes, int local_ranks) {
+  agree_or_fail(context.host, sampling_error(context, config, classes, local_ranks));
 }
 
 int64_t decide_global_batch(const Config& config, int ranks) {

@@ -43,6 +43,20 @@ struct Session {
 /// at a part of the labels each; Error on all of them names the first sample whose label is outside.
 int64_t decide_classes(Context& context, const Config& config, const DataSource& source);
 
+/// What head.sampling asks for and so many classes, or such a device, cannot give, whatever memory there is, as the
+/// text of an error; "" where there is nothing. `device`: what has no bf16; "" where it has.
+std::string sampling_mistake(const SamplingConfig& sampling, int64_t classes, const std::string& device);
+
+/// Classes of which there can be a class graph, whose lists hold them in 32 bits.
+inline constexpr int64_t kMostGraphClasses = (int64_t{1} << 31) - 1;
+
+/// Error on all ranks where head.sampling asks for what these classes, this device or this host cannot give.
+void require_sampling(Context& context, const Config& config, int64_t classes, int local_ranks);
+
+/// Error on all ranks, before one of them has taken any, where the host's memory does not hold the class centres with
+/// their momentum (head.store.tier: host) of all ranks of a host together.
+void require_tables(Context& context, const Config& config, int64_t classes, int local_ranks);
+
 /// The global batch: train.batch_size, or batch_per_rank times the ranks. Error when a rank would get no sample.
 int64_t decide_global_batch(const Config& config, int ranks);
 

@@ -18,6 +18,7 @@ constexpr const char* kExamples = R"(Examples:
   plsc-train inspect --checkpoint runs/x/checkpoints/step_00001200
   plsc-train config -c my.yaml                                   every value, and where it came from
   plsc-train doctor -c my.yaml                                   whether it could run here, and how fast
+  plsc-train plan -c my.yaml --ranks 8 --device-memory 80GiB     what it would take on other machines, and how fast
 
 The same command goes on where an interrupted run stopped. Every key: configs/README.md)";
 
@@ -111,6 +112,53 @@ void add_doctor(CLI::App& app, CommandLine& line) {
   sub->callback([&line] { line.command = Command::doctor; });
 }
 
+constexpr const char* kPlanExamples = R"(Examples:
+  plsc-train plan -c my.yaml                                      as this machine would train it
+  plsc-train plan -c my.yaml --measure                            and how long a step would take here
+  plsc-train plan -c my.yaml --ranks 8 --device-memory 80GiB      on eight GPUs, from a machine that has none
+  plsc-train plan -c my.yaml --device-memory 80GiB --tflops 400 --memory-gbps 3000 --link-gbps 400 \
+      -o train.precision=bf16 --sweep ranks=8,64,256              a line for each number of ranks
+
+Nothing is trained, and no memory of that size is taken: the training's own network, head and step run on a device that
+only counts. Exit status: 0 it fits (or no room is known), 1 it does not. GPUs: device: auto means them where this
+machine has some, or --device-memory is given. Times are bounds by the given rates: an op takes as long as its products
+or its memory traffic, whichever is more; gradients travel beside the backward pass. With head.store.tier: host a GPU's
+rows are its host's memory: how many fit is known where that is, and the time where --host-gbps is. What cuDNN takes is
+an assumption: for a convolution's workspace, twice its weights in fp32.
+
+The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
+active (of these in a step), images, parameters; memory {purpose: bytes}, kept, counted
+(what the program itself will count), host_memory, device_bytes, host_bytes,
+device_room, host_room, fits; phases [{phase, flop, bytes, far (bytes between a GPU and its host's memory), sent,
+seconds}], graph (such a phase: building the class graph once; null where there is none), step_seconds;
+largest_classes, largest_replicated, advice.)";
+
+void add_plan(CLI::App& app, CommandLine& line) {
+  auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");
+  PlanLine& plan = line.plan;
+  add_config_options(*sub, line, true);
+  sub->add_option("--ranks", line.ranks, "ranks (default: as the configuration says, or one a GPU)")
+      ->check(CLI::Range(1, 1 << 20));
+  sub->add_option("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)")
+      ->transform(CLI::AsSizeValue(true));
+  sub->add_option("--host-memory", plan.host_memory, "of one host: 1TiB (default: what is free on this one)")
+      ->transform(CLI::AsSizeValue(true));
+  sub->add_option("--ranks-per-host", plan.ranks_per_host, "that share a host's memory at most (default: 8)")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--link-gbps", plan.link_gbps, "Gbit/s that a rank can send to others")->check(CLI::PositiveNumber);
+  sub->add_option("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)")
+      ->check(CLI::PositiveNumber);
+  sub->add_flag("--measure", plan.measure, "measure products and memory on this machine, where they are not given");
+  sub->add_option("--sweep", plan.sweep, "a line for each number of ranks")->type_name("ranks=N,N,...");
+  sub->add_flag("--json", line.json, "print JSON in place of the table");
+  sub->footer(kPlanExamples);
+  sub->callback([&line] { line.command = Command::plan; });
+}
+
 }  // namespace
 
 bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code) {
@@ -128,6 +176,7 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
   add_inspect(app, line);
   add_config(app, line);
   add_doctor(app, line);
+  add_plan(app, line);
   try {
     app.parse(argc, argv);
     const bool needs_file = line.command == Command::train || (line.command == Command::config && !line.reference);

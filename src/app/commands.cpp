@@ -149,6 +149,7 @@ int run_command(const CommandLine& line, int argc, char** argv) {
   try {
     if (line.command == Command::inspect) return inspect_command(line);
     if (line.command == Command::config) return config_command(line);
+    if (line.command == Command::plan) return plan_command(line);
     return run_on_ranks(line, argc, argv);
   } catch (const std::exception& error) {
     return leave_alone(error, read_launch_environment());

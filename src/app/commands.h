@@ -27,5 +27,7 @@ DoctorEnd doctor_command(const CommandLine& line, const LoadedConfig& loaded, Wo
 // Those that need none.
 int inspect_command(const CommandLine& line);
 int config_command(const CommandLine& line);
+/// 0: it fits, or no room is known; 1: it does not.
+int plan_command(const CommandLine& line);
 
 }  // namespace plsc

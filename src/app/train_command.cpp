@@ -7,6 +7,7 @@
 #include "app/build.h"
 #include "app/commands.h"
 #include "app/exit_status.h"
+#include "app/plan/headline.h"
 #include "app/world.h"
 #include "base/clock.h"
 #include "base/stop_signal.h"
@@ -138,7 +139,7 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
 }
 
 void announce(Session& session, const Config& config, const DataSource& source, const Backbone& backbone,
-              const MarginHead& head, const RunMeta& meta) {
+              const MarginHead& head, const RunMeta& meta, const std::string& planned) {
   const Context& context = session.context;
   Log& log = context.log;
   log.info("{}", meta.versions);
@@ -153,6 +154,7 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   log.info("batch      {} a step over all ranks, {} to {} a rank{}", meta.global_batch,
            meta.global_batch / context.ranks(), (meta.global_batch + context.ranks() - 1) / context.ranks(),
            config.train.accumulate > 1 ? fmt::format(", in {} micro-batches", config.train.accumulate) : "");
+  if (!planned.empty()) log.info("plan       {}", planned);
   if (context.sums_in_double) {
     log.info("sums       exact: the same bits on any number of {}",
              config.model.sync_batch_norm ? "ranks and threads" : "threads");
@@ -192,12 +194,15 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     }
   }();
   const int64_t classes = decide_classes(context, config, *source);
+  require_sampling(context, config, classes, world.local_size());
+  require_tables(context, config, classes, world.local_size());
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();
   meta.device = context.device().description();
   meta.versions = versions_text(session, world);
   meta.class_map = class_map_key(config.head);
 
+  const std::string planned = plan::headline_of(session, world, config, classes);  // before any memory is taken
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
   backbone->require_batch(context, meta.global_batch / config.train.accumulate / world.size());
@@ -213,7 +218,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   folder.write_config(context, config);  // what is there stays as it was until the run is accepted
   folder.write_versions(context, meta.versions, world.hosts());
   folder.write_class_names(context, source->class_names());
-  announce(session, config, *source, *backbone, *head, meta);
+  announce(session, config, *source, *backbone, *head, meta, planned);
   if (first_step >= meta.total_steps) {
     log.info("training is already complete: step {} of {} is in {}/checkpoints", first_step, meta.total_steps,
              config.output);
@@ -231,6 +236,11 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
                   meta);
   const Stopwatch watch;
   const TrainEnd end = trainer.run(first_step);
+  if (const DeviceMemory memory = context.device().memory(); memory.peak > 0) {
+    log.info("memory     at most {} of tensors and workspaces on rank 0, {} with what is kept for reuse{}",
+             human_bytes(static_cast<double>(memory.peak)), human_bytes(static_cast<double>(memory.most)),
+             config.head.store.tier == "host" ? "; class centres in host memory beside it" : "");
+  }
   log.info("{} after {}", end == TrainEnd::complete ? "complete" : "stopped", human_duration(watch.seconds()));
   return end == TrainEnd::complete ? 0 : kExitInterrupted;
 }

@@ -7,6 +7,7 @@
 #include "backend/device.h"
 #include "backend/head_ops.h"
 #include "backend/image_ops.h"
+#include "backend/neighbour_ops.h"
 #include "backend/nn_ops.h"
 #include "backend/optim_ops.h"
 #include "kernels/math/step_state.h"
@@ -22,6 +23,7 @@ struct Backend {
   Tensor step_state;
   std::unique_ptr<NnOps> nn;
   std::unique_ptr<HeadOps> head;
+  std::unique_ptr<NeighbourOps> neighbours;
   std::unique_ptr<OptimOps> optim;
   std::unique_ptr<ImageOps> image;
 };

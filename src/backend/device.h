@@ -16,6 +16,7 @@ struct DeviceMemory {
   size_t in_use = 0;    // by tensors and ops
   size_t peak = 0;      // the most that was ever in use
   size_t reserved = 0;  // in use, and kept to be used again
+  size_t most = 0;      // that was ever reserved
 };
 
 /// What memory is taken for: an error that there is no more of it says where it went.

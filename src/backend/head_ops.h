@@ -1,14 +1,15 @@
 // The compute seam, part 5: the head. One call is one pass over a rank's active rows: each pass owns its tile
 // loop and its scratch memory, and no call ever holds a matrix of (samples, classes). The algorithm that joins the
 // passes is src/head/margin_head.cpp. B: samples of all ranks, D: columns of a row, x: what rows are multiplied with.
-// A "cosine" is the product of x with a row: of unit vectors in the margin head; in the linear head, of both as they
-// are, which is the logit.
+// A "cosine" is the product of x with a row: of unit vectors; in the linear head of both as they are, which is the
+// logit.
 #pragma once
 #include <cstdint>
 #include <memory>
 #include <optional>
 
 #include "backend/optim_ops.h"
+#include "backend/row_buffers.h"
 #include "backend/row_source.h"
 #include "kernels/math/softmax_loss.h"
 #include "tensor/tensor.h"
@@ -39,12 +40,13 @@ struct HeadLossArgs {
   Tensor shift;          // (B): what the sums were shifted by
   Tensor max_cosine;     // (B): over all ranks
   Tensor labels;         // (B) i64
-  math::MarginRule margin;
-  float scale = 64;
+  math::LossRule rule;
   double gradient_scale = 1;  // 1 / samples of the step
-  Tensor log_sum;             // (B) written: ln of the sum over all classes of exp(logit); +inf for padding
+  Tensor log_sum;             // (B) written: math::SampleLoss::log_sum; +inf for padding
   Tensor target_gradient;     // (B) written: d loss / d target cosine, gradient_scale included; 0 for padding
-  Tensor result;  // (2) fp64 written: the sum of the samples' losses, and how many targets are above max_cosine
+  /// (3) fp64 written: the sum of the samples' losses, how many targets are above max_cosine, and the sum of the
+  /// losses' intra parts.
+  Tensor result;
 };
 
 struct HeadGradient {
@@ -106,6 +108,8 @@ class HeadOps {
   virtual void init_rows(Tensor& rows, const RowDraws& draws) = 0;
   /// Begins to find the active rows; they may be asked for a step later.
   virtual std::unique_ptr<SampledRows> start_sample(const SampleRows& args) = 0;
+  /// Null where the device reads the host's memory as its own, and works on the tables where they lie.
+  virtual std::unique_ptr<RowBuffers> make_row_buffers(const RowTables& tables) = 0;
   /// position (B) i64 = the place of rows[i] in `active` (n, ascending), -1 where rows[i] is -1 or is not there.
   /// All i64 in device memory.
   virtual void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) = 0;

@@ -27,10 +27,13 @@ struct RowRounding {
   uint64_t seed = 0;
   int64_t update = 0;       // another number for each change of a row
   int64_t first_class = 0;  // of stored row 0 of the tile
+  /// Where stored rows are copies in any order: stored row j is of class first_class + classes[j]. Memory of the
+  /// device.
+  const int64_t* classes = nullptr;
 };
 
 /// Active rows [begin, begin + count): active row i of the tile is stored row index[i] of weight and momentum
-/// (`columns` wide), or stored row i where index is null. Either is fp32, or bf16 with `rounding`.
+/// (`columns` wide), or where index is null stored row first + i * stride. Either is fp32, or bf16 with `rounding`.
 /// Pointers are memory of the device.
 struct RowTile {
   int64_t begin = 0, count = 0;
@@ -41,7 +44,12 @@ struct RowTile {
   Dtype momentum_type = Dtype::f32;
   bool far = false;  // both lie in a device's table_memory: slow to read, so a pass reads them once
   const int64_t* index = nullptr;
+  int64_t first = 0, stride = 1;
   RowLag lag;  // last_update follows the same indexing
+
+  /// For those who run where the index is.
+  int64_t stored_row(int64_t i) const { return index != nullptr ? index[i] : first + i * stride; }
+  bool in_order() const { return index == nullptr && first == 0 && stride == 1; }
 };
 
 class RowSource {

@@ -56,4 +56,12 @@ int64_t available_memory() {
   return std::min(node, group_memory(control_group_membership(), kControlGroupRoot).value_or(node));
 }
 
+int64_t resident_memory() { return value_of("/proc/self/status", "VmRSS:") * 1024; }
+
+std::optional<int64_t> known_memory() {
+  const int64_t available = available_memory();
+  if (available == std::numeric_limits<int64_t>::max()) return {};
+  return available;
+}
+
 }  // namespace plsc

@@ -13,5 +13,9 @@ std::optional<int64_t> group_memory(const std::string& membership, const std::st
 
 /// The node's available memory, or the control group's where that is less. The largest int64_t where neither is known.
 int64_t available_memory();
+/// The same; none where neither is known (no /proc is mounted).
+std::optional<int64_t> known_memory();
+/// Bytes of memory that this process has now, those that it shares with others among them; 0 where that is not known.
+int64_t resident_memory();
 
 }  // namespace plsc

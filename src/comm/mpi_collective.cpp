@@ -14,7 +14,6 @@ namespace plsc {
 namespace {
 
 constexpr int64_t kMaxMessage = int64_t{1} << 30;   // bytes: MPI counts are 32-bit
-constexpr int64_t kSlabBytes = int64_t{16} << 20;   // of a reduction under way at once: bounds its buffers
 constexpr int64_t kSmallBytes = int64_t{16} << 10;  // all-reduce: up to here one exchange of everything is faster
 constexpr int kTags = 8192, kStages = 2;            // the standard promises tags up to 32767
 
@@ -179,7 +178,7 @@ class Reduction : public MpiWork {
   }
   void reduce(void* out, int64_t elements) { reduce_parts(dtype_, op_, parts_, out, elements); }
   /// Elements of a slab that holds `shares` equal shares.
-  int64_t slab_elements(int64_t shares) const { return std::max<int64_t>(kSlabBytes / width_ / shares, 1); }
+  int64_t slab_elements(int64_t shares) const { return std::max<int64_t>(kReductionSlab / width_ / shares, 1); }
 
   Dtype dtype_;
   ReduceOp op_;

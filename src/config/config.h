@@ -69,9 +69,22 @@ struct MarginConfig {
   bool operator==(const MarginConfig&) const = default;
 };
 
+/// When the class graph is built after the first time.
+struct RebuildConfig {
+  std::optional<double> every_epochs;  // 0: never; none: auto, which load_config fills in
+  std::optional<double> probe_recall;  // below which a probe of the graph has it built; none: no probes
+  bool operator==(const RebuildConfig&) const = default;
+};
+
 struct SamplingConfig {
-  std::string method = "full";  // full | uniform
+  std::string method = "full";  // full | uniform | knn
   double ratio = 0.1;
+  int64_t active = 0;  // classes of a step; 0: ratio of all
+  // knn:
+  int64_t neighbours = 50;
+  double uniform_share = 0.1;
+  RebuildConfig rebuild{};
+  std::string scoring = "fp32";  // fp32 | bf16
   bool operator==(const SamplingConfig&) const = default;
 };
 
@@ -83,10 +96,11 @@ struct StoreConfig {
 };
 
 struct HeadConfig {
-  std::string kind = "margin";  // margin | linear
+  std::string kind = "margin";  // margin | d_softmax | linear
   int64_t classes = 0;          // 0: auto, from the data
   MarginConfig margin;
   double scale = 64;
+  double termination = 0.9;        // d_softmax: the cosine of a target that has come near enough
   std::string gradient = "exact";  // exact | straight_through
   SamplingConfig sampling;
   std::string update = "dense";             // dense | lazy

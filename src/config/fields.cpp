@@ -64,6 +64,41 @@ void add_data_fields(std::vector<Field>& fields) {
            "A damaged image. stop: an error that names it; skip: another takes its place, and the count is reported.");
 }
 
+namespace {
+
+void add_sampling_fields(std::vector<Field>& fields) {
+  Section<SamplingConfig>(fields, "head.sampling.", [](Config& c) -> SamplingConfig& { return c.head.sampling; })
+      .key("method", &SamplingConfig::method, one_of({"full", "uniform", "knn"}),
+           "full: every class takes part in every step; uniform (Partial FC): the batch's own and a random part of the "
+           "others; knn: the batch's own, the classes whose centres are nearest to theirs, by a graph of all classes "
+           "that is built from time to time, and a random part. Without a graph yet knn is uniform.",
+           {"sample_rate < 1", "sample_ratio < 1"})
+      .key("ratio", &SamplingConfig::ratio, number({0, 1, true, false}),
+           "uniform, knn: this part of all classes takes part in a step.",
+           {"sample_rate", "sample_ratio, pfc_config.sample_ratio"})
+      .key("active", &SamplingConfig::active, zero_is("auto", whole(1)),
+           "uniform, knn: the same as a number of classes; where given, it counts and not ratio.")
+      .key("neighbours", &SamplingConfig::neighbours, whole(1, 750),
+           "knn: how many of its nearest the graph has for each class. 12 bytes each in host memory, over all ranks.")
+      .key("uniform_share", &SamplingConfig::uniform_share, number({0, 1, false, true}),
+           "knn: at least this part of a step's classes is drawn at random, or centres far from all labels would never "
+           "be seen.");
+  Section<RebuildConfig>(fields, "head.sampling.rebuild.",
+                         [](Config& c) -> RebuildConfig& { return c.head.sampling.rebuild; })
+      .key("every_epochs", &RebuildConfig::every_epochs, absent_is("auto", zero_is("none", number(at_least(0)))),
+           "knn: build the graph anew after so many epochs; a fraction is possible. The first one is built after the "
+           "warm-up of schedule, or after the first epoch where there is none. auto: 1, or none with probe_recall.")
+      .key("probe_recall", &RebuildConfig::probe_recall, absent_is("none", number({0, 1, true, false})),
+           "knn: four times an epoch the nearest of up to 10,000 classes are searched for; where the graph has a "
+           "smaller part of these, it is built anew. Counts beside every_epochs.");
+  Section<SamplingConfig>(fields, "head.sampling.", [](Config& c) -> SamplingConfig& { return c.head.sampling; })
+      .key("scoring", &SamplingConfig::scoring, one_of({"fp32", "bf16"}),
+           "knn: of the products that find candidates for the graph, which are then put in order in fp32. bf16: faster "
+           "where the device has it, and refused where it has not.");
+}
+
+}  // namespace
+
 void add_model_fields(std::vector<Field>& fields) {
   Section<ModelConfig>(fields, "model.", [](Config& c) -> ModelConfig& { return c.model; })
       .key("backbone", &ModelConfig::backbone, backbone(), "A name, or a network of one's own: see Backbones.",
@@ -88,10 +123,12 @@ void add_model_fields(std::vector<Field>& fields) {
            "Parts of the backbone that do not train: stem, layer1, layer2, ..., tail (what makes the embedding).");
   Section<HeadConfig> head(fields, "head.", [](Config& c) -> HeadConfig& { return c.head; });
   head.key(
-          "kind", &HeadConfig::kind, one_of({"margin", "linear"}),
-          "margin: a softmax on scaled cosines, with a margin; linear: on x . w + b with nothing normalised, as PLSC's "
-          "dist_softmax: margin, scale, gradient and interclass_filter are left alone then, and optimizer.decay_norms "
-          "is true.")
+          "kind", &HeadConfig::kind, one_of({"margin", "d_softmax", "linear"}),
+          "margin: a softmax on scaled cosines, with a margin; d_softmax (Softmax Dissection): on the same, but with "
+          "the target and the others apart: ln(1 + e^(s d) / e^(s cos y)) + ln(1 + sum of e^(s cos j), j not y), where "
+          "d is termination, and margin and gradient are left alone; sampling thins the second term (D-Softmax-K). "
+          "linear: on x . w + b with nothing normalised, as PLSC's dist_softmax: margin, scale, termination, gradient "
+          "and interclass_filter are left alone then, and optimizer.decay_norms is true.")
       .key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
            {"num_classes", "class_num, Model.class_num"})
       .key("margin", &HeadConfig::margin, margin(),
@@ -100,15 +137,11 @@ void add_model_fields(std::vector<Field>& fields) {
            "0}, none {1, 0, 0}; or a mapping, in which what is left out is m1: 1, m2: 0, m3: 0.",
            {"margin_list", "loss_type, Loss.MarginLoss"})
       .key("scale", &HeadConfig::scale, number(above(0)), "Of the cosines: s.", {"64, fixed", "MarginLoss.s"})
+      .key("termination", &HeadConfig::termination, number({-1, 2}),
+           "d_softmax: a target is pulled nearer until its cosine is well above this: d. Above 1: always.")
       .key("gradient", &HeadConfig::gradient, one_of({"exact", "straight_through"}),
            "Of the margin. straight_through: as arcface_torch's ArcFace computes it since 2022.");
-  Section<SamplingConfig>(fields, "head.sampling.", [](Config& c) -> SamplingConfig& { return c.head.sampling; })
-      .key("method", &SamplingConfig::method, one_of({"full", "uniform"}),
-           "full: every class takes part in every step; uniform (Partial FC): the batch's own and a random part of the "
-           "others.",
-           {"sample_rate < 1", "sample_ratio < 1"})
-      .key("ratio", &SamplingConfig::ratio, number({0, 1, true, false}), "uniform: this part of all classes.",
-           {"sample_rate", "sample_ratio, pfc_config.sample_ratio"});
+  add_sampling_fields(fields);
   head.key("update", &HeadConfig::update, one_of({"dense", "lazy"}),
            "Rows that were not sampled. dense: decay and coast on their momentum exactly as in dense SGD, at sparse "
            "cost; "
@@ -125,8 +158,11 @@ void add_model_fields(std::vector<Field>& fields) {
            "number), or - for one to leave out. Classes that only came need no line.");
   Section<StoreConfig>(fields, "head.store.", [](Config& c) -> StoreConfig& { return c.head.store; })
       .key("tier", &StoreConfig::tier, one_of({"device", "host"}),
-           "Whose memory the class centres and their momentum are in. host: as many classes as that holds; a GPU reads "
-           "and writes the rows that take part in a step over its link to the host. The same results.")
+           "Whose memory the class centres and their momentum are in. host: as many classes as that holds, over all "
+           "ranks "
+           "of a host; a GPU then has the rows of a sampled step twice in its own, and fetches the next step's "
+           "meanwhile. "
+           "The same results.")
       .key("dtype", &StoreConfig::dtype, one_of({"fp32", "bf16"}),
            "Of the class centres in memory. bf16: half of their memory; updates are rounded at random, up or down, so "
            "that small ones count on average.")

@@ -10,6 +10,8 @@ namespace {
 
 void complete(Config& c) {
   if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
+  RebuildConfig& rebuild = c.head.sampling.rebuild;
+  if (!rebuild.every_epochs) rebuild.every_epochs = rebuild.probe_recall ? 0 : 1;
   if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
   if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
   for (const EvalSetConfig& set : c.eval.sets)
@@ -53,17 +55,32 @@ void check_rising(const std::vector<T>& values, const std::string& where) {
       fail("{}: found {} behind {}, expected rising values", where, values[i], values[i - 1]);
 }
 
-void check_linear_head(const Config& c, const Origins& o) {
+/// What belongs to heads of other kinds stays as it is by default.
+void check_head_kind(const Config& c, const Origins& o) {
   const HeadConfig& head = c.head;
   const HeadConfig unset;
-  const auto refuse = [&](bool given, const char* key, const char* why) {
-    if (given) fail("{}: given with head.kind linear, expected head.kind margin: {}", o.at(key), why);
+  const auto refuse = [&](bool given, const char* key, const char* kind, const char* why) {
+    if (given) fail("{}: given with head.kind {}, expected head.kind {}: {}", o.at(key), head.kind, kind, why);
   };
+  const bool margin = !(head.margin == unset.margin), gradient = head.gradient != unset.gradient,
+             termination = head.termination != unset.termination;
+  if (head.kind == "margin") {
+    refuse(termination, "head.termination", "d_softmax",
+           "with a margin a target is measured against the other classes");
+    return;
+  }
+  if (head.kind == "d_softmax") {
+    constexpr const char* kNoMargin = "D-Softmax has no margin, a target is measured against head.termination";
+    refuse(margin, "head.margin", "margin", kNoMargin);
+    refuse(gradient, "head.gradient", "margin", kNoMargin);
+    return;
+  }
   constexpr const char* kNoCosines = "a linear head has no cosines";
-  refuse(!(head.margin == unset.margin), "head.margin", kNoCosines);
-  refuse(head.scale != unset.scale, "head.scale", kNoCosines);
-  refuse(head.gradient != unset.gradient, "head.gradient", kNoCosines);
-  refuse(head.interclass_filter != unset.interclass_filter, "head.interclass_filter", kNoCosines);
+  refuse(margin, "head.margin", "margin", kNoCosines);
+  refuse(head.scale != unset.scale, "head.scale", "margin", kNoCosines);
+  refuse(termination, "head.termination", "d_softmax", kNoCosines);
+  refuse(gradient, "head.gradient", "margin", kNoCosines);
+  refuse(head.interclass_filter != unset.interclass_filter, "head.interclass_filter", "margin", kNoCosines);
   if (!c.optimizer.decay_norms)
     fail(
         "{}: found false with head.kind linear, expected true: the bias is a column of a class's row, and decays as "
@@ -71,13 +88,39 @@ void check_linear_head(const Config& c, const Origins& o) {
         o.at("optimizer.decay_norms"));
 }
 
-void check_head(const HeadConfig& head, const Origins& o) {
-  // In a file the ratio may stand ready; on a command line it is meant.
-  const auto ratio = o.given.find("head.sampling.ratio");
-  if (ratio != o.given.end() && ratio->second == "-o" && head.sampling.method == "full" &&
-      head.sampling.ratio != SamplingConfig{}.ratio)
-    fail("{}: found {} with head.sampling.method full, expected uniform: -o head.sampling.method=uniform",
-         o.at("head.sampling.ratio"), head.sampling.ratio);
+/// In a file the keys of a method may stand ready for it; on a command line they are meant.
+void check_sampling(const HeadConfig& head, const Origins& o) {
+  const SamplingConfig& s = head.sampling;
+  const SamplingConfig unset;
+  const auto on_command_line = [&](const std::string& key) {
+    const auto given = o.given.find(key);
+    return given != o.given.end() && given->second == "-o";
+  };
+  const auto meant_for = [&](const std::string& key, const std::string& value, bool used, const char* method) {
+    if (used || !on_command_line(key)) return;
+    fail("{}: found {} with head.sampling.method {}, expected {}: -o head.sampling.method={}", o.at(key), value,
+         s.method, method, method);
+  };
+  const bool samples = s.method != "full", knn = s.method == "knn";
+  meant_for("head.sampling.ratio", fmt::format("{}", s.ratio), samples || s.ratio == unset.ratio, "uniform");
+  meant_for("head.sampling.active", fmt::format("{}", s.active), samples || s.active == unset.active, "uniform");
+  meant_for("head.sampling.neighbours", fmt::format("{}", s.neighbours), knn || s.neighbours == unset.neighbours,
+            "knn");
+  meant_for("head.sampling.uniform_share", fmt::format("{}", s.uniform_share),
+            knn || s.uniform_share == unset.uniform_share, "knn");
+  meant_for("head.sampling.scoring", s.scoring, knn || s.scoring == unset.scoring, "knn");
+  meant_for("head.sampling.rebuild.every_epochs", fmt::format("{}", s.rebuild.every_epochs.value_or(0)),
+            knn || s.rebuild.every_epochs == 1, "knn");
+  meant_for("head.sampling.rebuild.probe_recall", fmt::format("{}", s.rebuild.probe_recall.value_or(0)),
+            knn || !s.rebuild.probe_recall, "knn");
+  if (s.active > 0 && on_command_line("head.sampling.ratio") && !on_command_line("head.sampling.active"))
+    fail("{}: given beside {}, which counts, expected one of the two: -o head.sampling.active=auto",
+         o.at("head.sampling.ratio"), o.at("head.sampling.active"));
+  if (knn && head.kind == "linear")
+    fail(
+        "{}: found knn with head.kind linear, expected full or uniform: near is what has a large cosine, and a linear "
+        "head's logits depend on lengths and biases as well",
+        o.at("head.sampling.method"));
 }
 
 void check_schedule(const ScheduleConfig& s, const Origins& o) {
@@ -177,8 +220,8 @@ void complete_and_validate(Config& config, const Origins& origins) {
   complete(config);
   check_data(config.data, origins);
   check_init(config, origins);
-  check_head(config.head, origins);
-  if (config.head.kind == "linear") check_linear_head(config, origins);
+  check_sampling(config.head, origins);
+  check_head_kind(config, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
   check_device(config, origins);

@@ -16,6 +16,14 @@ void CatchUpTable::append(const math::SgdRule& rule) {
   stale_ = true;
 }
 
+Tensor CatchUpTable::steps() const {
+  std::vector<float> values;
+  for (const auto& m : products_) {
+    for (double x : {m.ww1, m.wv, m.vw, m.vv}) values.push_back(static_cast<float>(x));
+  }
+  return Tensor::from(values, {static_cast<int64_t>(products_.size()), 4});
+}
+
 RowLag CatchUpTable::lag(Device& device, int64_t* last_update) {
   RowLag lag;
   lag.first = first();
@@ -23,13 +31,9 @@ RowLag CatchUpTable::lag(Device& device, int64_t* last_update) {
   lag.last_update = last_update;
   if (last_update == nullptr) return lag;
   if (stale_) {
-    std::vector<float> values;
-    for (const auto& m : products_) {
-      for (double x : {m.ww1, m.wv, m.vw, m.vv}) values.push_back(static_cast<float>(x));
-    }
-    const Shape shape{static_cast<int64_t>(products_.size()), 4};
-    rounded_ = device.tensor(shape);
-    device.copy(Tensor::from(values, shape), rounded_);
+    const Tensor values = steps();
+    rounded_ = device.tensor(values.shape());
+    device.copy(values, rounded_);
     stale_ = false;
   }
   static_assert(sizeof(math::CatchUpMatrix<float>) == 4 * sizeof(float));

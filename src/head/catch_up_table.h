@@ -25,6 +25,8 @@ class CatchUpTable {
 
   /// What the passes need to read rows as if they had taken every update; `last_update` null: nothing lags.
   RowLag lag(Device& device, int64_t* last_update);
+  /// The products in fp32 on the host, (next - first, 4).
+  Tensor steps() const;
 
   std::string to_json(bool lagging) const;
   /// Throws Error where the text is not what to_json writes. Returns whether the rows beside it lag.

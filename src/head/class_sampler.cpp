@@ -5,15 +5,27 @@
 
 namespace plsc {
 
+std::vector<int64_t> distinct_labels(const std::vector<int64_t>& labels) {
+  std::vector<int64_t> distinct;
+  for (int64_t label : labels) {
+    if (label >= 0) distinct.push_back(label);
+  }
+  std::ranges::sort(distinct);
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+  return distinct;
+}
+
+double active_part(const SamplingConfig& config, int64_t classes) {
+  if (config.method == "full") return 1;
+  if (config.active == 0) return config.ratio;
+  return std::min(1.0, static_cast<double>(config.active) / static_cast<double>(classes));
+}
+
 Sampling start_sampling(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
                         const std::vector<int64_t>& labels) {
   if (config.method == "full") return {};
-  std::vector<int64_t> positives;
-  for (int64_t label : labels) {
-    if (label >= 0) positives.push_back(label);
-  }
-  std::ranges::sort(positives);
-  positives.erase(std::unique(positives.begin(), positives.end()), positives.end());
+  const std::vector<int64_t> positives = distinct_labels(labels);
+  const double part = active_part(config, shard.total);
 
   SampleRows sample;
   sample.seed = context.seed;
@@ -21,7 +33,7 @@ Sampling start_sampling(Context& context, const SamplingConfig& config, const Cl
   sample.first_class = shard.begin;
   sample.classes = shard.size();
   const auto classes = static_cast<double>(shard.total), taken = static_cast<double>(positives.size());
-  if (taken < classes) sample.threshold = std::max(0.0, (config.ratio * classes - taken) / (classes - taken));
+  if (taken < classes) sample.threshold = std::max(0.0, (part * classes - taken) / (classes - taken));
   std::vector<int64_t> local;
   for (int64_t c : positives) {
     if (c >= shard.begin && c < shard.end) local.push_back(c - shard.begin);
@@ -31,10 +43,10 @@ Sampling start_sampling(Context& context, const SamplingConfig& config, const Cl
   return {context.backend.head->start_sample(sample)};
 }
 
-ActiveClasses active_classes(const Sampling& sampling, const ClassShard& shard) {
-  if (sampling.rows == nullptr) return {{}, shard.size()};
-  const Tensor rows = sampling.rows->get();
-  return {rows, rows.dim(0)};
+ActiveClasses active_classes(const Sampling& sampling, int64_t rows) {
+  if (sampling.rows == nullptr) return {{}, rows};
+  const Tensor sampled = sampling.rows->get();
+  return {sampled, sampled.dim(0)};
 }
 
 }  // namespace plsc

@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "config/config.h"
-#include "head/margin_head.h"
+#include "head/shard.h"
+#include "runtime/context.h"
 
 namespace plsc {
 
@@ -18,9 +19,15 @@ struct ActiveClasses {
 struct Sampling {
   std::unique_ptr<SampledRows> rows;  // null: all take part
 };
-/// `labels`: of all ranks and micro-batches, -1 for none.
+/// The part of all classes that takes part in a step, about: 1 where all do.
+double active_part(const SamplingConfig& config, int64_t classes);
+/// The labels that are there, ascending, each once; -1 stands for none.
+std::vector<int64_t> distinct_labels(const std::vector<int64_t>& labels);
+/// All, or a uniform part, which is also what method knn begins with. `labels`: of all ranks and micro-batches, -1 for
+/// none.
 Sampling start_sampling(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
                         const std::vector<int64_t>& labels);
-ActiveClasses active_classes(const Sampling& sampling, const ClassShard& shard);
+/// `rows`: of the shard.
+ActiveClasses active_classes(const Sampling& sampling, int64_t rows);
 
 }  // namespace plsc

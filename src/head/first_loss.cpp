@@ -14,31 +14,30 @@ constexpr int64_t kMostClasses = 500'000;  // of a drawn sample
 
 /// The loss of one sample whose first cosine is the target's.
 double drawn_loss(const FirstLossArgs& a, double deviation, uint64_t sample) {
-  double z = 0, sum = 0;  // of the exponentials relative to the largest possible logit
+  math::SampleSums sums{.shift = a.rule.scale};  // relative to the largest possible logit
   for (int64_t block = 0; block < a.classes; block += 4) {
     const auto bits = math::random4(0, math::Draw::first_loss, sample, static_cast<uint64_t>(block / 4));
     const math::Normal4 normal = math::normal4(bits);
     for (int64_t j = block; j < std::min(block + 4, a.classes); ++j) {
       const double cosine = std::clamp(deviation * normal.x[j - block], -1.0, 1.0);
       if (j == 0) {
-        z = a.scale * math::margin(a.margin, cosine).f;
+        sums.target_cosine = cosine;
       } else {
-        sum += std::exp(a.scale * (cosine - 1));
+        sums.sum += std::exp(a.rule.scale * (cosine - 1));
       }
     }
   }
-  if (sum == 0) return 0;
-  return math::softplus(a.scale + std::log(sum) - z);
+  return math::sample_loss(a.rule, sums, 1).loss;
 }
 
 }  // namespace
 
 double expected_first_loss(const FirstLossArgs& args) {
   const auto classes = static_cast<double>(std::max<int64_t>(args.classes, 1));
-  const double deviation = 1 / std::sqrt(static_cast<double>(args.columns)), spread = args.scale * deviation;
+  const double deviation = 1 / std::sqrt(static_cast<double>(args.columns)), spread = args.rule.scale * deviation;
   const bool many = args.classes >= kManyClasses && spread < 0.7 * std::sqrt(2 * std::log(classes));
   if (many || args.classes > kMostClasses) {
-    return -args.scale * math::margin(args.margin, 0.0).f + std::log(classes) + spread * spread / 2;
+    return math::sample_loss(args.rule, {1, std::log(classes) + spread * spread / 2, 0}, 1).loss;
   }
   const auto samples = static_cast<uint64_t>(std::clamp(kDraws / classes, 4.0, 2000.0));
   double sum = 0;

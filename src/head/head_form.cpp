@@ -10,12 +10,18 @@ HeadForm head_form(const HeadConfig& config, int64_t embedding_size) {
   form.linear = config.kind == "linear";
   form.embedding_size = embedding_size;
   if (form.linear) {
-    form.margin.limit = std::numeric_limits<double>::infinity();
+    form.loss.margin.limit = std::numeric_limits<double>::infinity();
     return form;
   }
-  const MarginConfig& m = config.margin;
-  form.margin = {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3, .straight_through = config.gradient == "straight_through"};
   form.logits.scale = static_cast<float>(config.scale);
+  form.loss.scale = double{form.logits.scale};
+  if (config.kind == "d_softmax") {
+    form.loss.dissected = true;
+    form.loss.termination = config.termination;
+  } else {
+    const MarginConfig& m = config.margin;
+    form.loss.margin = {.m1 = m.m1, .m2 = m.m2, .m3 = m.m3, .straight_through = config.gradient == "straight_through"};
+  }
   form.logits.limit = 1;
   if (config.interclass_filter) form.logits.filter = static_cast<float>(*config.interclass_filter);
   return form;
@@ -30,20 +36,35 @@ std::optional<double> HeadForm::fixed_shift(int64_t classes) const {
   return scale + log_classes - kWidest / 2;
 }
 
+namespace {
+
+std::string describe(const SamplingConfig& sampling) {
+  if (sampling.method == "full") return "full softmax";
+  const std::string part =
+      sampling.active > 0 ? fmt::format("{} classes", sampling.active) : fmt::format("{}", sampling.ratio);
+  if (sampling.method == "uniform") return "uniform sampling of " + part;
+  return fmt::format("knn sampling of {}, {} neighbours a class, {} of it uniform", part, sampling.neighbours,
+                     sampling.uniform_share);
+}
+
+}  // namespace
+
 std::string describe(const HeadForm& form, const HeadConfig& config, int64_t classes) {
   std::string text;
   if (form.linear) {
     text = "linear softmax with bias";
+  } else if (form.loss.dissected) {
+    text = fmt::format("D-Softmax d {}, s {}", config.termination, config.scale);
   } else {
+    const math::MarginRule& m = form.loss.margin;
     text = config.margin.name;
-    if (text == "custom" || form.margin.m1 != 1) text += fmt::format(" m1 {}", form.margin.m1);
-    if (text == "custom" || form.margin.m2 != 0) text += fmt::format(" m2 {}", form.margin.m2);
-    if (text == "custom" || form.margin.m3 != 0) text += fmt::format(" m3 {}", form.margin.m3);
+    if (text == "custom" || m.m1 != 1) text += fmt::format(" m1 {}", m.m1);
+    if (text == "custom" || m.m2 != 0) text += fmt::format(" m2 {}", m.m2);
+    if (text == "custom" || m.m3 != 0) text += fmt::format(" m3 {}", m.m3);
     text += fmt::format(", s {}", config.scale);
   }
   text += fmt::format(", {} classes x {}, ", classes, form.embedding_size);
-  text +=
-      config.sampling.method == "full" ? "full softmax" : fmt::format("uniform sampling of {}", config.sampling.ratio);
+  text += describe(config.sampling);
   if (config.store.dtype != "fp32") text += ", centres in " + config.store.dtype;
   if (config.store.momentum != "fp32") text += ", their momentum in " + config.store.momentum;
   if (config.store.tier == "host") text += ", in host memory";

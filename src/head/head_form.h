@@ -1,6 +1,7 @@
-// What tells the two heads apart. The margin head's logits are cosines of unit vectors with a margin; the linear head's
-// are x . w + b, as a plain classifier's. The bias is a column of a class's row, and the embedding has a 1 there: so
-// the matrix products, the updates, the sampling and the checkpoints of the one head are those of the other.
+// What tells the heads apart. The margin head's logits are cosines of unit vectors with a margin; D-Softmax has the
+// same logits, without one, and another loss; the linear head's are x . w + b, as a plain classifier's. The bias is a
+// column of a class's row, and the embedding has a 1 there: so the matrix products, the updates, the sampling and the
+// checkpoints of the one head are those of the others.
 #pragma once
 #include <optional>
 #include <string>
@@ -14,7 +15,7 @@ namespace plsc {
 struct HeadForm {
   bool linear = false;
   int64_t embedding_size = 0;
-  math::MarginRule margin;
+  math::LossRule loss;
   math::LogitRule logits;
 
   /// What a linear head's rows have behind the weights: the bias, and zeros up to whole 16 bytes of bf16.

@@ -60,6 +60,10 @@ class ShardedMarginHead final : public MarginHead {
   }
   void start_over() override { store_.start_over(context_); }
 
+  ClassGraph* graph() override { return graph_ ? &*graph_ : nullptr; }
+  ClassGraph::Built build_graph(Context& context, int64_t step, const Interrupted& interrupted) override;
+  std::optional<double> probe_graph(Context& context, int64_t step, const Interrupted& interrupted) override;
+
   Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) override {
     RowStore::View rows = store_.view(context, RowAccess::read);
     return nearest_classes(context, {rows, shard_, form_}, embeddings, k);
@@ -88,7 +92,7 @@ class ShardedMarginHead final : public MarginHead {
   HeadPass make_pass(Context& context, const MicroBatch& batch, const Tensor& x) const;
   /// Sums over all ranks: (2, B) of the negatives' exponentials and of the target's cosine.
   Tensor sums_over_ranks(Context& context, RowSource& rows, const HeadPass& pass, HeadSums& sums) const;
-  /// (2): see HeadResult::sums.
+  /// (3): see HeadResult::sums.
   Tensor loss(Context& context, const MicroBatch& batch, const Tensor& reduced, const HeadSums& sums,
               HeadGradient& gradient) const;
   static std::vector<HeadRows> named(const std::vector<std::pair<std::string, Tensor>>& tensors) {
@@ -102,6 +106,7 @@ class ShardedMarginHead final : public MarginHead {
   HeadForm form_;
   ClassShard shard_;
   RowStore store_;
+  std::optional<ClassGraph> graph_;  // of method knn
   std::optional<Step> next_, step_;
 };
 
@@ -118,7 +123,9 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
                        .type = store_type(config.store.dtype),
                        .momentum = store_type(config.store.momentum),
                        .on_host = config.store.tier == "host",
-                       .lagging = config.sampling.method == "uniform" && config.update == "dense"}) {}
+                       .lagging = config.sampling.method != "full" && config.update == "dense"}) {
+  if (config.sampling.method == "knn") graph_.emplace(config.sampling, shard_);
+}
 
 ShardedMarginHead::MicroBatch ShardedMarginHead::micro_batch(Context& context,
                                                              const std::vector<int64_t>& labels) const {
@@ -143,7 +150,9 @@ void ShardedMarginHead::prepare_step(Context& context, const HeadStep& step) {
     const auto& global = next.batches.back().global.labels;
     all.insert(all.end(), global.begin(), global.end());
   }
-  next.sampling = start_sampling(context, config_.sampling, shard_, next.info.step, all);
+  next.sampling = graph_ && graph_->built() ? graph_->start(context, next.info.step, all)
+                                            : start_sampling(context, config_.sampling, shard_, next.info.step, all);
+  store_.prepare_step(context, next.sampling);
   next_ = std::move(next);
 }
 
@@ -153,7 +162,7 @@ void ShardedMarginHead::begin_step(Context& context, const math::SgdRule& update
   step_ = std::move(next_);
   next_.reset();
   step_->update = update;
-  step_->active = active_classes(step_->sampling, shard_);
+  step_->active = store_.begin_step(step_->sampling);
   // A step that may be skipped knows so only after its backward pass.
   const bool keeps = step_->batches.size() > 1 || context.loss_scaling;
   if (keeps) step_->dweight = context.device().tensor({step_->active.local, store_.columns()});
@@ -172,7 +181,7 @@ HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings) {
 
   // Forward.
   const bool fused = !step.dweight.defined();
-  RowStore::View rows = store_.view(context, fused ? RowAccess::update : RowAccess::read, step.active.rows);
+  RowStore::View rows = store_.step_view(context, fused ? RowAccess::update : RowAccess::read);
   HeadSums sums;
   const Tensor reduced = sums_over_ranks(context, rows, pass, sums);
   HeadGradient gradient;
@@ -267,12 +276,11 @@ Tensor ShardedMarginHead::loss(Context& context, const MicroBatch& batch, const 
   args.shift = sums.shift;
   args.max_cosine = sums.max_cosine;
   args.labels = batch.labels;
-  args.margin = form_.margin;
-  args.scale = form_.logits.scale;
+  args.rule = form_.loss;
   args.gradient_scale = gradient.gradient_scale;
   gradient.log_sum = args.log_sum = context.device().tensor({places});
   gradient.target_gradient = args.target_gradient = context.device().tensor({places});
-  args.result = context.device().tensor({2}, Dtype::f64);
+  args.result = context.device().tensor({3}, Dtype::f64);
   // Every rank sees the same reduced sums, so that a loss that is not finite stops all of them together.
   context.backend.head->loss(args);
   return args.result;
@@ -286,21 +294,45 @@ void ShardedMarginHead::end_step(Context& context) {
   PLSC_CHECK(step_ && step_->done == step_->batches.size());
   const MemoryScope scope(context.device(), MemoryUse::head);
   if (step_->dweight.defined()) {
-    RowStore::View rows = store_.view(context, RowAccess::update, step_->active.rows);
+    RowStore::View rows = store_.step_view(context, RowAccess::update);
     context.backend.head->update_rows(rows, step_->dweight, step_->update);
   }
   store_.finish_update(context, step_->update);
   step_.reset();
 }
 
+ClassGraph::Built ShardedMarginHead::build_graph(Context& context, int64_t step, const Interrupted& interrupted) {
+  PLSC_CHECK(graph_ && !step_ && !next_);
+  RowStore::View rows = store_.view(context, RowAccess::read);
+  return graph_->build(context, rows, step, interrupted);
+}
+
+std::optional<double> ShardedMarginHead::probe_graph(Context& context, int64_t step, const Interrupted& interrupted) {
+  PLSC_CHECK(graph_ && !step_ && !next_);
+  std::vector<int64_t> own, local;
+  for (const int64_t c : probe_classes(context.seed, step, shard_.total)) {
+    if (c < shard_.begin || c >= shard_.end) continue;
+    own.push_back(c);
+    local.push_back(c - shard_.begin);
+  }
+  RowStore::View all = store_.view(context, RowAccess::read);
+  RowStore::View queries = store_.view(context, RowAccess::read, to_device(context, local));
+  return graph_->probe(context, {all, queries, own}, interrupted);
+}
+
 double ShardedMarginHead::expected_first_loss() const {
-  const double part = config_.sampling.method == "uniform" ? config_.sampling.ratio : 1.0;
-  const double active = std::max(1.0, static_cast<double>(shard_.total) * part);
+  const double active = std::max(1.0, static_cast<double>(shard_.total) * active_part(config_.sampling, shard_.total));
   if (form_.linear) return std::log(active);  // small weights: all logits are next to 0
-  return plsc::expected_first_loss({form_.margin, config_.scale, std::llround(active), embedding_size()});
+  return plsc::expected_first_loss({form_.loss, std::llround(active), embedding_size()});
 }
 
 }  // namespace
+
+bool same_rows(const std::string& kind, const std::string& other) { return (kind == "linear") == (other == "linear"); }
+
+int64_t stored_row_bytes(const StoreConfig& store, int64_t columns) {
+  return columns * static_cast<int64_t>(dtype_size(store_type(store.dtype)) + dtype_size(store_type(store.momentum)));
+}
 
 std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,
                                              int64_t embedding_size) {

@@ -1,28 +1,25 @@
 // The last layer: a softmax whose class centres are split by class over the ranks (model-parallel): with a margin on
-// cosines, or a linear one with bias (head.kind; head_form.h says what differs).
+// cosines, a dissected one (D-Softmax), or a linear one with bias (head.kind; head_form.h says what differs).
 // The algorithm is section "The margin head" of src/README.md: logits are never stored.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
+#include "head/class_graph.h"
+#include "head/shard.h"
 #include "kernels/math/sgd.h"
 #include "runtime/context.h"
 
 namespace plsc {
 
-/// The classes [begin, end) of `total` that one rank owns: the first total mod ranks ranks own one more.
-struct ClassShard {
-  int64_t begin = 0, end = 0, total = 0;
-  int64_t size() const { return end - begin; }
-};
-ClassShard class_shard(int64_t total, int ranks, int rank);
-
 /// What a pass over one (micro-)batch gives; the same on every rank but for d_embedding.
 struct HeadResult {
-  /// (2) fp64, device memory: the sum of the losses over the samples of all ranks of this micro-batch; and of how many
-  /// samples the target's cosine, without margin, is above every other active class's.
+  /// (3) fp64, device memory: the sum of the losses over the samples of all ranks of this micro-batch; of how many
+  /// samples the target's cosine, without margin, is above every other active class's; and the sum of the intra parts
+  /// of D-Softmax's losses (0 in other heads).
   Tensor sums;
   int64_t samples = 0;  // of all ranks
   int64_t active = 0;   // classes of this rank that took part
@@ -58,7 +55,7 @@ class MarginHead {
   virtual ~MarginHead() = default;
 
   virtual const ClassShard& shard() const = 0;
-  /// "margin" or "linear".
+  /// "margin", "d_softmax" or "linear".
   virtual const std::string& kind() const = 0;
   virtual int64_t embedding_size() const = 0;
   /// Of a class's row as checkpoints have it: embedding_size, and behind it the linear head's bias with its padding.
@@ -85,12 +82,12 @@ class MarginHead {
   /// Applies what has not been applied yet.
   virtual void end_step(Context& context) = 0;
 
-  /// First loss expected of an untrained network (design: s sin m2 or s m3 + ln(active) + s^2 / 2D;
-  /// linear: ln(active)).
+  /// First loss expected of an untrained network (design: s sin m2 or s m3 + ln(active) + s^2 / 2D; D-Softmax: s d in
+  /// place of the margin's; linear: ln(active)).
   virtual double expected_first_loss() const = 0;
 
   /// Rows that a checkpoint stores: raw, without catching anything up; live state is not changed. "last_update" is
-  /// among them only where unsampled rows lag (uniform sampling with `update: dense`).
+  /// among them only where unsampled rows lag (`update: dense` with a sampling).
   virtual std::vector<HeadRows> state() = 0;
   /// The rows to fill from a checkpoint that stores tensors of the names `stored`, before restore_table. They may
   /// differ from state() where the checkpoint was trained with another sampling: its rows lag, or this head's would.
@@ -105,6 +102,14 @@ class MarginHead {
   /// run (init.from) and for evaluation, after restore_table.
   virtual void start_over() = 0;
 
+  /// The class graph of head.sampling.method knn; null with the other methods. While it is not built, knn samples as
+  /// uniform does.
+  virtual ClassGraph* graph() = 0;
+  /// See ClassGraph: of the centres as they are after `step` steps, between end_step of the last of them and
+  /// prepare_step of the next. All ranks call it.
+  virtual ClassGraph::Built build_graph(Context& context, int64_t step, const Interrupted& interrupted) = 0;
+  virtual std::optional<double> probe_graph(Context& context, int64_t step, const Interrupted& interrupted) = 0;
+
   /// The K classes of largest cosine (linear: of largest logit, in place of cosines) for each embedding, over all
   /// ranks: ids (b, K) i64 and cosines (b, K) f32 on the host, ties by class id. Rows that lag behind are caught up in
   /// copies. All ranks call it, with any b.
@@ -113,6 +118,12 @@ class MarginHead {
   };
   virtual Nearest nearest(Context& context, const Tensor& embeddings, int64_t k) = 0;
 };
+
+/// Whether a row is the same to heads of these kinds: the direction of a class's centre to all but the linear one.
+bool same_rows(const std::string& kind, const std::string& other);
+
+/// Bytes of a class's centre with its momentum.
+int64_t stored_row_bytes(const StoreConfig& store, int64_t columns);
 
 /// A head whose centres have no values yet: see MarginHead::init.
 std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,

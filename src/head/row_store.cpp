@@ -6,6 +6,10 @@
 namespace plsc {
 namespace {
 
+// A row that lags little may miss its turn: at the next one it lags no more than the window. Of rows that are sampled
+// now and then hardly any lags so far, so that a step's turn costs next to nothing.
+constexpr int64_t kTurns = CatchUpTable::kWindow / 4, kFew = CatchUpTable::kWindow - kTurns;
+
 Tensor constant(Context& context, int64_t rows, int64_t value) {
   Tensor t = context.device().tensor({rows}, Dtype::i64);
   context.device().copy(Tensor::from(std::vector<int64_t>(static_cast<size_t>(rows), value), {rows}), t);
@@ -28,7 +32,7 @@ RowStore::RowStore(Context& context, const Options& options)
       lagging_(options.lagging) {
   const MemoryScope scope(context.device(), MemoryUse::centers);
   centers_ = new_table(context, {options.rows, options.columns}, options.type);
-  if (lagging_) last_update_ = constant(context, options.rows, 0);
+  if (lagging_) last_update_ = context.device().zeros({options.rows}, Dtype::i64);
 }
 
 void RowStore::init(Context& context, float std) {
@@ -52,14 +56,28 @@ RowTile RowStore::View::open(int64_t begin, int64_t count, RowAccess) {
     tile.index = index_.data<int64_t>() + begin;
     return tile;
   }
+  if (first_ != 0 || stride_ != 1) {
+    tile.first = first_ + begin * stride_;
+    tile.stride = stride_;
+    return tile;
+  }
   tile.weight = weight_.slice(begin * columns_, {count, columns_}).raw();
-  tile.rounding.first_class += begin;
+  if (tile.rounding.classes != nullptr) {
+    tile.rounding.classes += begin;
+  } else {
+    tile.rounding.first_class += begin;
+  }
   if (momentum_.defined()) tile.momentum = momentum_.slice(begin * columns_, {count, columns_}).raw();
   if (tile.lag.last_update != nullptr) tile.lag.last_update += begin;
   return tile;
 }
 
 RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& index) {
+  settle(context);
+  return make_view(context, access, index);
+}
+
+RowStore::View RowStore::make_view(Context& context, RowAccess access, const Tensor& index) {
   PLSC_CHECK(has_values_, "class centres were used before they were drawn or read");
   if (access == RowAccess::update) make_momentum(context);
   View v;
@@ -72,6 +90,54 @@ RowStore::View RowStore::view(Context& context, RowAccess access, const Tensor& 
   v.index_ = index;
   v.lag_ = table_.lag(context.device(), lagging_ ? last_update_.data<int64_t>() : nullptr);
   return v;
+}
+
+void RowStore::prepare_step(Context& context, const Sampling& sampling) {
+  if (sampling.rows == nullptr || !on_host_) return;
+  make_momentum(context);
+  if (buffers_ == nullptr) buffers_ = context.backend.head->make_row_buffers({centers_, momentum_, last_update_});
+  if (buffers_ == nullptr) return;
+  RowTurn due;
+  if (turn_due_) {
+    View rows = turn(context);
+    due.rows = rows.open(0, rows.count(), RowAccess::update);
+    due.steps = table_.steps();
+    due.few = kFew;
+  }
+  buffers_->fetch(*sampling.rows, turn_due_ ? &due : nullptr);
+  turn_due_ = false;
+}
+
+ActiveClasses RowStore::begin_step(const Sampling& sampling) {
+  if (buffers_ != nullptr && sampling.rows != nullptr) {
+    fetched_ = buffers_->take();
+    active_ = {fetched_->index, fetched_->index.dim(0)};
+  } else {
+    active_ = active_classes(sampling, rows());
+  }
+  return active_;
+}
+
+RowStore::View RowStore::step_view(Context& context, RowAccess access) {
+  View v = make_view(context, access, fetched_ ? Tensor() : active_.rows);
+  if (!fetched_) return v;
+  v.rows_ = active_.local;
+  v.far_ = false;
+  v.weight_ = fetched_->weight;
+  v.momentum_ = fetched_->momentum;
+  v.rounding_.classes = active_.rows.data<int64_t>();
+  if (lagging_) v.lag_.last_update = fetched_->last_update.data<int64_t>();
+  return v;
+}
+
+void RowStore::settle(Context& context) {
+  if (buffers_ != nullptr) buffers_->settle();
+  if (turn_due_) sweep(context);
+}
+
+void RowStore::forget_steps(Context& context) {
+  settle(context);
+  buffers_.reset();
 }
 
 void RowStore::make_momentum(Context& context) {
@@ -90,6 +156,9 @@ void RowStore::wait_for_rows(Context& context) const {
 }
 
 void RowStore::finish_update(Context& context, const math::SgdRule& update) {
+  if (fetched_) buffers_->write_back();
+  fetched_.reset();
+  active_ = {};
   if (!lagging_) {
     table_.count_update();
     return;
@@ -98,28 +167,29 @@ void RowStore::finish_update(Context& context, const math::SgdRule& update) {
   const bool skipped =
       context.loss_scaling && math::updates_blocked(to_step_state(start_state_read(context.backend)->get()));
   table_.append(skipped ? math::SgdRule{.momentum = 1} : update);
-  sweep(context);
+  turn_due_ = true;
+  if (buffers_ == nullptr) sweep(context);
+}
+
+RowStore::View RowStore::turn(Context& context) {
+  View part = make_view(context, RowAccess::update, {});
+  part.stride_ = kTurns;
+  // The first row of this rank whose class is congruent to the step.
+  part.first_ = ((table_.next() - first_class_) % kTurns + kTurns) % kTurns;
+  part.rows_ = (rows() - part.first_ + kTurns - 1) / kTurns;
+  ++part.rounding_.update;  // the next step may update the same rows: with draws of its own
+  return part;
 }
 
 void RowStore::sweep(Context& context) {
-  // A row that lags little may miss its turn: at the next one it lags no more than the window. Of rows that are sampled
-  // now and then hardly any lags so far, so that a step's turn costs next to nothing.
-  constexpr int64_t kTurns = CatchUpTable::kWindow / 4, kFew = CatchUpTable::kWindow - kTurns;
-  std::vector<int64_t> turn;
-  // The first row of this rank whose class is congruent to the step.
-  const int64_t first = ((table_.next() - first_class_) % kTurns + kTurns) % kTurns;
-  for (int64_t row = first; row < rows(); row += kTurns) turn.push_back(row);
-  if (turn.empty()) return;
-  const Shape shape{static_cast<int64_t>(turn.size())};
-  Tensor index = context.device().tensor(shape, Dtype::i64);
-  context.device().copy(Tensor::from(turn, shape), index);
-  View part = view(context, RowAccess::update, index);
-  ++part.rounding_.update;  // the next step may update the same rows: with draws of its own
-  context.backend.head->catch_up_rows(part, kFew);
+  View rows = turn(context);
+  if (rows.count() > 0) context.backend.head->catch_up_rows(rows, kFew);
+  turn_due_ = false;
 }
 
 std::vector<std::pair<std::string, Tensor>> RowStore::state(Context& context) {
   PLSC_CHECK(has_values_, "class centres were saved before they were drawn or read");
+  settle(context);
   make_momentum(context);
   wait_for_rows(context);
   std::vector<std::pair<std::string, Tensor>> out{{"centers", centers_}, {"momentum", momentum_}};
@@ -130,6 +200,7 @@ std::vector<std::pair<std::string, Tensor>> RowStore::state(Context& context) {
 std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& context,
                                                                     const std::vector<std::string>& stored,
                                                                     RestoreFor purpose) {
+  forget_steps(context);
   const auto has = [&](const std::string& name) { return std::ranges::find(stored, name) != stored.end(); };
   std::vector<std::pair<std::string, Tensor>> out;
   if (has("centers")) {
@@ -150,6 +221,7 @@ std::vector<std::pair<std::string, Tensor>> RowStore::state_to_fill(Context& con
 }
 
 void RowStore::restore_table(Context& context, const std::string& text, const RowChanges& changes) {
+  forget_steps(context);
   const bool stored_lag = table_.from_json(text);
   Tensor last = lagging_ ? last_update_ : filled_;
   filled_ = Tensor();
@@ -170,6 +242,7 @@ void RowStore::restore_table(Context& context, const std::string& text, const Ro
 }
 
 void RowStore::start_over(Context& context) {
+  forget_steps(context);
   if (lagging_) {
     if (momentum_.defined()) catch_up_all(context, last_update_);
     last_update_ = constant(context, rows(), 0);
@@ -197,7 +270,7 @@ std::string RowStore::lag_error(bool filled, const std::vector<int64_t>& last_up
 }
 
 void RowStore::catch_up_all(Context& context, Tensor& last_update) {
-  View all = view(context, RowAccess::update);
+  View all = make_view(context, RowAccess::update, {});
   ++all.rounding_.update;  // as in sweep
   all.lag_ = table_.lag(context.device(), last_update.data<int64_t>());
   context.backend.head->catch_up_rows(all, 0);

@@ -1,12 +1,16 @@
 // One rank's class centres with their momentum, in device memory or in host memory that the device reaches, and the
 // views of them that the passes take: all rows, or those at an index; as they lie, or as they would be had they not
-// been left out of some steps.
+// been left out of some steps. A GPU has the rows of a sampled step in its own memory for as long as that takes
+// (backend/row_buffers.h).
 #pragma once
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/optim_ops.h"
 #include "head/catch_up_table.h"
+#include "head/class_sampler.h"
 #include "head/margin_head.h"
 #include "runtime/context.h"
 
@@ -38,6 +42,7 @@ class RowStore final {
    private:
     friend class RowStore;
     int64_t rows_ = 0, columns_ = 0;
+    int64_t first_ = 0, stride_ = 1;  // of a part of all rows; 0 and 1: they begin with the first and leave none out
     bool far_ = false;
     Tensor weight_;
     Tensor momentum_;  // undefined where there is none
@@ -49,10 +54,17 @@ class RowStore final {
   /// first view that updates: until then nothing lags, and readers have no use for it.
   View view(Context& context, RowAccess access, const Tensor& index = {});
 
+  // The rows of a step, in this order: prepare_step, begin_step, step_view as often as it takes, finish_update. Other
+  // views are for between steps.
+  /// Begins to bring the rows that were sampled to where the device works on them.
+  void prepare_step(Context& context, const Sampling& sampling);
+  ActiveClasses begin_step(const Sampling& sampling);
+  View step_view(Context& context, RowAccess access);
+
   int64_t rows() const { return centers_.dim(0); }
   int64_t columns() const { return centers_.dim(1); }
 
-  /// After an update of some rows (all of them, where rows do not lag): the others missed it.
+  /// After an update of the rows of the step, or of others (all of them, where rows do not lag): the rest missed it.
   void finish_update(Context& context, const math::SgdRule& update);
 
   /// Tensors by name, as they lie: "centers", "momentum", and "last_update" where rows lag.
@@ -68,9 +80,15 @@ class RowStore final {
 
  private:
   void make_momentum(Context& context);
-  /// A part of a step's classes, whatever their rank, that lag far behind are brought up to date: none ever lags
-  /// further than the table's window, however seldom it is sampled.
+  View make_view(Context& context, RowAccess access, const Tensor& index);
+  /// Rows that are brought up to date now if they lag far behind, a part of all classes, whatever their rank: none ever
+  /// lags further than the table's window, however seldom it is sampled.
+  View turn(Context& context);
   void sweep(Context& context);
+  /// What the device is given from now on sees the tables as they are after the last step.
+  void settle(Context& context);
+  /// The same, before tables are taken away.
+  void forget_steps(Context& context);
   Tensor new_table(Context& context, Shape shape, Dtype type) const;
   /// Until the device is done with rows that lie in host memory.
   void wait_for_rows(Context& context) const;
@@ -86,6 +104,10 @@ class RowStore final {
   Tensor filled_;       // last_update of a checkpoint being read, where this store has none
   CatchUpTable table_;
   bool lagging_;
+  ActiveClasses active_;                 // of the step
+  std::unique_ptr<RowBuffers> buffers_;  // null where steps work on the tables
+  std::optional<FetchedRows> fetched_;   // the step's rows, in a buffer
+  bool turn_due_ = false;                // since the last update
 };
 
 }  // namespace plsc

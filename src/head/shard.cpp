@@ -1,6 +1,7 @@
-// How classes are split over ranks.
+#include "head/shard.h"
+
+#include "base/error.h"
 #include "base/threads.h"
-#include "head/margin_head.h"
 
 namespace plsc {
 

@@ -47,7 +47,7 @@ std::optional<ClassMap> centers_to_take(const CheckpointReader& reader, const Co
     why = "it holds no class centres";
     return {};
   }
-  if (const auto kind = head_kind(reader); kind && *kind != head.kind()) {
+  if (const auto kind = head_kind(reader); kind && !same_rows(*kind, head.kind())) {
     why = fmt::format("it is of head.kind {}, this configuration of {}", *kind, head.kind());
     return {};
   }

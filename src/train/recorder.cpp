@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <sstream>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -45,6 +46,7 @@ void Recorder::note(const StepRecord& record) {
     judged_ += record.samples;
     correct_ += record.correct;
     loss_ += record.loss;
+    intra_loss_ += record.intra_loss.value_or(0);
   }
   wait_ += record.data_wait;
   const bool due = record.step % options_.every_steps == 0 || record.step == options_.total_steps;
@@ -61,7 +63,7 @@ void Recorder::flush(const StepRecord& last) {
 
 void Recorder::start_window() {
   total_idle_ += idle_;
-  idle_ = loss_ = wait_ = 0;
+  idle_ = loss_ = intra_loss_ = wait_ = 0;
   steps_ = skipped_ = samples_ = judged_ = correct_ = 0;
   window_.restart();
 }
@@ -75,7 +77,11 @@ void Recorder::write_line(const StepRecord& last) {
   line["step"] = last.step;
   line["epoch"] = last.epoch;
   const bool judged = steps_ > skipped_;
-  line["loss"] = judged ? Json(mean_loss()) : Json();
+  line["loss"] = judged ? Json(mean(loss_)) : Json();
+  if (last.intra_loss) {
+    line["loss_intra"] = judged ? Json(mean(intra_loss_)) : Json();
+    line["loss_inter"] = judged ? Json(mean(loss_ - intra_loss_)) : Json();
+  }
   line["top1"] = judged ? Json(top1()) : Json();
   line["lr"] = last.lr;
   line["grad_norm"] = last.grad_norm;
@@ -85,12 +91,13 @@ void Recorder::write_line(const StepRecord& last) {
     line["loss_scale"] = last.loss_scale->scale;
     line["skipped"] = skipped_;
   }
+  if (last.graph_age) line["graph_age"] = *last.graph_age;
   append(line.dump());
 }
 
-double Recorder::mean_loss() const {
+double Recorder::mean(double sum) const {
   const int64_t n = steps_ - skipped_;
-  return n > 0 ? loss_ / static_cast<double>(n) : 0;
+  return n > 0 ? sum / static_cast<double>(n) : 0;
 }
 
 double Recorder::top1() const { return judged_ > 0 ? static_cast<double>(correct_) / static_cast<double>(judged_) : 0; }
@@ -105,8 +112,9 @@ void Recorder::show(const StepRecord& record) {
   const auto done = static_cast<double>(record.step - options_.first_step);
   const double left = static_cast<double>(options_.total_steps - record.step);
   const double eta = (run_.seconds() - total_idle_ - idle_) / done * left;
+  const std::string parts = record.intra_loss ? fmt::format(" (intra {:.4f})", mean(intra_loss_)) : "";
   const std::string loss = steps_ > skipped_
-                               ? fmt::format("loss {:.4f}  top-1 {:.1f} %", mean_loss(), 100.0 * top1())
+                               ? fmt::format("loss {:.4f}{}  top-1 {:.1f} %", mean(loss_), parts, 100.0 * top1())
                                : fmt::format("left out: fp16 overflowed, loss scale {} now", record.loss_scale->scale);
   log_.progress(fmt::format("step {}/{}  epoch {:.2f}  {}  lr {:.4g}  {:.0f} images/s  ETA {}", record.step,
                             options_.total_steps, record.epoch, loss, record.lr, rate, human_duration(eta)),
@@ -142,6 +150,32 @@ void Recorder::note(const EvalResult& result, int64_t step) {
   line["seconds"] = result.seconds;
   append(line.dump());
   log_.info("{}", summary(result));
+}
+
+std::string summary(const GraphRecord& record) {
+  const std::string seconds = human_duration(record.seconds);
+  const bool probed = std::string_view(record.event) == "probed";
+  if (!record.recall) return fmt::format("class graph built in {}", seconds);
+  const double percent = 100 * *record.recall;
+  const int64_t age = record.age.value_or(0);
+  if (probed) {
+    return fmt::format("class graph, {} steps old, has {:.1f} % of a probe's nearest classes ({})", age, percent,
+                       seconds);
+  }
+  return fmt::format("class graph built in {}; the one before, {} steps old, had {:.1f} % of it", seconds, age,
+                     percent);
+}
+
+void Recorder::note(const GraphRecord& record, int64_t step) {
+  Json line;
+  line["kind"] = "graph";
+  line["step"] = step;
+  line["event"] = record.event;
+  line["seconds"] = record.seconds;
+  line["recall"] = record.recall ? Json(*record.recall) : Json();
+  line["age"] = record.age ? Json(*record.age) : Json();
+  append(line.dump());
+  log_.info("{}", summary(record));
 }
 
 void Recorder::append(const std::string& line) {

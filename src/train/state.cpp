@@ -15,6 +15,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kMomentumPrefix = "momentum.";
 constexpr const char* kClassNames = "classes.txt";
+constexpr const char* kGraphGroup = "head_optimizer";
+constexpr const char* kGraphName = "neighbours";
 
 /// visit(key, field) for each field that every manifest holds.
 template <class Meta, class Visit>
@@ -65,7 +67,7 @@ void require_same_head(const CheckpointReader& reader, const ClassMap& classes, 
   const auto centers = reader.find("head", "centers");
   const Shape expected{classes.stored, head.row_columns()};
   if (!centers) fail("{} holds no class centres", reader.folder());
-  if (const auto kind = head_kind(reader); kind && *kind != head.kind()) {
+  if (const auto kind = head_kind(reader); kind && !same_rows(*kind, head.kind())) {
     fail_hint("set head.kind: " + *kind + ", or train into another output folder",
               "{} is a checkpoint of a run with head.kind {}, expected {}: that of this configuration", reader.folder(),
               *kind, head.kind());
@@ -126,6 +128,30 @@ void restore_head(Context& context, const CheckpointReader& reader, MarginHead& 
   if (!meta.head_table.empty()) head.restore_table(meta.head_table, {local.fresh, classes.moved > 0});
 }
 
+/// Why the checkpoint's class graph cannot be taken; empty where it can.
+std::string graph_obstacle(const CheckpointReader& reader, const ClassGraph& graph, const ClassMap& classes) {
+  if (!classes.same()) return "it is of other classes";
+  const auto found = reader.find(kGraphGroup, kGraphName);
+  const Shape expected{classes.classes, graph.spec().neighbours};
+  if (found && found->dtype == Dtype::i32 && found->shape == expected) return {};
+  return fmt::format("it is of {} (classes, neighbours), expected {}", found ? found->shape.text() : "nothing",
+                     expected.text());
+}
+
+void restore_graph(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes) {
+  ClassGraph& graph = *head.graph();
+  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
+  if (!meta.graph) return;
+  if (const std::string why = graph_obstacle(reader, graph, classes); !why.empty()) {
+    context.log.warn("the class graph of {} is left: {}; sampling is uniform until the next one is built",
+                     reader.folder(), why);
+    return;
+  }
+  Tensor lists = graph.lists();
+  reader.read_rows(context, kGraphGroup, kGraphName, head.shard().begin, lists);
+  graph.restore(context, lists, *meta.graph);
+}
+
 }  // namespace
 
 std::string RunMeta::to_json() const {
@@ -133,6 +159,7 @@ std::string RunMeta::to_json() const {
   for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
   if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
+  if (graph) j["class_graph"] = {{"built", graph->built}, {"probed", graph->probed}};
   if (!class_map.empty()) j["class_map"] = class_map;
   j["head_kind"] = head_kind;
   return j.dump();
@@ -151,6 +178,9 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
       }
     }
     if (j.contains("head_table")) m.head_table = j["head_table"].dump();
+    if (j.contains("class_graph")) {
+      m.graph = GraphAge{j["class_graph"].at("built"), j["class_graph"].at("probed")};
+    }
     if (j.contains("class_map")) j["class_map"].get_to(m.class_map);
     if (j.contains("head_kind")) j["head_kind"].get_to(m.head_kind);  // older checkpoints have the one kind
     return m;
@@ -167,6 +197,8 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
   RunMeta full = meta;
   full.head_table = head.state_table();
   full.head_kind = head.kind();
+  const bool has_graph = head.graph() != nullptr && head.graph()->built();
+  if (has_graph) full.graph = head.graph()->age();
   content.meta = full.to_json();
   for (Param* p : backbone.params()) {
     content.backbone.push_back({p->name, p->value});
@@ -176,8 +208,13 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
     auto& group = head_group(rows) == "head" ? content.head : content.head_optimizer;
     group.push_back({rows.name, rows.rows, head.shard().begin, head.shard().total});
   }
+  if (has_graph) content.head_optimizer.push_back(graph_rows(head));
   if (!names.empty()) content.texts.push_back({kClassNames, class_names_text(names)});
   return content;
+}
+
+NamedRows graph_rows(MarginHead& head) {
+  return {kGraphName, head.graph()->lists(), head.shard().begin, head.shard().total};
 }
 
 std::string class_names_text(const std::vector<std::string>& names) {
@@ -235,6 +272,7 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
     reader.read(context, "optimizer", momentum, p->momentum);
   }
   restore_head(context, reader, head, RestoreFor::training, classes);
+  if (head.graph() != nullptr) restore_graph(context, reader, head, classes);
 }
 
 }  // namespace plsc

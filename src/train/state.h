@@ -28,6 +28,7 @@ struct RunMeta {
   int64_t ranks = 0;
   std::optional<math::LossScale> loss_scale;  // fp16
   std::string head_table;                     // MarginHead::state_table
+  std::optional<GraphAge> graph;              // of the class graph, where there is one (head.sampling.method knn)
   std::string class_map;  // what identifies the mapping of classes that was applied last (head.class_map)
 
   std::string to_json() const;
@@ -38,9 +39,13 @@ struct RunMeta {
 CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t step, const RunMeta& meta,
                                 const std::vector<std::string>& names);
 
+/// The class graph of a head that has one, as a tensor of a checkpoint.
+NamedRows graph_rows(MarginHead& head);
+
 /// Reads all of a run's state. Error when the checkpoint is of another model, naming the first tensor that differs, or
 /// of another kind of head.
-/// Each class goes on with the centre that `classes` gives it; new ones are drawn, with no momentum.
+/// Each class goes on with the centre that `classes` gives it; new ones are drawn, with no momentum. A class graph
+/// holds for the very classes that it was built of, and for as many neighbours: otherwise it is left, with a warning.
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes);
 

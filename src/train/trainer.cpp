@@ -33,7 +33,13 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
       config_(config),
       parts_(std::move(parts)),
       meta_(std::move(meta)),
-      one_(context, config, parts_.backbone, parts_.head, parts_.note_phase) {}
+      one_(context, config, parts_.backbone, parts_.head, parts_.note_phase) {
+  if (parts_.head.graph() == nullptr) return;
+  const SamplingConfig& sampling = config.head.sampling;
+  graph_.emplace(context, sampling,
+                 GraphSchedule(sampling.rebuild, parts_.schedule.warmup_steps(), meta_.steps_per_epoch), parts_.head,
+                 [this] { return all_agree_to_stop(); });
+}
 
 void Trainer::phase(int64_t step, const char* name) {
   if (parts_.note_phase) parts_.note_phase(step, name);
@@ -45,7 +51,15 @@ TrainEnd Trainer::run(int64_t first_step) {
       context_.log);
   best_ = remembered_best(context_, config_, first_step);
   // Now, and not after the first epoch.
-  require_checkpoint_space(context_, config_.output, state(first_step));
+  require_checkpoint_space(context_, config_.output, largest_state(first_step));
+  if (graph_) graph_->announce(first_step, meta_.total_steps);
+  if (graph_ && graph_->due(first_step)) {  // the run was stopped before it was done
+    update_graph(first_step);
+    if (all_agree_to_stop()) {
+      context_.log.info("stopped on request before the next step; the same command goes on from there");
+      return TrainEnd::stopped;
+    }
+  }
   prepare(first_step);
   for (int64_t step = first_step; step < meta_.total_steps; ++step) {
     try {
@@ -72,11 +86,14 @@ bool Trainer::run_step(int64_t step) {
   const bool last = done == meta_.total_steps;
   const bool saves = due(done, checkpoint.every_steps, checkpoint.every_epochs, checkpoint.at_end);
   const bool evaluates = due(done, config_.eval.every_steps, config_.eval.every_epochs, config_.eval.at_end);
-  const bool rests = last || saves || evaluates;
+  const bool graph = !last && graph_ && graph_->due(done);
+  const bool rests = last || saves || evaluates || graph;
   if (!rests) prepare(done);
   take_records(rests ? 0 : ahead);
+  // Before the checkpoint, which then has the graph by which the next step samples.
+  if (graph) update_graph(done);
   recorder_->pause();
-  // The checkpoint comes first: no evaluation that fails, and no sample of the next step, can cost it.
+  // The checkpoint comes before the evaluation: none that fails, and no sample of the next step, can cost it.
   if (saves) {
     if (last) save(done);
     if (!last) try_to_save(done);
@@ -108,6 +125,7 @@ void Trainer::take_records(size_t left) {
     phase(last_.step, "wait for the device");
     StepRecord record = one_.take();
     record.epoch = static_cast<double>(record.step) / static_cast<double>(meta_.steps_per_epoch);
+    if (graph_) record.graph_age = graph_->age(record.step);
     record.data_wait = data_waits_.front();
     data_waits_.pop_front();
     if (record.step == 1) check_first_loss(record);
@@ -162,6 +180,13 @@ void Trainer::evaluate(int64_t step) {
   }
 }
 
+void Trainer::update_graph(int64_t step) {
+  phase(step, "class graph");
+  recorder_->pause();
+  graph_->run(step, *recorder_);
+  recorder_->resume();
+}
+
 void Trainer::note_if_best(const EvalResult& result, int64_t step) {
   const double value = result.metric(config_.checkpoint.best_metric);
   if (best_ && value <= best_->value) return;
@@ -178,6 +203,12 @@ CheckpointContent Trainer::state(int64_t step) {
   // The names are rank 0's to write, and there may be millions.
   static const std::vector<std::string> kNone;
   return collect_state(parts_.backbone, parts_.head, step, meta_, context_.rank() == 0 ? parts_.class_names : kNone);
+}
+
+CheckpointContent Trainer::largest_state(int64_t step) {
+  CheckpointContent content = state(step);
+  if (graph_ && !parts_.head.graph()->built()) content.head_optimizer.push_back(graph_rows(parts_.head));
+  return content;
 }
 
 void Trainer::save(int64_t step) {

@@ -14,6 +14,7 @@
 #include "nn/module.h"
 #include "optim/schedule.h"
 #include "train/best.h"
+#include "train/graph_keeper.h"
 #include "train/recorder.h"
 #include "train/state.h"
 #include "train/training_step.h"
@@ -52,8 +53,11 @@ class Trainer {
   void take_records(size_t left);
   void check_first_loss(const StepRecord& record) const;
   void evaluate(int64_t step);
+  void update_graph(int64_t step);
   void note_if_best(const EvalResult& result, int64_t step);
   CheckpointContent state(int64_t step);
+  /// As large as that of any step to come.
+  CheckpointContent largest_state(int64_t step);
   void save(int64_t step);
   bool try_to_save(int64_t step);
   void report_skipped();
@@ -68,8 +72,9 @@ class Trainer {
   RunMeta meta_;
   std::unique_ptr<Recorder> recorder_;
   TrainingStep one_;
-  std::deque<double> data_waits_;  // seconds, of the steps that are prepared or under way
-  StepRecord last_;                // that was taken
+  std::optional<GraphKeeper> graph_;  // of head.sampling.method knn
+  std::deque<double> data_waits_;     // seconds, of the steps that are prepared or under way
+  StepRecord last_;                   // that was taken
   int64_t skips_in_a_row_ = 0;
   int64_t saved_step_ = -1;
   int64_t skipped_ = 0;  // records, as far as they have been reported

@@ -139,6 +139,7 @@ StepRecord TrainingStep::take() {
   StepRecord record = step.record;
   record.loss = sums[0] / static_cast<double>(record.samples);
   record.correct = static_cast<int64_t>(sums[1]);
+  if (head_.kind() == "d_softmax") record.intra_loss = sums[2] / static_cast<double>(record.samples);
   record.grad_norm = state.grad_norm;
   record.skipped = state.overflow != 0;
   if (context_.loss_scaling) record.loss_scale = state.loss_scale;

@@ -67,7 +67,7 @@ class TrainingStep {
   NetworkRunner network_;
   std::optional<Prepared> prepared_;
   StepInfo info_;
-  Tensor sums_;  // (2) fp64, device memory: HeadResult::sums over the micro-batches
+  Tensor sums_;  // (3) fp64, device memory: HeadResult::sums over the micro-batches
   std::deque<UnderWay> under_way_;
 };
 

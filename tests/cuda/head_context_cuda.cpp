@@ -4,6 +4,7 @@
 
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/head_ops_cuda.h"
+#include "backend/cuda/neighbour_ops_cuda.h"
 #include "backend/cuda/optim_ops_cuda.h"
 #include "backend/cuda/vendor_handles.h"
 
@@ -49,10 +50,12 @@ class CudaHeadContext final : public CudaHeadOwner {
         context_{backend_, comm_, *host_, log_, Dtype::f32, 1} {
     auto* state = static_cast<math::StepState*>(backend_.step_state.raw());
     backend_.head = make_cuda_head_ops(device_, runtime_, state, {.tile_rows = tile_rows});
+    backend_.neighbours = make_cuda_neighbour_ops(runtime_, {.query_rows = 64, .tile_rows = tile_rows});
     backend_.optim = make_cuda_optim_ops(device_, state);
   }
   ~CudaHeadContext() override {
     backend_.head.reset();
+    backend_.neighbours.reset();
     backend_.optim.reset();
   }
   Context& context() override { return context_; }

@@ -128,12 +128,14 @@ PassResult run_passes(Backend& backend, const PassCase& c) {
   loss.shift = sums.shift;
   loss.max_cosine = sums.max_cosine;
   loss.labels = put(device, labels, batch);
-  loss.scale = pass.logits.scale;
-  if (c.linear) loss.margin.limit = std::numeric_limits<double>::infinity();
+  loss.rule.scale = double{pass.logits.scale};
+  if (c.linear) loss.rule.margin.limit = std::numeric_limits<double>::infinity();
+  loss.rule.dissected = c.dissected;
+  loss.rule.termination = c.dissected ? 0.3 : 0;
   loss.gradient_scale = 0.1;
   loss.log_sum = device.tensor(batch);
   loss.target_gradient = device.tensor(batch);
-  loss.result = device.tensor({2}, Dtype::f64);
+  loss.result = device.tensor({3}, Dtype::f64);
   ops.loss(loss);
 
   HeadGradient gradient;
@@ -160,6 +162,7 @@ PassResult run_passes(Backend& backend, const PassCase& c) {
   result.sum = doubles(device, sums.sum);
   result.shift = doubles(device, sums.shift);
   result.max_cosine = doubles(device, sums.max_cosine);
+  result.loss = doubles(device, loss.result);
   result.dx = doubles(device, gradient.dx);
   result.dweight = doubles(device, gradient.dweight);
   result.rows = doubles(device, rows.weight);

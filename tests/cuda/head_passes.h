@@ -13,10 +13,12 @@ struct PassCase {
   Dtype weights = Dtype::f32, momentum = Dtype::f32, compute = Dtype::f32;
   bool keep = false;    // the gradient, in place of an update; it is added to
   bool linear = false;  // products as they are, without bounds
+  bool dissected = false;
 };
 
 struct PassResult {
   std::vector<double> cosine, sum, shift, max_cosine;  // target and forward pass
+  std::vector<double> loss;                            // HeadLossArgs::result
   std::vector<double> dx, dweight, rows, momentum;     // backward pass
   std::vector<int64_t> last_update;
   std::vector<double> top_cosines;

@@ -31,11 +31,14 @@ double error(std::vector<double> got, std::vector<double> expected) {
 }
 
 void compare(const PassResult& got, const PassResult& expected, const PassCase& c) {
+  // Sums of up to some hundred fp32 products in another order; in bf16 gradients of a tile are rounded to it, 2^-9
+  // each, and some of them fall to the other side where two fp32 exponentials differ by their last bit.
   const double tolerance = c.compute == Dtype::bf16 ? 2e-3 : 3e-5;
   CHECK(error(got.cosine, expected.cosine) < 1e-6);
   CHECK(error(got.sum, expected.sum) < 3e-5);
   CHECK(error(got.shift, expected.shift) < 1e-6);
   CHECK(error(got.max_cosine, expected.max_cosine) < 1e-6);
+  CHECK(error(got.loss, expected.loss) < 3e-5);
   CHECK(error(got.dx, expected.dx) < tolerance);
   CHECK(error(got.dweight, expected.dweight) < tolerance);
   CHECK(error(got.momentum, expected.momentum) < (c.momentum == Dtype::bf16 ? 1.0 / 128 : tolerance));
@@ -92,6 +95,21 @@ TEST_CASE("the linear head's passes are the CPU's") {
     const PassResult expected = run_passes(cpu.backend, c);
     // Logits of a few units: what does not fit into [-1, 1] is what a clamp would have changed.
     REQUIRE(*std::ranges::max_element(expected.max_cosine) > 1.5);
+    compare(run_passes(small_tiles->context().backend, c), expected, c);
+    compare(run_passes(one_tile->context().backend, c), expected, c);
+  });
+}
+
+TEST_CASE("D-Softmax's passes are the CPU's") {
+  CpuContext cpu(2);
+  const auto small_tiles = make_cuda_head_context(128), one_tile = make_cuda_head_context(0);
+  each_case([&](PassCase c) {
+    if (c.indexed != c.keep || !cpu.context.device().supports(c.compute)) return;
+    c.dissected = true;
+    const PassResult expected = run_passes(cpu.backend, c);
+    // Both parts are there.
+    REQUIRE(expected.loss[2] > 1);
+    REQUIRE(expected.loss[0] > expected.loss[2] + 1);
     compare(run_passes(small_tiles->context().backend, c), expected, c);
     compare(run_passes(one_tile->context().backend, c), expected, c);
   });
@@ -206,14 +224,16 @@ TEST_CASE("a head whose rows are in host memory trains to the same bits as one i
         // A context each: what the device took is then what this head took.
         const auto one = make_cuda_head_context(128), other = make_cuda_head_context(128);
         CHECK(train(other->context(), far) == train(one->context(), near));
-        CHECK(other->context().device().memory().peak < one->context().device().memory().peak);
+        // Of these few sampled rows two buffers with room to spare are no less than all.
+        if (near.config.sampling.method == "full")
+          CHECK(other->context().device().memory().peak < one->context().device().memory().peak);
       }
     }
   }
 }
 
 TEST_CASE("a head trains as on the CPU: full, sampled with lagging rows, in micro-batches, with loss scaling") {
-  std::vector<Training> trainings(9);
+  std::vector<Training> trainings(13);
   trainings[1].config.sampling = {"uniform", 0.2};
   trainings[2].config.sampling = {"uniform", 0.2};
   trainings[2].config.update = "lazy";
@@ -225,6 +245,11 @@ TEST_CASE("a head trains as on the CPU: full, sampled with lagging rows, in micr
   trainings[7].config.sampling = {"uniform", 0.3};
   trainings[7].micro_batches = 2;
   trainings[8].loss_scaling = true;
+  for (size_t i = 9; i < 13; ++i) trainings[i].config.kind = "d_softmax";
+  trainings[10].config.sampling = {"uniform", 0.3};
+  trainings[10].micro_batches = 2;
+  trainings[11].loss_scaling = true;
+  trainings[12].config.scale = 200;
   for (Training& t : trainings) {
     if (t.config.scale < 100) t.config.scale = 16;
     INFO(t.config.kind << " " << t.config.sampling.method << " " << t.config.update << ", " << t.micro_batches
@@ -237,13 +262,17 @@ TEST_CASE("a head trains as on the CPU: full, sampled with lagging rows, in micr
 }
 
 TEST_CASE("products of bf16 train as on the CPU, but for the rounding of gradients") {
-  Training t;
-  t.config.scale = 16;
-  t.activations = Dtype::bf16;
-  CpuContext cpu(2);
-  HeadContext cuda;
-  if (!cpu.context.device().supports(Dtype::bf16) || !cuda.context.device().supports(Dtype::bf16)) return;
-  CHECK(relative_error(train(cuda.context, t), train(cpu.context, t)) < 1e-2);
+  for (const char* kind : {"margin", "d_softmax"}) {
+    Training t;
+    t.config.kind = kind;
+    t.config.scale = 16;
+    t.activations = Dtype::bf16;
+    CpuContext cpu(2);
+    HeadContext cuda;
+    if (!cpu.context.device().supports(Dtype::bf16) || !cuda.context.device().supports(Dtype::bf16)) return;
+    INFO(kind);
+    CHECK(relative_error(train(cuda.context, t), train(cpu.context, t)) < 1e-2);
+  }
 }
 
 TEST_CASE("tiles cover all rows, fill half of the cache, and have few different sizes") {

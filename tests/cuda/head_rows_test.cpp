@@ -155,8 +155,8 @@ struct Store {
   void keep(int64_t j, int64_t d, float weight, float momentum) {
     const auto at = static_cast<size_t>(j * columns + d);
     const auto rounded = [&](float x, math::Draw what) {
-      const math::Random4 draw = math::rounding_bits(77, 12, 1000 + j, columns, d / 8, what);
-      return math::bf16_to_float(math::float_to_bf16_stochastic(x, math::rounding_bits_of(draw, d)));
+      const math::RowRandom random = math::row_random(77, 12, 1000 + j, what);
+      return math::bf16_to_float(math::float_to_bf16_stochastic(x, math::rounding_bits(random, d)));
     };
     w[at] = bf16 ? rounded(weight, math::Draw::rounding) : weight;
     v[at] = bf16_momentum ? rounded(momentum, math::Draw::momentum_rounding) : momentum;
@@ -372,7 +372,7 @@ TEST_CASE("rows are caught up where they lie") {
       if (s.lagging) expected.last[static_cast<size_t>(j)] = Store::kNext;
     }
     const StoreOnDevice there(s);
-    gpu::catch_up_rows(there.rows(), 0, stream());
+    gpu::catch_up_rows(there.rows(), 0, {}, stream());
     CHECK(largest_error(there.momentum(), expected.v) < (s.bf16_momentum ? 1.0 / 128 : 1e-7));
     CHECK(largest_error(there.weights(), expected.w) < (s.bf16 ? 1.0 / 128 : 1e-7));
     CHECK(there.last.read() == expected.last);
@@ -383,7 +383,7 @@ TEST_CASE("rows that missed few steps stay as they are") {
   each_store([](const Store& s) {
     if (!s.lagging) return;
     const StoreOnDevice there(s);
-    gpu::catch_up_rows(there.rows(), 2, stream());
+    gpu::catch_up_rows(there.rows(), 2, {}, stream());
     const std::vector<int64_t> last = there.last.read();
     for (int64_t j : s.rows) {
       const auto row = static_cast<size_t>(j);
@@ -401,7 +401,7 @@ TEST_CASE("no rows: nothing is written") {
   const OnDevice<float> empty(0);
   const OnDevice<math::StepState> state({math::StepState{}});
   gpu::update_rows(there.rows(), {empty.get(), empty.get()}, {0.1F}, state.get(), stream());
-  gpu::catch_up_rows(there.rows(), 0, stream());
+  gpu::catch_up_rows(there.rows(), 0, {}, stream());
   gpu::prepare_rows(there.rows(), {empty.get(), gpu::HeadType::f32, 0, empty.get()}, stream());
   CHECK(there.weights() == s.w);
 }

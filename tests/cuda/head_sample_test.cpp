@@ -3,6 +3,7 @@
 #include "kernels/cuda/head_sample.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -16,13 +17,11 @@ namespace {
 namespace gpu = kernels::cuda;
 
 std::vector<int64_t> expected_rows(const gpu::SampleClasses& s, const std::vector<int64_t>& positives) {
-  std::vector<uint32_t> keys(static_cast<size_t>(s.classes));
-  kernels::class_keys(s.seed, s.step, s.first_class, s.classes, keys.data());
-  std::vector<int64_t> out;
-  for (int64_t row = 0; row < s.classes; ++row) {
-    const bool positive = std::ranges::binary_search(positives, row);
-    if (positive || keys[static_cast<size_t>(row)] < s.limit) out.push_back(row);
-  }
+  std::vector<int64_t> found(static_cast<size_t>(s.classes)), out;
+  found.resize(
+      static_cast<size_t>(kernels::sampled_classes({s.seed, s.step, s.limit}, s.first_class, s.classes, found.data())));
+  for (int64_t& c : found) c -= s.first_class;
+  std::ranges::set_union(found, positives, std::back_inserter(out));
   return out;
 }
 

@@ -226,9 +226,9 @@ struct LossOnGpu {
         labels(p.labels),
         log_sum(samples),
         gradient(samples),
-        result(2) {}
-  void run(const math::MarginRule& rule, const OnDevice<math::StepState>& state) const {
-    gpu::head_loss({sum.get(), cosine.get(), shift.get(), max_cosine.get(), labels.get(), samples, rule, 12, 0.25},
+        result(3) {}
+  void run(const math::LossRule& rule, const OnDevice<math::StepState>& state) const {
+    gpu::head_loss({sum.get(), cosine.get(), shift.get(), max_cosine.get(), labels.get(), samples, rule, 0.25},
                    {log_sum.get(), gradient.get(), result.get()}, state.get(), stream());
   }
   int64_t samples;
@@ -242,15 +242,18 @@ struct LossOnGpu {
 TEST_CASE("the loss of a batch is the sum of its samples', padding left out") {
   for (const int64_t n : {0, 1, 10, 511, 1200}) {
     const math::MarginRule unbounded{.limit = std::numeric_limits<double>::infinity()};
-    for (const math::MarginRule& rule : {math::MarginRule{1, 0.5, 0}, math::MarginRule{1, 0, 0.4}, unbounded}) {
+    const math::LossRule dissected{.scale = 12, .dissected = true, .termination = 0.9};
+    for (const math::LossRule& rule :
+         {math::LossRule{{1, 0.5, 0}, 12}, {{1, 0, 0.4}, 12}, {unbounded, 12}, dissected}) {
       LossProblem p(n);
       if (n > 5) p.cosine[5] = 1e4;
-      double loss = 0, correct = 0;
+      double loss = 0, correct = 0, intra = 0;
       std::vector<float> log_sum, gradient;
       for (size_t i = 0; i < p.sum.size(); ++i) {
         const bool real = p.labels[i] >= 0;
-        const auto one = math::sample_loss(rule, 12, {p.sum[i], double{p.shift[i]}, p.cosine[i]}, 0.25);
+        const auto one = math::sample_loss(rule, {p.sum[i], double{p.shift[i]}, p.cosine[i]}, 0.25);
         loss += real ? one.loss : 0;
+        intra += real ? one.intra : 0;
         correct += real && p.cosine[i] > double{p.max_cosine[i]} ? 1 : 0;
         log_sum.push_back(real ? one.log_sum : kInfinity);
         gradient.push_back(real ? one.target_gradient : 0);
@@ -261,6 +264,7 @@ TEST_CASE("the loss of a batch is the sum of its samples', padding left out") {
       const auto result = there.result.read();
       CHECK(result[0] == Approx(loss).epsilon(1e-13));
       CHECK(result[1] == correct);
+      CHECK(result[2] == Approx(intra).epsilon(1e-13));
       CHECK(largest_error(there.log_sum.read(), log_sum) < 1e-7);
       CHECK(largest_error(there.gradient.read(), gradient) < 1e-7);
       CHECK(state.read()[0].failed == 0);
@@ -278,7 +282,7 @@ TEST_CASE("a loss that is not finite is marked in the step's state") {
       fresh.in.dynamic_scale = dynamic ? 1 : 0;
       const LossOnGpu there(p);
       const OnDevice<math::StepState> state({fresh});
-      there.run({}, state);
+      there.run({.scale = 12}, state);
       CHECK(state.read()[0].overflow == (dynamic ? 1 : 0));
       CHECK(state.read()[0].failed == (dynamic ? 0 : static_cast<double>(math::StepFailure::loss)));
     }

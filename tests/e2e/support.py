@@ -11,8 +11,9 @@ BIN = os.environ.get("PLSC_BIN", os.path.join(os.path.dirname(__file__), "../../
 TRAIN = os.path.join(BIN, "plsc-train")
 DATA = os.path.join(BIN, "plsc-data")
 
-# A linear head beside CONFIG, which gives it a margin and a scale: back to their defaults.
+# Other heads beside CONFIG, which gives it a margin and a scale: back to their defaults.
 LINEAR = ["head.kind=linear", "head.scale=64", "head.margin=arcface"]
+D_SOFTMAX = ["head.kind=d_softmax", "head.margin=arcface"]
 
 CONFIG = """\
 output: {output}

@@ -5,7 +5,7 @@ import json
 import os
 import unittest
 
-from support import E2eCase, LINEAR, read_npy, run, tensors
+from support import D_SOFTMAX, E2eCase, LINEAR, read_npy, run, tensors
 
 STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
 
@@ -46,10 +46,13 @@ class Cuda(E2eCase):
     def test_sampled_accumulated_and_other_heads(self):
         for name, overrides in (("sampled", ["head.sampling={method: uniform, ratio: .8}"]),
                                 ("lazy", ["head.sampling={method: uniform, ratio: .8}", "head.update=lazy"]),
+                                ("knn", ["head.sampling={method: knn, ratio: .8, neighbours: 5, "
+                                         "rebuild: {every_epochs: .25}}"]),
                                 ("accumulated", ["train.accumulate=2"]),
                                 ("uneven", ["train.accumulate=2", "train.batch_size=33"]),
                                 ("linear", LINEAR),
                                 ("linear_sampled", LINEAR + ["head.sampling={method: uniform, ratio: .8}"]),
+                                ("dissected", D_SOFTMAX + ["head.sampling={method: uniform, ratio: .8}"]),
                                 ("wide", ["head.scale=120", "head.interclass_filter=.4"]),
                                 ("resnet", ["model.backbone={kind: resnet, stem: 8, widths: [8, 16], blocks: [1, 1]}"])):
             with self.subTest(name):
@@ -75,6 +78,7 @@ class Cuda(E2eCase):
     def test_a_step_neither_allocates_nor_waits(self):
         for name, overrides in (("recorded", []), ("called", ["train.graphs=false"]),
                                 ("sampled", ["head.sampling={method: uniform, ratio: .8}"]), ("linear", LINEAR),
+                                ("far", ["head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}"]),
                                 ("accumulated", ["train.accumulate=2"])):
             with self.subTest(name):
                 few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
@@ -88,7 +92,9 @@ class Cuda(E2eCase):
     def test_resume_is_bit_exact_and_crosses_devices(self):
         for name, overrides in (("fp32", []), ("bf16", ["train.precision=bf16", "head.store={dtype: bf16}"]),
                                 ("fp16", ["train.precision=fp16", "head.sampling={method: uniform, ratio: .3}"]),
-                                ("linear", LINEAR + ["train.precision=fp16", "head.store={dtype: bf16}"])):
+                                ("linear", LINEAR + ["train.precision=fp16", "head.store={dtype: bf16}"]),
+                                ("knn", ["head.sampling={method: knn, ratio: .8, neighbours: 5, scoring: bf16, "
+                                         "rebuild: {probe_recall: .9}}", "head.store={tier: host}"])):
             with self.subTest(name):
                 overrides = overrides + ["train.deterministic=true"]
                 self.cuda(name, *overrides, ranks=2)

@@ -12,6 +12,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 import two_hosts  # noqa: E402
 
 STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
+# The graph is built after the first step.
+KNN = ["head.sampling={method: knn, ratio: 0.1, neighbours: 20}", "schedule.warmup_steps=1"]
 MPI = {f"OMPI_{name}": "1" for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe")}
 MPI |= {"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
@@ -119,16 +121,21 @@ class Doctor(DoctorCase):
         self.assertGreater(self.numbers(report, "all-reduce", "rate")[0], 0)
 
     def test_the_estimate_of_a_checkpoint_is_what_training_writes(self):
-        report = self.doctor("-c", self.config("estimate"))
-        self.train("estimate", overrides=["train.steps=2", "eval.sets=[]"])
-        folder = self.checkpoint("estimate", 2)
-        written = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)
-                      if name.endswith(".safetensors"))
-        expected = self.numbers(report, "disk", "checkpoint")[0]
-        self.assertLess(abs(written - expected), 0.15 * written)  # headers, and buffers without momentum
+        for name, store, more in (("on_host", "{tier: host, dtype: bf16, momentum: bf16}", []),
+                                  ("graph", "{tier: device}", KNN),
+                                  ("estimate", "{tier: device}", [])):
+            # As many classes as the rest is little beside: headers, and buffers without momentum.
+            overrides = ["head.classes=20000", f"head.store={store}", *more]
+            report = self.doctor("-c", self.config(name), *[part for o in overrides for part in ("-o", o)])
+            self.train(name, overrides=["train.steps=2", "eval.sets=[]", *overrides])
+            folder = self.checkpoint(name, 2)
+            written = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)
+                          if name.endswith(".safetensors"))
+            expected = self.numbers(report, "disk", "checkpoint")[0]
+            self.assertLess(abs(written - expected), 0.02 * written)
 
         # What is there makes room by its bytes, however many classes the next checkpoints have.
-        report = self.doctor("-c", self.config("estimate"), "-o", "head.classes=50000", "-o", "checkpoint.keep=3",
+        report = self.doctor("-c", self.config("estimate"), "-o", "head.classes=400000", "-o", "checkpoint.keep=3",
                              fails=None)
         there = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
         one = self.numbers(report, "disk", "checkpoint")[0]
@@ -171,6 +178,12 @@ class Doctor(DoctorCase):
         self.assertIn("320 samples are fewer than one global batch of 500", text)
         text, _ = self.failure(self.doctor("-c", self.config("labels"), "-o", "head.classes=10", fails=True), "data")
         self.assertIn("but head.classes is 10", text)
+
+    def test_sampling_that_training_refuses(self):
+        for ranks in ("1", "2"):
+            text, _ = self.failure(self.doctor("-c", self.config("active"), "--ranks", ranks, "-o",
+                                               "head.sampling={method: uniform, active: 41}", fails=True), "memory fit")
+            self.assertIn("head.sampling.active: found 41, expected at most the number of classes, 40", text)
 
     def test_too_many_classes(self):
         config = self.config("classes")
@@ -333,6 +346,19 @@ class DoctorOfGpus(DoctorCase):
                            fails=True)
         self.assertEqual(self.line(report, "memory fit")["grade"], "fail")
         self.assertLess(self.numbers(report, "memory fit", "largest")[0], 2 ** 31 / (32 * 8))
+
+    def test_classes_of_a_gpu_in_host_memory(self):
+        for tier, fits in (("device", False), ("host", True)):
+            report = self.gpus(1, "-c", self.config("tier"), "-o", "device=cuda", "-o", "head.classes=10000000", "-o",
+                               f"head.store.tier={tier}", fails=None)
+            self.assertEqual(self.line(report, "memory fit")["grade"] != "fail", fits, report["findings"])
+            # Weights and momentum in fp32, wherever they are.
+            rows = 10000000 * 32 * 8
+            self.assertGreater(self.numbers(report, "memory fit", "host needed" if fits else "needed")[0], rows)
+            self.assertGreater(self.numbers(report, "disk", "checkpoint")[0], rows)
+            self.assertLess(self.numbers(report, "disk", "checkpoint")[0], 1.01 * rows)
+            shown = "of host memory a rank" in self.line(report, "memory fit")["text"]
+            self.assertEqual(shown, fits)
 
     def test_a_collective_that_hangs_ends_the_doctor(self):
         done = run([STANDIN, "doctor", "--json", "--limit", "5", "--output", self.root], fails=True, timeout=120,

@@ -5,8 +5,9 @@
 
 Each case is three SGD steps on the same embeddings: losses, the embeddings' gradients and the class centres after
 each step. `straight_through` is the form of InsightFace's arcface_torch: the margin is added to the angle without
-autograd seeing it, so that the target's logit has the slope of the plain cosine. `linear` is torch.nn.Linear and
-cross_entropy; its centres are [weight, bias].
+autograd seeing it, so that the target's logit has the slope of the plain cosine. `d_softmax` is the loss of Softmax
+Dissection (He et al., AAAI 2020) as the paper writes it. `linear` is torch.nn.Linear and cross_entropy; its centres are
+[weight, bias].
 """
 import math
 import pathlib
@@ -23,6 +24,7 @@ CASES = {
     "custom": dict(m=(1.6, 0.9, 0.1), scale=30.0, nesterov=True),
     "straight_through": dict(m=(1.0, 0.5, 0.0), scale=64.0, straight_through=True),
     "filter": dict(m=(1.0, 0.5, 0.0), scale=64.0, filter=0.2),
+    "d_softmax": dict(termination=0.6, scale=32.0),
     "linear": dict(),
 }
 
@@ -46,6 +48,11 @@ def head_loss(embeddings, centers, labels, case):
     target = F.one_hot(labels, CLASSES).bool()
     if "filter" in case:
         cosine = torch.where((cosine > case["filter"]) & ~target, torch.zeros_like(cosine), cosine)
+    if "termination" in case:
+        power = torch.exp(case["scale"] * cosine)
+        intra = torch.log(1 + math.exp(case["scale"] * case["termination"]) / power[target])
+        inter = torch.log(1 + torch.where(target, 0.0, power).sum(1))
+        return (intra + inter).mean()
     shifted = margin(cosine, *case["m"], case.get("straight_through", False))
     return F.cross_entropy(case["scale"] * torch.where(target, shifted, cosine), labels)
 

@@ -90,13 +90,17 @@ inline ReferenceHead reference_of(const HeadConfig& config, int64_t classes, int
   head.classes = classes;
   head.columns = columns;
   head.scale = config.scale;
+  head.filter = config.interclass_filter;
+  if (config.kind == "d_softmax") {
+    head.termination = config.termination;
+    return head;
+  }
   const MarginConfig& m = config.margin;
   if (m.name == "arcface") head.m2 = 0.5;
   if (m.name == "cosface") head.m3 = 0.4;
   if (m.name == "sphereface") head.m1 = 1.35;
   if (m.name == "custom") head.m1 = m.m1, head.m2 = m.m2, head.m3 = m.m3;
   head.straight_through = config.gradient == "straight_through";
-  head.filter = config.interclass_filter;
   return head;
 }
 

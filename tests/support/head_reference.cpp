@@ -65,6 +65,31 @@ std::pair<double, double> target_margin(const ReferenceHead& head, double cosine
 struct Row {
   std::vector<double> z, dz;
 };
+/// One sample's loss, and its derivatives with respect to the logits.
+struct Loss {
+  double loss = 0, intra = 0;
+  std::vector<double> slopes;
+};
+Loss softmax(const std::vector<double>& z, size_t y) {
+  double largest = z[y], sum = 0;
+  for (double value : z) largest = std::max(largest, value);
+  for (double value : z) sum += std::exp(value - largest);
+  const double log_sum = largest + std::log(sum);
+  Loss out{log_sum - z[y], 0, {}};
+  for (double value : z) out.slopes.push_back(std::exp(value - log_sum));
+  out.slopes[y] -= 1;
+  return out;
+}
+/// As the paper writes it; exponents up to 709 are no matter in double. `end`: the target's logit at termination.
+Loss dissected(const std::vector<double>& z, size_t y, double end) {
+  const double intra = std::exp(end) / std::exp(z[y]);
+  double inter = 0;
+  for (size_t k = 0; k < z.size(); ++k) inter += k == y ? 0 : std::exp(z[k]);
+  Loss out{std::log1p(intra) + std::log1p(inter), std::log1p(intra), {}};
+  for (double value : z) out.slopes.push_back(std::exp(value) / (1 + inter));
+  out.slopes[y] = -intra / (1 + intra);
+  return out;
+}
 
 }  // namespace
 
@@ -87,7 +112,7 @@ ReferenceStep reference_step(const ReferenceHead& head, const std::vector<double
   for (int64_t i = 0; i < samples; ++i) {
     const int64_t y = labels[static_cast<size_t>(i)];
     Row row;
-    double largest = -std::numeric_limits<double>::infinity(), best_negative = largest, target_cosine = 0;
+    double best_negative = -std::numeric_limits<double>::infinity(), target_cosine = 0;
     for (int64_t j = 0; j < head.classes; ++j) {
       const bool target = j == y;
       const bool active = head.active.empty() || head.active[static_cast<size_t>(j)];
@@ -110,17 +135,16 @@ ReferenceStep reference_step(const ReferenceHead& head, const std::vector<double
       }
       row.z.push_back(z);
       row.dz.push_back(dz);
-      largest = std::max(largest, z);
     }
-    double sum = 0;
-    for (double z : row.z) sum += std::exp(z - largest);
-    const double log_sum = largest + std::log(sum);
-    out.losses.push_back(log_sum - row.z[static_cast<size_t>(y)]);
-    out.loss_sum += out.losses.back();
+    const auto target = static_cast<size_t>(y);
+    const Loss loss =
+        head.termination ? dissected(row.z, target, head.scale * *head.termination) : softmax(row.z, target);
+    out.losses.push_back(loss.loss);
+    out.loss_sum += loss.loss;
+    out.intra_sum += loss.intra;
     out.correct += target_cosine > best_negative;
     for (int64_t j = 0; j < head.classes; ++j) {
-      const double p = std::exp(row.z[static_cast<size_t>(j)] - log_sum);
-      const double g = gradient_scale * (p - (j == y ? 1 : 0)) * row.dz[static_cast<size_t>(j)];
+      const double g = gradient_scale * loss.slopes[static_cast<size_t>(j)] * row.dz[static_cast<size_t>(j)];
       for (int64_t d = 0; d < columns; ++d) {
         const auto xi = static_cast<size_t>(i * columns + d), wj = static_cast<size_t>(j * columns + d);
         out.d_embedding[xi] += g * w_operand[wj];

@@ -1,4 +1,4 @@
-// The margin head as a textbook writes it: every logit stored, softmax over all of them, in double and on one rank.
+// The heads as a textbook writes them: every logit stored, softmax over all of them, in double and on one rank.
 // An independent text: nothing of the product's kernels is used.
 #pragma once
 #include <cstdint>
@@ -12,13 +12,14 @@ struct ReferenceHead {
   double scale = 64, m1 = 1, m2 = 0, m3 = 0;
   bool straight_through = false;
   std::optional<double> filter;
-  std::vector<bool> active;  // classes that take part; empty: all
+  std::optional<double> termination;  // D-Softmax, in place of the softmax
+  std::vector<bool> active;           // classes that take part; empty: all
   /// Inputs of the matrix products rounded to bf16 (negatives' cosines and both gradients; targets stay exact).
   bool bf16_operands = false;
 };
 
 struct ReferenceStep {
-  double loss_sum = 0;
+  double loss_sum = 0, intra_sum = 0;  // intra: of D-Softmax
   int64_t correct = 0;
   std::vector<double> losses;       // (B)
   std::vector<double> d_embedding;  // (B, D) of gradient_scale * sum of losses

@@ -24,11 +24,12 @@ inline void begin_head(Context& context, MarginHead& head, std::vector<std::vect
 struct HeadTotals {
   double loss_sum = 0;
   int64_t correct = 0;
+  double intra_sum = 0;
 };
 inline HeadTotals totals_of(Context& context, const HeadResult& result) {
   const auto read = context.device().start_read(result.sums);
   const auto sums = read->get().span<double>();
-  return {sums[0], static_cast<int64_t>(sums[1])};
+  return {sums[0], static_cast<int64_t>(sums[1]), sums[2]};
 }
 
 }  // namespace plsc::test

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "app/doctor/report.h"
+#include "app/quantity.h"
 
 namespace plsc::doctor {
 namespace {

@@ -12,6 +12,7 @@
 
 #include "app/doctor/disk_room.h"
 #include "app/doctor/probes.h"
+#include "app/quantity.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "checkpoint/checkpoint.h"

@@ -1,72 +1,42 @@
-// The sizes of this run, asked of the parts that it would use, against the memory that is free now.
+// The plan of this run against the memory that is free now.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "app/doctor/fit.h"
 #include "app/doctor/probes.h"
+#include "app/plan/plan.h"
+#include "app/quantity.h"
 #include "backend/device_health.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 namespace plsc::doctor {
 namespace {
 
-constexpr double kTight = 0.9;            // of the room: more is a warning
-constexpr double kWorkspace = 256 << 20;  // bytes: tiles of the head, rings of page-locked memory, libraries
-constexpr double kConvWorkspaceShare = 1.0 / 16, kConvWorkspaceMost = 1 << 30;  // of a GPU: backend/cuda
+constexpr const char* kSection = "memory fit";
+constexpr double kTight = 0.9;  // of the room: more is a warning
+constexpr double kNotKnown = std::numeric_limits<double>::infinity();
 
-/// Parameters and buffers of the network; its memory is given back.
-int64_t count_parameters(Context& context, const Config& config) {
-  const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
-  int64_t count = 0;
-  for (const Param* p : backbone->params()) count += p->value.elements();
-  return count;
-}
+/// What a rank may take of its GPU, and of its host beside what it has. Infinite where that is not known, or there is
+/// no GPU.
+struct Rooms {
+  double device = kNotKnown, host = kNotKnown;
+};
 
-/// What each rank may take: of its GPU, or of its host's memory. Infinite where that is not known.
-double room_of(Session& session, World& world, RankSheet& sheet) {
+Rooms rooms_of(Session& session, World& world, RankSheet& sheet) {
   DevicePlace place;
   try {
     place = place_of(session.context.device());
   } catch (const std::exception& error) {
-    sheet.fail_with("memory fit", error.what());
+    sheet.fail_with(kSection, error.what());
   }
   const std::string where = fmt::format("{}|{}", world.node(), place.bus);
   const std::vector<std::string> all = gather_texts(world.host_collective(), where);
   const auto sharing = static_cast<double>(std::count(all.begin(), all.end(), where));
-  constexpr double kNotKnown = std::numeric_limits<double>::infinity();
-  const std::optional<int64_t> of_host = known_memory();
-  const double of_cpu = of_host ? static_cast<double>(*of_host) : kNotKnown;
-  const double free = place.total > 0 ? static_cast<double>(place.free) : of_cpu;
-  const double workspace =
-      kWorkspace +
-      (place.total > 0 ? std::min(kConvWorkspaceMost, kConvWorkspaceShare * static_cast<double>(place.total)) : 0);
-  return free / sharing - workspace;
-}
-
-int64_t images_of_micro_batch(const Config& config, int ranks) {
-  const int64_t pieces = ranks * config.train.accumulate;
-  return (decide_global_batch(config, ranks) + pieces - 1) / pieces;
-}
-
-struct Sizes {
-  NetworkShape network;
-  double per_class = 0, stored = 0;
-};
-
-Sizes sizes_of(Session& session, const Config& config) {
-  const Arithmetic& arithmetic = session.machine.arithmetic;
-  Sizes sizes;
-  sizes.network.parameters = count_parameters(session.context, config);
-  sizes.network.activations = activations_per_image(config.model.backbone, config.data.image_size);
-  sizes.network.images = images_of_micro_batch(config, session.context.ranks());
-  sizes.network.activation_bytes = arithmetic.activations == Dtype::f32 ? 4 : 2;
-  sizes.network.gradients_in_double = arithmetic.sums_in_double;
-  const HeadShape head = head_shape(config, arithmetic.loss_scaling);
-  sizes.per_class = bytes_per_class(head);
-  sizes.stored = stored_per_class(head);
-  session.context.device().trim();
-  return sizes;
+  Rooms rooms;
+  if (place.total > 0) rooms.device = static_cast<double>(place.free) / sharing;
+  if (const std::optional<int64_t> host = known_memory()) rooms.host = static_cast<double>(*host) / world.local_size();
+  return rooms;
 }
 
 /// Who has the least room decides: all ranks hold as many classes.
@@ -77,81 +47,136 @@ struct Least {
 Least least_room(World& world, double own) {
   const std::vector<double> rooms = gather_values(world.host_collective(), own);
   const auto least = static_cast<size_t>(std::min_element(rooms.begin(), rooms.end()) - rooms.begin());
-  return {rooms[least], fmt::format("rank {} (host {})", least, world.hosts()[least])};
+  return {std::max(0.0, rooms[least]), fmt::format("rank {} (host {})", least, world.hosts()[least])};
+}
+struct LeastRooms {
+  Least device, host;
+  int sharing = 1;  // ranks of a host
+};
+
+plan::Plan plan_for(Session& session, const Config& config, int64_t classes, const LeastRooms& least) {
+  const Device& device = session.context.device();
+  const plan::Setup setup{config,
+                          session.context.ranks(),
+                          std::max<int64_t>(classes, session.context.ranks()),
+                          device.kind(),
+                          device.threads(),
+                          session.machine.arithmetic,
+                          resident_memory(),
+                          true};
+  std::optional<double> of_host;
+  if (least.host.room < kNotKnown) of_host = least.host.room * least.sharing;
+  plan::Room room = plan::room_beside(of_host, setup.program, least.sharing);
+  if (device.kind() == DeviceKind::cuda && least.device.room < kNotKnown) room.device = least.device.room;
+  return plan::make_plan(setup, room, {});
+}
+
+/// A memory that this run is judged by.
+struct Side {
+  std::string of;    // "of GPU memory "; empty where it is the only one
+  std::string fact;  // what its facts' names begin with
+  double needed = 0, room = 0;
+  std::string who;
+  bool shown = true;
+};
+
+/// The one that is filled most comes first.
+std::vector<Side> sides_of(const plan::Plan& plan, const LeastRooms& least) {
+  const Side host{"", "", plan.host_bytes(), plan.host_room().value_or(kNotKnown), least.host.who};
+  if (!plan.on_gpu()) return {host};
+  std::vector<Side> sides{{"of GPU memory ", "", plan.device_bytes(), least.device.room, least.device.who}, host};
+  sides[1].of = "of host memory ";
+  sides[1].fact = "host ";
+  sides[1].shown = plan.setup.config.head.store.tier == "host";
+  const auto filled = [](const Side& s) { return s.needed / std::max(1.0, s.room); };
+  if (filled(sides[1]) > filled(sides[0])) std::swap(sides[0], sides[1]);
+  return sides;
 }
 
 /// Not even one class would fit: the classes are not what is too large.
-void tell_of_batch(const Fit& result, const Sizes& sizes, const std::string& who, RankSheet& sheet) {
+void tell_of_batch(const plan::Plan& least, const Side& side, RankSheet& sheet) {
+  const int64_t passes = least.setup.config.train.accumulate, images = (least.run.images + passes - 1) / passes;
   sheet.fail_of_all(
-      "memory fit",
-      fmt::format("the network and its batch do not fit, whatever the number of classes: {} has {} and "
-                  "would need about {} for {:.2f} M parameters and {} image{} at a time",
-                  who, quantity(std::max(0.0, result.room), "B"), quantity(network_bytes(sizes.network), "B"),
-                  1e-6 * static_cast<double>(sizes.network.parameters), sizes.network.images,
-                  sizes.network.images == 1 ? "" : "s"),
-      "an estimate; lower train.batch_size first, or raise train.accumulate; more ranks, 16-bit "
-      "precision or a smaller model.backbone take less, too");
+      kSection,
+      fmt::format("the network and its batch do not fit, whatever the number of classes: {} has {} {}and would need "
+                  "about {} for {:.2f} M parameters and {} image{} at a time",
+                  side.who, quantity(side.room, "B"), side.of, quantity(side.needed, "B"),
+                  1e-6 * static_cast<double>(least.run.parameters), images, images == 1 ? "" : "s"),
+      "lower train.batch_size first, or raise train.accumulate; more ranks, 16-bit precision or a smaller "
+      "model.backbone take less, too; `plsc-train plan` shows where the memory goes");
 }
 
-void judge(const Fit& result, int64_t classes, const std::string& who, RankSheet& sheet) {
-  if (std::isinf(result.room)) {
-    sheet.warn_of_all("memory fit", "whether it fits is not known: nothing tells how much memory is available");
-    return;
-  }
-  const std::string needed = quantity(result.needed, "B"), room = quantity(std::max(0.0, result.room), "B");
-  const std::string hint =
-      "an estimate; head.store: {dtype: bf16}, more ranks, 16-bit precision or a smaller batch take less";
-  if (result.needed > result.room) {
+void judge(const plan::Plan& plan, const Side& side, int64_t largest, RankSheet& sheet) {
+  const std::string needed = quantity(side.needed, "B"), room = quantity(side.room, "B");
+  if (side.needed > side.room) {
     sheet.fail_of_all(
-        "memory fit",
-        fmt::format("{} classes do not fit: {} has {} and would need about {}; the largest number that would fit "
+        kSection,
+        fmt::format("{} classes do not fit: {} has {} {}and would need about {}; the largest number that would fit "
                     "is about {}",
-                    quantity(static_cast<double>(classes), ""), who, room, needed,
-                    quantity(static_cast<double>(result.largest), "")),
-        hint);
-  } else if (result.needed > kTight * result.room) {
-    sheet.warn_of_all("memory fit", fmt::format("little is left: {} has {} and would need about {}", who, room, needed),
-                      hint);
+                    quantity(static_cast<double>(plan.setup.classes), ""), side.who, room, side.of, needed,
+                    quantity(static_cast<double>(largest), "")),
+        plan::advice(plan) + "; `plsc-train plan` shows where the memory goes");
+  } else if (side.needed > kTight * side.room) {
+    sheet.warn_of_all(
+        kSection, fmt::format("little is left: {} has {} {}and would need about {}", side.who, room, side.of, needed),
+        "`plsc-train plan` shows where the memory goes");
   }
 }
 
-void add_facts(const Fit& result, int64_t classes, const Sizes& sizes, RankSheet& sheet) {
-  sheet.add({"memory fit", "network",
-             fmt::format("network of {:.2f} M parameters", 1e-6 * static_cast<double>(sizes.network.parameters))});
-  if (classes > 0) {
-    sheet.add({"memory fit", "classes", "{} classes", static_cast<double>(classes)});
-    sheet.add({"memory fit", "needed", "about {} a rank", result.needed, "B"});
+void add_facts(const plan::Plan& plan, const std::vector<Side>& sides, int64_t classes, RankSheet& sheet) {
+  sheet.add({kSection, "network",
+             fmt::format("network of {:.2f} M parameters", 1e-6 * static_cast<double>(plan.run.parameters))});
+  if (classes > 0) sheet.add({kSection, "classes", "{} classes", static_cast<double>(classes)});
+  const auto bytes = [&](const Side& side, const char* name, const std::string& text, double number) {
+    sheet.add({kSection, side.fact + name, text, number, "B", Agreement::none, Grade::warn, side.shown});
+  };
+  for (const Side& side : sides) {
+    if (classes > 0) bytes(side, "needed", "about {} " + side.of + "a rank", side.needed);
+    if (side.room < kNotKnown) bytes(side, "room", "{} " + side.of + "to take", side.room);
   }
-  if (std::isinf(result.room)) return;
-  sheet.add({"memory fit", "room", "{} to take", std::max(0.0, result.room), "B"});
-  if (result.largest > 0)
-    sheet.add({"memory fit", "largest", "at most about {} classes", static_cast<double>(result.largest)});
+}
+
+/// What head.sampling asks for and is not to be had here: training would end at its start.
+std::string mistake_of(Session& session, const Config& config, int64_t classes) {
+  const SamplingConfig& sampling = config.head.sampling;
+  const Device& device = session.context.device();
+  return sampling_mistake(sampling, classes > 0 ? classes : sampling.active,
+                          device.supports(Dtype::bf16) ? "" : device.description());
+}
+
+/// What rank 0 tells of all.
+void tell(const plan::Plan& plan, const LeastRooms& least, int64_t classes, RankSheet& sheet) {
+  const std::vector<Side> sides = sides_of(plan, least);
+  add_facts(plan, sides, classes, sheet);
+  const std::optional<int64_t> largest = plan::largest_classes(plan);
+  if (!largest) {
+    sheet.warn_of_all(kSection, "whether it fits is not known: nothing tells how much memory is available");
+  } else if (*largest == 0) {
+    const plan::Plan none = plan::with_classes(plan, plan.setup.ranks);
+    tell_of_batch(none, sides_of(none, least).front(), sheet);
+  } else {
+    sheet.add({kSection, "largest", "at most about {} classes", static_cast<double>(*largest)});
+    if (classes > 0) judge(plan, sides.front(), *largest, sheet);
+  }
 }
 
 }  // namespace
 
 int64_t probe_fit(Session& session, World& world, const Config& config, int64_t classes, RankSheet& sheet) {
-  const Least least = least_room(world, room_of(session, world, sheet));  // before anything else takes of it
-  Sizes sizes;
-  try {
-    sizes = sizes_of(session, config);
-  } catch (const std::exception& error) {
-    sheet.fail_with("memory fit", error.what());
+  const Rooms own = rooms_of(session, world, sheet);  // before anything else takes of it
+  const LeastRooms least{least_room(world, own.device), least_room(world, own.host), world.local_size()};
+  if (const std::string mistake = mistake_of(session, config, classes); !mistake.empty()) {
+    sheet.fail_with(kSection, mistake);
     return 0;
   }
-  const Fit result = fit({classes, world.size(), sizes.per_class, network_bytes(sizes.network), least.room});
-  if (world.rank() == 0) {
-    add_facts(result, classes, sizes, sheet);
-    if (result.largest == 0 && !std::isinf(result.room)) {
-      tell_of_batch(result, sizes, least.who, sheet);
-    } else if (classes > 0) {
-      judge(result, classes, least.who, sheet);
-    }
+  try {
+    const plan::Plan plan = plan_for(session, config, classes, least);
+    if (world.rank() == 0) tell(plan, least, classes, sheet);
+    return classes == 0 ? 0 : plan::checkpoint_bytes(plan);
+  } catch (const std::exception& error) {
+    sheet.fail_with(kSection, error.what());
+    return 0;
   }
-  // Weights and momentum; buffers have none, and are few.
-  return classes == 0
-             ? 0
-             : static_cast<int64_t>(sizes.stored * static_cast<double>(classes)) + 8 * sizes.network.parameters;
 }
 
 }  // namespace plsc::doctor

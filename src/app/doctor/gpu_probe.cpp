@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "app/doctor/probes.h"
+#include "app/quantity.h"
 #include "backend/device_health.h"
 #include "base/error.h"
 #include "comm/nccl.h"

@@ -9,10 +9,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 
 #include "app/doctor/probes.h"
 #include "app/doctor/report.h"
+#include "app/quantity.h"
 #include "app/version.h"
 #include "base/control_group.h"
 #include "base/cpu_quota.h"
@@ -175,12 +175,6 @@ void add_limits(const World& world, RankSheet& sheet) {
 }
 
 }  // namespace
-
-std::optional<int64_t> known_memory() {
-  const int64_t available = available_memory();
-  if (available == std::numeric_limits<int64_t>::max()) return {};
-  return available;
-}
 
 void probe_host(const World& world, RankSheet& sheet) {
   add_program(world, sheet);

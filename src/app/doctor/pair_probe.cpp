@@ -7,6 +7,7 @@
 
 #include "app/doctor/pair_rounds.h"
 #include "app/doctor/probes.h"
+#include "app/quantity.h"
 #include "comm/pair_probe.h"
 
 namespace plsc::doctor {

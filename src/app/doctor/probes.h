@@ -15,8 +15,6 @@ namespace plsc::doctor {
 
 // This machine, by one rank.
 
-/// Bytes that the processes of this host may still take; none where the kernel does not tell (no /proc is mounted).
-std::optional<int64_t> known_memory();
 /// The program, MPI, cores, load, memory and limits.
 void probe_host(const World& world, RankSheet& sheet);
 /// GPUs, driver and libraries. By the first rank of a host, before any rank uses a GPU: it starts contexts on all.

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "app/quantity.h"
 #include "app/version.h"
 
 namespace plsc::doctor {

@@ -67,9 +67,6 @@ struct RankSheet {
 std::string to_json(const RankSheet& sheet);
 RankSheet sheet_from_json(const std::string& text);
 
-/// "139.8 GiB", "12.3 GB/s", "402 GFLOP/s", "3400 images/s", "12.1 us", "16": a number in the words of its unit.
-std::string quantity(double number, const std::string& unit);
-
 /// "ok", "warn" or "fail".
 const char* grade_name(Grade grade);
 

@@ -61,6 +61,7 @@ void* BlockCache::allocate(size_t bytes, MemoryUse use) {
     }
     if (data == nullptr) fail_out_of_memory(bytes, in_use_, use);
     reserved_ += size;
+    most_ = std::max(most_, reserved_);
   }
   in_use_ += size;
   peak_ = std::max(peak_, in_use_);
@@ -104,6 +105,10 @@ size_t BlockCache::peak() const {
 size_t BlockCache::reserved() const {
   const std::lock_guard lock(mutex_);
   return reserved_;
+}
+size_t BlockCache::most() const {
+  const std::lock_guard lock(mutex_);
+  return most_;
 }
 
 }  // namespace plsc

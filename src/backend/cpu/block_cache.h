@@ -30,6 +30,7 @@ class BlockCache {
   size_t in_use() const;    // bytes handed out
   size_t peak() const;      // the most ever handed out
   size_t reserved() const;  // handed out and free
+  size_t most() const;      // that was ever reserved
 
   /// The bytes of the block that a request is served from: at most an eighth more.
   static size_t size_class(size_t bytes);
@@ -39,7 +40,7 @@ class BlockCache {
 
   mutable std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_;
-  size_t in_use_ = 0, peak_ = 0, reserved_ = 0;
+  size_t in_use_ = 0, peak_ = 0, reserved_ = 0, most_ = 0;
 };
 
 }  // namespace plsc

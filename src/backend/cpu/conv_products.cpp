@@ -123,6 +123,7 @@ void* ConvProducts::windows(const Tensor& x, int64_t first_image, Tensor& hold) 
   if (spec_.kernel == 1 && spec_.stride == 1 && spec_.pad == 0) return images_of(x, first_image);
   const size_t element = dtype_size(spec_.dtype);
   if (!hold.defined()) hold = runtime_.scratch(static_cast<size_t>(rows_ * window_) * element);
+  if (!runtime_.computes) return hold.raw();
   const auto* from = static_cast<const std::byte*>(images_of(x, first_image));
   auto* to = static_cast<std::byte*>(hold.raw());
   const int64_t image = static_cast<int64_t>(x.bytes()) / spec_.batch;
@@ -136,6 +137,7 @@ void* ConvProducts::windows(const Tensor& x, int64_t first_image, Tensor& hold) 
 }
 
 void ConvProducts::sum_windows(const Tensor& windows, int64_t first_image, Tensor& dx) const {
+  if (!runtime_.computes) return;
   const int64_t row = shape_.width * shape_.channels, image = pixels(spec_) * window_;
   const auto* from = reinterpret_cast<const float*>(windows.raw());
   auto* to = static_cast<std::byte*>(images_of(dx, first_image));

@@ -16,6 +16,7 @@ Tensor ConvWeightSums::sum_images(OneImage& image, const Tensor& x, const Tensor
                                   int64_t end) const {
   const int64_t elements = elements_of(image.gradient);
   Tensor sum(runtime_.allocator, {elements}, Dtype::f64), one(runtime_.allocator, {elements}, Dtype::f32);
+  if (!runtime_.computes) return sum;
   std::fill_n(sum.data<double>(), elements, 0.0);
   for (int64_t i = begin; i < end; ++i) {
     image.primitive.run({{DNNL_ARG_SRC, image_of(x, batch, i)},
@@ -27,6 +28,7 @@ Tensor ConvWeightSums::sum_images(OneImage& image, const Tensor& x, const Tensor
 }
 
 void ConvWeightSums::find_places(const dnnl::memory::desc& user) {
+  if (!runtime_.computes) return;
   // oneDNN tells where its layout has an element by reordering a tensor of places: two digits, each exact in fp32.
   constexpr int64_t kBase = 4096;
   const int64_t given = elements_of(images_[0].gradient), elements = elements_of(user);
@@ -52,6 +54,7 @@ void ConvWeightSums::run(const Tensor& x, const Tensor& dy, int64_t batch, Tenso
     const auto p = static_cast<size_t>(part);
     sums[p] = sum_images(images_[p], x, dy, batch, begin, end);
   });
+  if (!runtime_.computes) return;
   double* to = dweight.data<double>();
   for_parts(static_cast<int64_t>(places_.size()), kElementsPerPart, runtime_.threads,
             [&](int64_t begin, int64_t end, int) {

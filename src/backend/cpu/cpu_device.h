@@ -22,7 +22,9 @@ class CpuDevice final : public Device {
   std::string library_versions() const override;
   int threads() const override { return threads_; }
   bool supports(Dtype dtype) const override;
-  DeviceMemory memory() const override { return {blocks_.in_use(), blocks_.peak(), blocks_.reserved()}; }
+  DeviceMemory memory() const override {
+    return {blocks_.in_use(), blocks_.peak(), blocks_.reserved(), blocks_.most()};
+  }
   void trim() override { blocks_.trim(); }
 
   void copy(const Tensor& from, Tensor& to) override;

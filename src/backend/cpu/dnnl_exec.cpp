@@ -40,6 +40,7 @@ OneThreadPrimitives::~OneThreadPrimitives() { omp_set_num_threads(before_); }
 void DnnlPrimitive::run(Pointers pointers) {
   for (const auto& [arg, pointer] : pointers) args_.at(arg).set_data_handle(pointer);
   const Tensor scratch = runtime_.scratch(scratch_bytes_);
+  if (!runtime_.computes) return;
   if (scratch_bytes_ > 0) args_.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch.raw());
   primitive_.execute(runtime_.stream, args_);
 }

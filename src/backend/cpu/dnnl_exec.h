@@ -12,8 +12,12 @@ namespace plsc {
 
 /// What all primitives of one backend share. Memory comes from the device's cache, so calls touch no new pages.
 struct DnnlRuntime {
-  explicit DnnlRuntime(Allocator& memory, int thread_count = 1)
-      : engine(dnnl::engine::kind::cpu, 0), stream(engine), allocator(memory), threads(thread_count) {}
+  explicit DnnlRuntime(Allocator& memory, int thread_count = 1, bool computes_too = true)
+      : engine(dnnl::engine::kind::cpu, 0),
+        stream(engine),
+        allocator(memory),
+        threads(thread_count),
+        computes(computes_too) {}
 
   /// Scratch memory for one call; with 0 bytes an undefined tensor.
   Tensor scratch(size_t bytes) const {
@@ -23,7 +27,8 @@ struct DnnlRuntime {
   dnnl::engine engine;
   dnnl::stream stream;
   Allocator& allocator;
-  int threads;  // of our own loops between primitives
+  int threads;    // of our own loops between primitives
+  bool computes;  // false: ops take the memory that they would work in, and look at none (backend/dry)
 };
 
 /// Attributes of every primitive here: the scratchpad is ours.

@@ -8,11 +8,13 @@
 #include "backend/cpu/row_weights.h"
 #include "base/threads.h"
 #include "kernels/cpu/exact_sum.h"
-#include "kernels/cpu/head_rows.h"
+#include "kernels/cpu/row_step.h"
 #include "kernels/math/bf16.h"
 
 namespace plsc {
 namespace {
+
+constexpr int64_t kMomentumAhead = 4;  // rows, which are some thousand cycles
 
 struct Backward {
   HeadWorkspace& work;
@@ -24,18 +26,20 @@ struct Backward {
   const std::vector<float> log_sum;  // (padded samples); +inf for padding, which makes its gradient 0
 
   /// Dot products to d loss / d cos / |w|, in the products' type.
-  const void* to_gradient(TileScratch& s, const PreparedTile& tile) const {
+  const void* to_gradient(TileScratch& s, const PreparedTile& tile, const NextTile& next) const {
     const int64_t samples = work.padded_samples();
-    const kernels::TileShape shape{tile.count, samples};
-    const kernels::TileLogits logits = tile_logits(pass, s);
+    const float* inverse_norms = s.inverse.data<float>();
     const auto factor = static_cast<float>(static_cast<double>(pass.logits.scale) * gradient.gradient_scale);
     const float* target = gradient.target_gradient.data<float>();
     float* dots = s.dots.data<float>();
-    const auto target_value = [&](int64_t sample, int64_t row) { return target[sample] * logits.inverse_norms[row]; };
+    const auto target_value = [&](int64_t sample, int64_t row) { return target[sample] * inverse_norms[row]; };
     const int64_t begin = tile.source.begin, behind = tile.count * samples,
                   padding = (tile.padded - tile.count) * samples;
     if (pass.compute == Dtype::f32) {
-      kernels::head_tile_gradient(shape, logits, factor, log_sum.data(), dots);
+      next.beside(tile.count, [&](int64_t first, int64_t count) {
+        kernels::head_tile_gradient({count, samples}, tile_logits(pass, s, first), factor, log_sum.data(),
+                                    dots + first * samples);
+      });
       targets.each(begin, tile.count, [&](int64_t sample, int64_t position) {
         dots[(position - begin) * samples + sample] = target_value(sample, position - begin);
       });
@@ -43,7 +47,10 @@ struct Backward {
       return dots;
     }
     auto* g16 = reinterpret_cast<uint16_t*>(s.gradient16.data<bf16_t>());
-    kernels::head_tile_gradient_bf16(shape, logits, factor, log_sum.data(), dots, g16);
+    next.beside(tile.count, [&](int64_t first, int64_t count) {
+      kernels::head_tile_gradient_bf16({count, samples}, tile_logits(pass, s, first), factor, log_sum.data(),
+                                       dots + first * samples, g16 + first * samples);
+    });
     targets.each(begin, tile.count, [&](int64_t sample, int64_t position) {
       g16[(position - begin) * samples + sample] = math::float_to_bf16(target_value(sample, position - begin));
     });
@@ -54,19 +61,15 @@ struct Backward {
   void update_in_place(TileScratch& s, const PreparedTile& tile) const {
     const RowTile& source = tile.source;
     for (int64_t i = 0; i < tile.count; ++i) {
-      const int64_t row = source.index != nullptr ? source.index[i] : i;
-      float* w = row_weights(source, row, s.columns, s.row_buffer.data());
-      float* v = row_momentum(source, row, s.columns, s.momentum_buffer.data());
-      if (const auto* missed = missed_steps(source.lag, row)) kernels::row_catch_up(*missed, w, v, s.columns);
-      if (source.lag.last_update != nullptr) source.lag.last_update[row] = source.lag.next + 1;
-      kernels::row_update(row_gradient(s, i), *gradient.update, w, v);
-      keep_row(source, row, s.columns, {w, v});
+      if (!source.in_order() && i + kMomentumAhead < tile.count)
+        ask_for_momentum(source, source.stored_row(i + kMomentumAhead), s.columns);
+      step_row(source, source.stored_row(i), row_gradient(s, i), *gradient.update);
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {
     float* dw = gradient.dweight.data<float>() + tile.source.begin * s.columns;
     for (int64_t i = 0; i < tile.count; ++i) {
-      const float* w = tile.weights + i * s.columns;
+      const float* w = s.row_in_fp32(tile, i);
       if (gradient.accumulate) {
         kernels::row_add_gradient(row_gradient(s, i), w, dw + i * s.columns);
       } else {
@@ -82,20 +85,22 @@ struct Backward {
   /// dx += g w in an exact sum, so that it does not matter which classes a tile or a rank holds. fp32 alone.
   void add_in_double(TileScratch& s, const PreparedTile& tile) const {
     const int64_t samples = work.padded_samples();
+    const auto* weights = static_cast<const float*>(tile.operand);
     for (int64_t i = 0; i < work.samples(); ++i) {
       double* dx = s.dx.data<double>() + i * s.columns;
       for (int64_t j = 0; j < tile.count; ++j) {
-        kernels::add_exactly(s.dots.data<float>()[j * samples + i], tile.weights + j * s.columns, dx, s.columns);
+        kernels::add_exactly(s.dots.data<float>()[j * samples + i], weights + j * s.columns, dx, s.columns);
       }
     }
   }
 
-  void tile(TileScratch& s, int64_t t) const {
+  /// Tile t of a thread's tiles, which end at `end`.
+  void tile(TileScratch& s, int64_t t, int64_t end) const {
     const TilePlan& plan = work.plan();
     const RowAccess access = gradient.update ? RowAccess::update : RowAccess::read;
     const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), access);
     s.products.dots(tile.padded, tile.operand, work.x(), s.dots.data<float>());
-    const void* g = to_gradient(s, tile);
+    const void* g = to_gradient(s, tile, NextTile(rows, plan, t + 1, end));
     if (gradient.dx.dtype() == Dtype::f64) {
       add_in_double(s, tile);
     } else {
@@ -149,7 +154,7 @@ void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pas
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {
     TileScratch& scratch = work.scratch(part);
     scratch.start_gradient(gradient.dx.dtype());
-    for (int64_t t = begin; t < end; ++t) backward.tile(scratch, t);
+    for (int64_t t = begin; t < end; ++t) backward.tile(scratch, t, end);
   });
   in_double ? merge<double>(work, gradient.dx) : merge<float>(work, gradient.dx);
 }

@@ -39,7 +39,8 @@ struct Forward {
     }
   }
 
-  void tile(TileScratch& s, int64_t t) const {
+  /// Tile t of a thread's tiles, which end at `end`.
+  void tile(TileScratch& s, int64_t t, int64_t end) const {
     const TilePlan& plan = work.plan();
     const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), RowAccess::read);
     float* dots = s.dots.data<float>();
@@ -51,7 +52,11 @@ struct Forward {
     const kernels::TileShape shape{tile.count, work.padded_samples()};
     const kernels::TileLogits logits = tile_logits(pass, s);
     if (!sums.fixed_shift) raise_shift(s, shape, logits);
-    kernels::head_tile_sum(shape, logits, dots, s.shift.data<float>(), s.sum.data(), s.max_cosine.data<float>());
+    const NextTile next(rows, plan, t + 1, end);
+    next.beside(tile.count, [&](int64_t first, int64_t count) {
+      kernels::head_tile_sum({count, shape.samples}, tile_logits(pass, s, first), dots + first * shape.samples,
+                             s.shift.data<float>(), s.sum.data(), s.max_cosine.data<float>());
+    });
   }
 };
 
@@ -85,7 +90,7 @@ void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {
     TileScratch& scratch = work.scratch(part);
     forward.start(scratch);
-    for (int64_t t = begin; t < end; ++t) forward.tile(scratch, t);
+    for (int64_t t = begin; t < end; ++t) forward.tile(scratch, t, end);
   });
   merge(work, sums);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "backend/cpu/head_passes.h"
@@ -25,6 +26,7 @@ class CpuHeadOps final : public HeadOps {
   void append_one_backward(const Tensor& dy, Tensor& dx) override;
   void init_rows(Tensor& rows, const RowDraws& draws) override;
   std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override;
+  std::unique_ptr<RowBuffers> make_row_buffers(const RowTables&) override { return nullptr; }
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
   void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
   void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) override {
@@ -41,10 +43,9 @@ class CpuHeadOps final : public HeadOps {
 
  private:
   void apply_loss_scale(Tensor& dx) const;
-  /// f(weight, momentum, tile, stored row, active row) for each active row of which wanted(tile, stored row), caught
-  /// up, in parallel.
-  template <class Wanted, class F>
-  void change_rows(RowSource& rows, const Wanted& wanted, const F& f);
+  /// f(tile, stored row, active row, buffers) for each active row, opened for update, in parallel.
+  template <class F>
+  void change_rows(RowSource& rows, const F& f);
 
   Device& device_;
   int threads_;
@@ -127,20 +128,20 @@ std::unique_ptr<SampledRows> CpuHeadOps::start_sample(const SampleRows& args) {
   const auto positives = args.positives.span<int64_t>();
   // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
   const auto limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
+  const kernels::SampledClasses sample{args.seed, args.step, limit};
   constexpr int64_t kBlock = 4096;
   std::vector<std::vector<int64_t>> parts(static_cast<size_t>(threads_));
   parallel_ranges(args.classes, threads_, [&](int64_t begin, int64_t end, int part) {
-    std::vector<uint32_t> keys(kBlock);
+    std::vector<int64_t> found(kBlock);
     auto& out = parts[static_cast<size_t>(part)];
     auto positive = std::lower_bound(positives.begin(), positives.end(), begin);
     for (int64_t block = begin; block < end; block += kBlock) {
       const int64_t stop = std::min(end, block + kBlock);
-      kernels::class_keys(args.seed, args.step, args.first_class + block, stop - block, keys.data());
-      for (int64_t row = block; row < stop; ++row) {
-        const bool is_positive = positive != positives.end() && *positive == row;
-        if (is_positive) ++positive;
-        if (is_positive || keys[static_cast<size_t>(row - block)] < limit) out.push_back(row);
-      }
+      const int64_t number = kernels::sampled_classes(sample, args.first_class + block, stop - block, found.data());
+      for (int64_t i = 0; i < number; ++i) found[static_cast<size_t>(i)] -= args.first_class;
+      const auto last = std::lower_bound(positive, positives.end(), stop);
+      std::set_union(found.begin(), found.begin() + number, positive, last, std::back_inserter(out));
+      positive = last;
     }
   });
   int64_t count = 0;
@@ -164,19 +165,13 @@ void CpuHeadOps::target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosi
   const int64_t columns = rows.columns();
   const auto position = pass.position.span<int64_t>();
   for_parts(pass.x.dim(0), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
-    std::vector<float> current(static_cast<size_t>(columns)), momentum(static_cast<size_t>(columns));
+    RowScratch buffers(columns);
     for (int64_t i = begin; i < end; ++i) {
       double& result = cosine.data<double>()[i];
       result = 0;
       if (position[static_cast<size_t>(i)] < 0) continue;
       const RowTile tile = rows.open(position[static_cast<size_t>(i)], 1, RowAccess::read);
-      const int64_t row = tile.index != nullptr ? tile.index[0] : 0;
-      const float* w = row_weights(tile, row, columns, current.data());
-      if (const auto* missed = missed_steps(tile.lag, row)) {
-        const float* v = row_momentum(tile, row, columns, momentum.data());
-        kernels::row_caught_up(*missed, w, v, columns, current.data());
-        w = current.data();
-      }
+      const float* w = current_row(tile, tile.stored_row(0), columns, buffers);
       float inverse = 1;
       if (pass.unit_rows) kernels::row_inverse_norms(w, 1, columns, &inverse);
       result = kernels::row_dot(pass.x.data<float>() + i * columns, w, columns) * inverse;
@@ -193,7 +188,7 @@ void CpuHeadOps::rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to)
 }
 
 void CpuHeadOps::loss(const HeadLossArgs& args) {
-  double loss = 0, correct = 0;
+  double loss = 0, correct = 0, intra = 0;
   for (int64_t i = 0; i < args.sum.elements(); ++i) {
     float& log_sum = args.log_sum.data<float>()[i];
     float& gradient = args.target_gradient.data<float>()[i];
@@ -204,8 +199,9 @@ void CpuHeadOps::loss(const HeadLossArgs& args) {
     }
     const double cosine = args.target_cosine.data<double>()[i];
     const math::SampleSums sums{args.sum.data<double>()[i], args.shift.data<float>()[i], cosine};
-    const math::SampleLoss one = math::sample_loss(args.margin, double{args.scale}, sums, args.gradient_scale);
+    const math::SampleLoss one = math::sample_loss(args.rule, sums, args.gradient_scale);
     loss += one.loss;
+    intra += one.intra;
     correct += cosine > double{args.max_cosine.data<float>()[i]} ? 1 : 0;
     log_sum = one.log_sum;
     gradient = one.target_gradient;
@@ -213,26 +209,18 @@ void CpuHeadOps::loss(const HeadLossArgs& args) {
   Tensor result = args.result;
   result.data<double>()[0] = loss;
   result.data<double>()[1] = correct;
+  result.data<double>()[2] = intra;
   if (!std::isfinite(loss)) math::mark_not_finite(state_, math::StepFailure::loss);
 }
 
-template <class Wanted, class F>
-void CpuHeadOps::change_rows(RowSource& rows, const Wanted& wanted, const F& f) {
-  const int64_t columns = rows.columns();
+template <class F>
+void CpuHeadOps::change_rows(RowSource& rows, const F& f) {
   for_parts(rows.count(), kRowsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
     constexpr int64_t kRows = 256;  // opened at a time
-    std::vector<float> buffer(static_cast<size_t>(columns)), momentum(static_cast<size_t>(columns));
+    RowScratch buffers(rows.columns());
     for (int64_t first = begin; first < end; first += kRows) {
       const RowTile tile = rows.open(first, std::min(kRows, end - first), RowAccess::update);
-      for (int64_t i = 0; i < tile.count; ++i) {
-        const int64_t row = tile.index != nullptr ? tile.index[i] : i;
-        if (!wanted(tile, row)) continue;
-        float* w = row_weights(tile, row, columns, buffer.data());
-        float* v = row_momentum(tile, row, columns, momentum.data());
-        if (const auto* missed = missed_steps(tile.lag, row)) kernels::row_catch_up(*missed, w, v, columns);
-        f(w, v, tile, row, first + i);
-        keep_row(tile, row, columns, {w, v});
-      }
+      for (int64_t i = 0; i < tile.count; ++i) f(tile, tile.stored_row(i), first + i, buffers);
       rows.close(tile, RowAccess::update);
     }
   });
@@ -241,19 +229,16 @@ void CpuHeadOps::change_rows(RowSource& rows, const Wanted& wanted, const F& f) 
 void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
   if (math::updates_blocked(state_)) return;
   const int64_t columns = rows.columns();
-  const auto all = [](const RowTile&, int64_t) { return true; };
-  change_rows(rows, all, [&](float* w, float* v, const RowTile& tile, int64_t row, int64_t active) {
-    kernels::sgd(rule, dweight.data<float>() + active * columns, w, v, columns);
-    if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next + 1;
+  change_rows(rows, [&](const RowTile& tile, int64_t row, int64_t active, RowScratch&) {
+    // dweight is d loss / dw already.
+    step_row(tile, row, {dweight.data<float>() + active * columns, 0, columns}, rule);
   });
 }
 
 void CpuHeadOps::catch_up_rows(RowSource& rows, int64_t few) {
-  const auto lags = [&](const RowTile& tile, int64_t row) {
-    return tile.lag.last_update != nullptr && tile.lag.next - tile.lag.last_update[row] > few;
-  };
-  change_rows(rows, lags, [](float*, float*, const RowTile& tile, int64_t row, int64_t) {
-    tile.lag.last_update[row] = tile.lag.next;
+  change_rows(rows, [&](const RowTile& tile, int64_t row, int64_t, RowScratch& buffers) {
+    if (tile.lag.last_update != nullptr && tile.lag.next - tile.lag.last_update[row] > few)
+      catch_up_row(tile, row, rows.columns(), buffers);
   });
 }
 

@@ -12,8 +12,9 @@ void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pas
                        bool blocked);
 void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, TopRows& top);
 
-inline kernels::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch) {
-  return {scratch.inverse.data<float>(), pass.logits};
+/// Of the tile's rows from `first` on.
+inline kernels::TileLogits tile_logits(const HeadPass& pass, TileScratch& scratch, int64_t first = 0) {
+  return {scratch.inverse.data<float>() + first, pass.logits};
 }
 
 }  // namespace plsc

@@ -3,9 +3,10 @@
 #include "backend/cpu/head_workspace.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
-#include "backend/cpu/row_weights.h"
+#include "kernels/math/normalize.h"
 
 namespace plsc {
 namespace {
@@ -35,12 +36,31 @@ TilePlan TilePlan::make(int64_t rows, int64_t samples, int64_t columns, int thre
   return plan;
 }
 
+NextTile::NextTile(RowSource& rows, const TilePlan& plan, int64_t t, int64_t end) : rows_(rows) {
+  if (t < end) tile_ = rows.open(plan.begin(t), plan.count(t), RowAccess::read);
+}
+NextTile::~NextTile() {
+  if (tile_.count > 0) rows_.close(tile_, RowAccess::read);
+}
+
+void NextTile::ask(int64_t first, int64_t count) const {
+  if (tile_.in_order()) return;
+  for (int64_t i = first; i < std::min(first + count, tile_.count); ++i) {
+    const int64_t row = tile_.stored_row(i);
+    ask_for_weights(tile_, row, rows_.columns());
+    if (tile_.lag.last_update == nullptr) continue;
+    // Whether the row lags is not known without it, and most do that are sampled.
+    __builtin_prefetch(tile_.lag.last_update + row);
+    ask_for_momentum(tile_, row, rows_.columns());
+  }
+}
+
 TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, int64_t columns_, Dtype compute_)
     : device(device_),
       columns(columns_),
       compute(compute_),
       products(device, padded_samples, columns_, compute_),
-      gathered(device.tensor({tile, columns_})),
+      gathered(device.tensor({tile, columns_}, compute_)),
       inverse(device.tensor({tile})),
       dots(device.tensor({tile, padded_samples})),
       row_gradient(device.tensor({tile, columns_})),
@@ -49,17 +69,50 @@ TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, 
       max_logit(device.tensor({padded_samples})),
       shift(device.tensor({padded_samples})),
       sum(static_cast<size_t>(padded_samples)),
-      row_buffer(static_cast<size_t>(columns_)),
-      momentum_buffer(static_cast<size_t>(columns_)) {
+      row(columns_) {
   if (compute == Dtype::bf16) {
-    weights16 = device.tensor({tile, columns_}, Dtype::bf16);
     gradient16 = device.tensor({tile, padded_samples}, Dtype::bf16);
   }
 }
 
-void TileScratch::start_gradient(Dtype dtype) {
+void TileScratch::take_gradient(Dtype dtype) {
   if (dx.dtype() != dtype) dx = device.tensor(dx.shape(), dtype);
+}
+
+void TileScratch::start_gradient(Dtype dtype) {
+  take_gradient(dtype);
   std::memset(dx.raw(), 0, dx.bytes());
+}
+
+bool TileScratch::stored_as_wanted(const PreparedTile& tile) const {
+  const RowTile& source = tile.source;
+  return source.in_order() && source.lag.last_update == nullptr && tile.padded == tile.count &&
+         source.weight_type == compute;
+}
+
+const float* TileScratch::row_in_fp32(const PreparedTile& tile, int64_t i) {
+  return current_row(tile.source, tile.source.stored_row(i), columns, row);
+}
+
+void TileScratch::gather(const PreparedTile& tile) {
+  const RowTile& source = tile.source;
+  if (compute == Dtype::bf16) {
+    auto* to = reinterpret_cast<kernels::Bf16*>(gathered.data<bf16_t>());
+    for (int64_t i = 0; i < tile.count; ++i, to += columns) {
+      const int64_t stored = source.stored_row(i);
+      const auto* missed = missed_steps(source.lag, stored);
+      const float squares = with_row(source, stored, columns, [&](const auto* w, const auto* v) {
+        return kernels::row_operand(missed, w, v, columns, to);
+      });
+      inverse.data<float>()[i] = math::inverse_norm(std::sqrt(squares));
+    }
+    std::fill_n(to, (tile.padded - tile.count) * columns, kernels::Bf16{0});
+    return;
+  }
+  float* to = gathered.data<float>();
+  for (int64_t i = 0; i < tile.count; ++i, to += columns) std::copy_n(row_in_fp32(tile, i), columns, to);
+  std::fill_n(to, (tile.padded - tile.count) * columns, 0.0F);
+  kernels::row_inverse_norms(gathered.data<float>(), tile.count, columns, inverse.data<float>());
 }
 
 PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access) {
@@ -67,37 +120,16 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
   tile.source = rows.open(begin, count, access);
   tile.count = count;
   tile.padded = round_up(count, TilePlan::kRowMultiple);
-  const RowTile& source = tile.source;
-  const bool in_place = source.index == nullptr && source.lag.last_update == nullptr && tile.padded == count &&
-                        source.weight_type == Dtype::f32;
-  if (in_place) {
-    tile.weights = static_cast<const float*>(source.weight);
+  if (!stored_as_wanted(tile)) {
+    gather(tile);
+    tile.operand = gathered.raw();
   } else {
-    float* to = gathered.data<float>();
-    for (int64_t i = 0; i < count; ++i, to += columns) {
-      const int64_t row = source.index != nullptr ? source.index[i] : i;
-      const float* w = row_weights(source, row, columns, to);
-      if (const auto* missed = missed_steps(source.lag, row)) {
-        const float* v = row_momentum(source, row, columns, momentum_buffer.data());
-        kernels::row_caught_up(*missed, w, v, columns, to);
-      } else if (w != to) {
-        std::memcpy(to, w, static_cast<size_t>(columns) * sizeof(float));
-      }
-    }
-    std::memset(to, 0, static_cast<size_t>((tile.padded - count) * columns) * sizeof(float));
-    tile.weights = gathered.data<float>();
+    tile.operand = tile.source.weight;
+    const auto measure = [&](const auto* w) { kernels::row_inverse_norms(w, count, columns, inverse.data<float>()); };
+    compute == Dtype::f32 ? measure(static_cast<const float*>(tile.operand))
+                          : measure(static_cast<const kernels::Bf16*>(tile.operand));
   }
-  if (unit_rows) {
-    kernels::row_inverse_norms(tile.weights, count, columns, inverse.data<float>());
-  } else {
-    std::fill_n(inverse.data<float>(), count, 1.0F);
-  }
-  tile.operand = tile.weights;
-  if (compute == Dtype::bf16) {
-    auto* w16 = reinterpret_cast<uint16_t*>(weights16.data<bf16_t>());
-    kernels::cast(tile.weights, w16, tile.padded * columns);
-    tile.operand = w16;
-  }
+  if (!unit_rows) std::fill_n(inverse.data<float>(), count, 1.0F);
   return tile;
 }
 

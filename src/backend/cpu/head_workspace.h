@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cpu/head_products.h"
+#include "backend/cpu/row_weights.h"
 #include "backend/device.h"
 #include "backend/head_ops.h"
 
@@ -28,9 +29,37 @@ struct TilePlan {
 /// The rows of one tile as the products want them: contiguous, caught up, in the products' type.
 struct PreparedTile {
   RowTile source;
-  int64_t count = 0, padded = 0;   // rows; with the zero rows behind them
-  const float* weights = nullptr;  // (padded, D) fp32
-  const void* operand = nullptr;   // the same in the compute type
+  int64_t count = 0, padded = 0;  // rows; with the zero rows behind them
+  const void* operand = nullptr;  // (padded, D)
+};
+
+/// The tile behind the one that is worked on: its rows are asked for piece by piece in between, so that they come from
+/// memory while something is computed. Rows that lie in order are not: the processor sees that by itself, and asking
+/// cost fp32 a few per cent.
+class NextTile {
+ public:
+  /// Tile t of `plan`; none where t is `end`: the tiles from there on are another thread's, which may be changing them.
+  NextTile(RowSource& rows, const TilePlan& plan, int64_t t, int64_t end);
+  ~NextTile();
+  NextTile(const NextTile&) = delete;
+  NextTile& operator=(const NextTile&) = delete;
+
+  /// f(first, n) for all of `count` rows, some at a time, each time after as many of the next tile's rows were asked
+  /// for.
+  template <class F>
+  void beside(int64_t count, const F& f) const {
+    for (int64_t first = 0; first < count; first += kTogether) {
+      ask(first, kTogether);
+      f(first, std::min(kTogether, count - first));
+    }
+  }
+
+ private:
+  static constexpr int64_t kTogether = 8;  // rows
+  void ask(int64_t first, int64_t count) const;
+
+  RowSource& rows_;
+  RowTile tile_;  // of no rows: there is no next one
 };
 
 /// One thread's memory. Sizes: T rows of a tile, S padded samples, D columns.
@@ -41,6 +70,11 @@ struct TileScratch {
   /// as they are).
   PreparedTile prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access);
 
+  /// Row i of an opened tile, caught up, in fp32: where it lies or in `row`.
+  const float* row_in_fp32(const PreparedTile& tile, int64_t i);
+
+  /// dx is of that type.
+  void take_gradient(Dtype dtype);
   /// dx = 0, in that type.
   void start_gradient(Dtype dtype);
 
@@ -49,8 +83,7 @@ struct TileScratch {
   Dtype compute;
   bool unit_rows = true;  // HeadPass::unit_rows
   TileProducts products;
-  Tensor gathered;                      // (T, D) fp32
-  Tensor weights16;                     // (T, D) bf16, where that is computed in
+  Tensor gathered;                      // (T, D) in the compute type
   Tensor inverse;                       // (T)
   Tensor dots;                          // (T, S) fp32: dot products, then their gradient
   Tensor gradient16;                    // (T, S) bf16
@@ -58,8 +91,12 @@ struct TileScratch {
   Tensor dx;                            // (S, D) fp32, or fp64 where the pass sums in double
   Tensor max_cosine, max_logit, shift;  // (S)
   std::vector<double> sum;              // (S)
-  std::vector<float> row_buffer;        // (D): a row in fp32 while it is updated
-  std::vector<float> momentum_buffer;   // (D): its momentum
+  RowScratch row;                       // one in fp32
+
+ private:
+  /// Where the products can take the tile's rows from as they are stored.
+  bool stored_as_wanted(const PreparedTile& tile) const;
+  void gather(const PreparedTile& tile);
 };
 
 /// Scratch for all threads, kept from pass to pass while sizes stay.
@@ -106,11 +143,5 @@ class TargetIndex {
  private:
   std::vector<std::pair<int64_t, int64_t>> targets_;  // (position, sample), ascending
 };
-
-/// What active row i of a tile missed, where rows lag; null where it missed nothing.
-inline const math::CatchUpMatrix<float>* missed_steps(const RowLag& lag, int64_t stored_row) {
-  if (lag.last_update == nullptr || lag.last_update[stored_row] >= lag.next) return nullptr;
-  return lag.steps + (lag.last_update[stored_row] - lag.first);
-}
 
 }  // namespace plsc

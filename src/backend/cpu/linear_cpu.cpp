@@ -60,6 +60,7 @@ class CpuLinear final : public LinearOp {
     check(x, w, y);
     if (spec_.bias) check_tensor("bias", bias, {spec_.out_features}, Dtype::f32);
     const Tensor rows = to_rows(x);
+    if (!runtime_.computes) return;
     float* out = y.data<float>();
     multiply_rows({spec_.batch, spec_.out_features, in_, false, true, rows.data<float>(), w.data<float>(), 0, out});
     for (int64_t i = 0; spec_.bias && i < spec_.batch; ++i)
@@ -69,6 +70,7 @@ class CpuLinear final : public LinearOp {
   void backward_data(const Tensor& dy, const Tensor& w, Tensor& dx) override {
     check(dx, w, dy);
     const Tensor rows = from_rows_ ? scratch_rows() : dx;
+    if (!runtime_.computes) return;
     multiply_rows(
         {spec_.batch, in_, spec_.out_features, false, false, dy.data<float>(), w.data<float>(), 0, rows.data<float>()});
     if (from_rows_) from_rows_->run(rows.raw(), dx.raw());
@@ -79,6 +81,7 @@ class CpuLinear final : public LinearOp {
     const Tensor rows = to_rows(x);
     const bool in_double = dweight.dtype() == Dtype::f64;
     if (spec_.bias) check_tensor("bias gradient", dbias, {spec_.out_features}, dweight.dtype());
+    if (!runtime_.computes) return;
     if (in_double) {
       weight_in_double(rows, dy, dweight, accumulate);
       if (spec_.bias) bias_in_double(dy, dbias.data<double>(), accumulate);

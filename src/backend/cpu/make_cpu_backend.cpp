@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/cpu_device.h"
 #include "backend/cpu/head_ops_cpu.h"
+#include "backend/cpu/neighbour_ops_cpu.h"
 #include "backend/cpu/ops_cpu.h"
 
 namespace plsc {
@@ -18,6 +19,7 @@ Backend make_cpu_backend(int threads) {
   auto* state = static_cast<math::StepState*>(backend.step_state.raw());
   backend.nn = make_cpu_nn_ops(device, state);
   backend.head = make_cpu_head_ops(device, state);
+  backend.neighbours = make_cpu_neighbour_ops(device);
   backend.optim = make_cpu_optim_ops(device, state);
   backend.image = make_cpu_image_ops(device);
   return backend;

@@ -92,6 +92,7 @@ bool Arena::add_segment(size_t bytes, bool small) {
   free_blocks(segment).insert({bytes, begin});
   open_->bytes += bytes;
   reserved_ += bytes;
+  most_ = std::max(most_, reserved_);
   return true;
 }
 
@@ -189,7 +190,7 @@ MemoryUse Arena::exchange_use(MemoryUse use) {
 
 DeviceMemory Arena::memory() const {
   const std::lock_guard lock(mutex_);
-  return {in_use_, peak_, reserved_};
+  return {in_use_, peak_, reserved_, most_};
 }
 
 int64_t Arena::make_pool() {

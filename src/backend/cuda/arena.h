@@ -114,7 +114,7 @@ class Arena {
   int64_t next_pool_ = 1;
   MemoryUse use_ = MemoryUse::other;
   BytesByUse in_use_by_{};
-  size_t in_use_ = 0, peak_ = 0, reserved_ = 0;
+  size_t in_use_ = 0, peak_ = 0, reserved_ = 0, most_ = 0;
 };
 
 }  // namespace plsc

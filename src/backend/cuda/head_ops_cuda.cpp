@@ -4,6 +4,7 @@
 
 #include "backend/cuda/head_sample_cuda.h"
 #include "backend/cuda/head_tiles_cuda.h"
+#include "backend/cuda/row_buffers_cuda.h"
 #include "kernels/cuda/head_loss.h"
 #include "kernels/cuda/head_sample.h"
 
@@ -13,7 +14,7 @@ namespace {
 class CudaHeadOps final : public HeadOps {
  public:
   CudaHeadOps(CudaDevice& device, const CudaRuntime& runtime, math::StepState* state, const CudaHeadOptions& options)
-      : stream_(runtime.stream), state_(state), work_(runtime, options.tile_rows), sampler_(device) {}
+      : device_(device), stream_(runtime.stream), state_(state), work_(runtime, options.tile_rows), sampler_(device) {}
 
   void row_normalize(const Tensor& x, Tensor& y, Tensor& norm) override;
   void row_normalize_backward(const Tensor& y, const Tensor& norm, const Tensor& dy, Tensor& dx) override;
@@ -21,6 +22,9 @@ class CudaHeadOps final : public HeadOps {
   void append_one_backward(const Tensor& dy, Tensor& dx) override;
   void init_rows(Tensor& rows, const RowDraws& draws) override;
   std::unique_ptr<SampledRows> start_sample(const SampleRows& args) override { return sampler_.start(args); }
+  std::unique_ptr<RowBuffers> make_row_buffers(const RowTables& tables) override {
+    return std::make_unique<CudaRowBuffers>(device_, tables);
+  }
   void find_rows(const Tensor& active, const Tensor& rows, Tensor& position) override;
   void target_pass(RowSource& rows, const HeadPass& pass, Tensor& cosine) override;
   void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums& sums) override {
@@ -36,6 +40,7 @@ class CudaHeadOps final : public HeadOps {
   void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cuda_top_rows(work_, rows, pass, top); }
 
  private:
+  CudaDevice& device_;
   cudaStream_t stream_;
   math::StepState* state_;
   HeadWork work_;
@@ -109,7 +114,7 @@ void CudaHeadOps::rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to
 }
 
 void CudaHeadOps::loss(const HeadLossArgs& args) {
-  check_device_tensor("the loss's result", args.result, {2}, Dtype::f64);
+  check_device_tensor("the loss's result", args.result, {3}, Dtype::f64);
   kernels::cuda::HeadLossInputs in;
   in.sum = args.sum.data<double>();
   in.target_cosine = args.target_cosine.data<double>();
@@ -117,8 +122,7 @@ void CudaHeadOps::loss(const HeadLossArgs& args) {
   in.max_cosine = args.max_cosine.data<float>();
   in.labels = args.labels.data<int64_t>();
   in.samples = args.sum.elements();
-  in.margin = args.margin;
-  in.scale = double{args.scale};
+  in.rule = args.rule;
   in.gradient_scale = args.gradient_scale;
   kernels::cuda::head_loss(in,
                            {args.log_sum.data<float>(), args.target_gradient.data<float>(), args.result.data<double>()},
@@ -134,7 +138,7 @@ void CudaHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math
 
 void CudaHeadOps::catch_up_rows(RowSource& rows, int64_t few) {
   const RowTile all = rows.open(0, rows.count(), RowAccess::update);
-  kernels::cuda::catch_up_rows(head_rows_of(all, rows.columns()), few, stream_);
+  kernels::cuda::catch_up_rows(head_rows_of(all, rows.columns()), few, {}, stream_);
   rows.close(all, RowAccess::update);
 }
 

@@ -30,45 +30,39 @@ kernels::cuda::SampleClasses sample_of(const SampleRows& args) {
 
 }  // namespace
 
-/// Rows whose number is on its way to the host.
-class CountedRows final : public SampledRows {
- public:
-  CountedRows(HeadSampler& sampler, const SampleRows& args) : sampler_(sampler), sample_(sample_of(args)) {
-    slot_ = sampler.take(kPositives + sample_.positive_count + kernels::cuda::sample_blocks(sample_));
-    int64_t* words = slot_->device.data<int64_t>();
-    sample_.positives = words + kPositives;
-    places_ = words + kPositives + sample_.positive_count;
-    sampler.count(*slot_, sample_, args.positives);
-  }
-  ~CountedRows() override {
-    if (slot_) sampler_.give_back(std::move(slot_));
-  }
-  CountedRows(const CountedRows&) = delete;
-  CountedRows& operator=(const CountedRows&) = delete;
+CountedRows::CountedRows(HeadSampler& sampler, const SampleRows& args) : sampler_(sampler), sample_(sample_of(args)) {
+  slot_ = sampler.take(kPositives + sample_.positive_count + kernels::cuda::sample_blocks(sample_));
+  int64_t* words = slot_->device.data<int64_t>();
+  sample_.positives = words + kPositives;
+  places_ = words + kPositives + sample_.positive_count;
+  sampler.count(*slot_, sample_, args.positives);
+}
 
-  Tensor get() override {
-    if (!rows_.defined()) write();
-    return rows_;
-  }
+CountedRows::~CountedRows() {
+  if (slot_) sampler_.give_back(std::move(slot_));
+}
 
- private:
-  void write() {
-    CudaDevice& device = sampler_.device_;
-    device.waiter().wait(slot_->counted);
-    rows_ = device.tensor({slot_->host.data<int64_t>()[kTotal]}, Dtype::i64);
-    const cudaStream_t compute = device.compute_stream();
-    slot_->counted.order(compute);
-    kernels::cuda::write_samples(sample_, places_, rows_.data<int64_t>(), compute);
-    slot_->written.record(compute);
-    sampler_.give_back(std::move(slot_));
-  }
+Tensor CountedRows::get() {
+  if (rows_.defined()) return rows_;
+  CudaDevice& device = sampler_.device_;
+  rows_ = device.tensor({count()}, Dtype::i64);
+  write(rows_.data<int64_t>(), device.compute_stream());
+  return rows_;
+}
 
-  HeadSampler& sampler_;
-  kernels::cuda::SampleClasses sample_;
-  std::unique_ptr<HeadSampler::Slot> slot_;  // until the rows are written
-  const int64_t* places_ = nullptr;          // of each block's rows
-  Tensor rows_;
-};
+int64_t CountedRows::count() {
+  PLSC_CHECK(slot_, "the number of rows that have been written");
+  sampler_.device_.waiter().wait(slot_->counted);
+  return slot_->host.data<int64_t>()[kTotal];
+}
+
+void CountedRows::write(int64_t* rows, cudaStream_t stream) {
+  PLSC_CHECK(slot_, "rows were written twice");
+  slot_->counted.order(stream);
+  kernels::cuda::write_samples(sample_, places_, rows, stream);
+  slot_->written.record(stream);
+  sampler_.give_back(std::move(slot_));
+}
 
 HeadSampler::HeadSampler(CudaDevice& device) : device_(device) {
   for (int i = 0; i < kSlots; ++i) give_back(std::make_unique<Slot>());

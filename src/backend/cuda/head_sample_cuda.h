@@ -6,7 +6,8 @@
 // and page-locked memory for the positives on their way there and the number on its way back. (The device's ring of
 // uploads would do worse: its pieces come free in the order in which they were taken, these behind those of the compute
 // stream.) A slot is taken by `start` and comes back once its rows were asked for; what writes the rows reads it on the
-// compute stream. With two slots in turn the one taken was last read at the begin of the step before the one under way.
+// stream that they are for (the compute stream, or that of row_buffers_cuda.h). With two slots in turn the one taken
+// was last read at the begin of the step before the one under way.
 #pragma once
 #include <deque>
 #include <memory>
@@ -16,6 +17,8 @@
 #include "kernels/cuda/head_sample.h"
 
 namespace plsc {
+
+class CountedRows;
 
 /// For the thread of the device, which must outlive it.
 class HeadSampler {
@@ -38,7 +41,7 @@ class HeadSampler {
   struct Slot {
     Tensor host, device;  // of the same size
     Event counted;        // on the sampler's stream: the number is on the host
-    Event written;        // on the compute stream: it is done with the device's memory
+    Event written;        // on the stream that the rows are for: it is done with the device's memory
   };
   std::unique_ptr<Slot> take(int64_t words);
   void reserve(Slot& slot, int64_t words);
@@ -49,6 +52,29 @@ class HeadSampler {
   PinnedPool pinned_;  // before the slots, which hold memory of it
   Stream counts_;
   std::deque<std::unique_ptr<Slot>> free_;  // the one that was used longest ago first
+};
+
+/// Rows whose number is on its way to the host.
+class CountedRows final : public SampledRows {
+ public:
+  CountedRows(HeadSampler& sampler, const SampleRows& args);
+  ~CountedRows() override;
+  CountedRows(const CountedRows&) = delete;
+  CountedRows& operator=(const CountedRows&) = delete;
+
+  /// Writes the rows on the compute stream.
+  Tensor get() override;
+  /// Waits for the number, which no other stream holds up.
+  int64_t count();
+  /// In place of `get`, once: to `rows`, of as many i64 in device memory, behind what `stream` was given.
+  void write(int64_t* rows, cudaStream_t stream);
+
+ private:
+  HeadSampler& sampler_;
+  kernels::cuda::SampleClasses sample_;
+  std::unique_ptr<HeadSampler::Slot> slot_;  // until the rows are written
+  const int64_t* places_ = nullptr;          // of each block's rows
+  Tensor rows_;
 };
 
 }  // namespace plsc

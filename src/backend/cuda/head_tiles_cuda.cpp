@@ -6,13 +6,9 @@
 namespace plsc {
 namespace {
 
-/// The stride of dots and of the gradient beside them in bf16: whole 16 bytes of both.
-constexpr int64_t kSampleMultiple = 8;
 /// Plans of products on the stream ahead: a pass over all rows needs two, one over sampled rows a new one whenever its
 /// last tile has another multiple of HeadTilePlan::kRowMultiple rows.
 constexpr size_t kPlans = 256;
-
-int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 int64_t second_level_cache() {
   int device = 0, bytes = 0;
@@ -23,17 +19,6 @@ int64_t second_level_cache() {
 
 }  // namespace
 
-HeadTilePlan HeadTilePlan::make(int64_t rows, int64_t bytes_per_row, int64_t cache_bytes, int64_t tile_rows) {
-  HeadTilePlan plan;
-  plan.rows = rows;
-  const int64_t wanted = tile_rows > 0
-                             ? tile_rows
-                             : std::clamp(cache_bytes / 2 / std::max<int64_t>(bytes_per_row, 1), kLeastRows, kMostRows);
-  plan.tile = std::min(padded_rows(wanted), padded_rows(rows));
-  plan.tiles = rows == 0 ? 0 : (rows + plan.tile - 1) / plan.tile;
-  return plan;
-}
-
 HeadWork::HeadWork(const CudaRuntime& runtime, int64_t tile_rows)
     : runtime_(runtime),
       tile_rows_(tile_rows),
@@ -41,9 +26,8 @@ HeadWork::HeadWork(const CudaRuntime& runtime, int64_t tile_rows)
       gemms_(runtime, kPlans, ahead_.get()) {}
 
 HeadTilePlan HeadWork::plan(const RowSource& rows, int64_t samples, Dtype compute) const {
-  const int64_t operand = rows.columns() * static_cast<int64_t>(dtype_size(compute));
-  const int64_t dots = round_up(samples, kSampleMultiple) * static_cast<int64_t>(sizeof(float));
-  return HeadTilePlan::make(rows.count(), dots + operand, cache_bytes_, tile_rows_);
+  return HeadTilePlan::make(rows.count(), HeadTilePlan::bytes_per_row(samples, rows.columns(), compute), cache_bytes_,
+                            tile_rows_);
 }
 
 HeadTileLoop::HeadTileLoop(HeadWork& work, RowSource& rows, const Tensor& x, const Options& options)
@@ -52,7 +36,7 @@ HeadTileLoop::HeadTileLoop(HeadWork& work, RowSource& rows, const Tensor& x, con
       x_(x),
       options_(options),
       plan_(work.plan(rows, x.dim(0), options.compute)),
-      stride_(round_up(x.dim(0), kSampleMultiple)),
+      stride_(HeadTilePlan::stride(x.dim(0))),
       operand_x_(x) {
   PLSC_CHECK(x.dtype() == Dtype::f32 && x.dim(1) == rows.columns());
   Device& device = work.runtime().device;
@@ -102,7 +86,7 @@ void HeadTileLoop::begin(int64_t t) {
   tile.dots = slot.dots.data<float>();
 
   const RowTile& source = tile.source;
-  const bool in_place = source.index == nullptr && source.lag.last_update == nullptr &&
+  const bool in_place = source.in_order() && source.lag.last_update == nullptr &&
                         source.weight_type == options_.compute && tile.padded == source.count && !source.far;
   tile.operand = in_place ? source.weight : slot.operand.raw();
   kernels::cuda::PreparedRows prepared;
@@ -145,6 +129,8 @@ kernels::cuda::HeadRows head_rows_of(const RowTile& tile, int64_t columns) {
   rows.momentum = tile.momentum;
   rows.momentum_type = head_type(tile.momentum_type);
   rows.index = tile.index;
+  rows.begin = tile.first;
+  rows.stride = tile.stride;
   rows.last_update = tile.lag.last_update;
   rows.steps = tile.lag.steps;
   rows.first = tile.lag.first;
@@ -152,6 +138,7 @@ kernels::cuda::HeadRows head_rows_of(const RowTile& tile, int64_t columns) {
   rows.seed = tile.rounding.seed;
   rows.update = tile.rounding.update;
   rows.first_class = tile.rounding.first_class;
+  rows.classes = tile.rounding.classes;
   return rows;
 }
 

@@ -7,35 +7,17 @@
 // a class's sums over its columns are rows of u, and the kernels in between (kernels/cuda/head_tile.h) read and write
 // whole lines of dots.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <functional>
 
 #include "backend/cuda/event.h"
 #include "backend/cuda/gemm.h"
+#include "backend/cuda/head_tile_plan.h"
 #include "backend/head_ops.h"
 #include "kernels/cuda/head_rows.h"
 #include "kernels/cuda/head_tile.h"
 
 namespace plsc {
-
-/// How active rows are cut into tiles. Everything depends on the sizes and the device alone.
-struct HeadTilePlan {
-  int64_t rows = 0;   // active rows
-  int64_t tile = 0;   // rows of a tile, a multiple of kRowMultiple
-  int64_t tiles = 0;  // the last one may be shorter
-
-  /// Products take a multiple of this many rows, so that few different ones have to be planned.
-  static constexpr int64_t kRowMultiple = 128;
-  static constexpr int64_t kLeastRows = 2048, kMostRows = 32768;
-
-  /// Where `tile_rows` is 0: a tile's dot products and operand take half of `cache_bytes`.
-  static HeadTilePlan make(int64_t rows, int64_t bytes_per_row, int64_t cache_bytes, int64_t tile_rows);
-  int64_t begin(int64_t t) const { return t * tile; }
-  int64_t count(int64_t t) const { return std::min(tile, rows - t * tile); }
-  int64_t padded(int64_t t) const { return padded_rows(count(t)); }
-  static int64_t padded_rows(int64_t rows) { return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple; }
-};
 
 /// What the passes of one rank keep from call to call.
 class HeadWork {

@@ -3,6 +3,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/head_ops_cuda.h"
 #include "backend/cuda/image_ops_cuda.h"
+#include "backend/cuda/neighbour_ops_cuda.h"
 #include "backend/cuda/nn_ops_cuda.h"
 #include "backend/cuda/optim_ops_cuda.h"
 #include "backend/cuda/vendor_handles.h"
@@ -21,6 +22,7 @@ Backend make_cuda_backend(const CudaOptions& options) {
   auto* state = static_cast<math::StepState*>(backend.step_state.raw());
   backend.nn = make_cuda_nn_ops(*runtime, state);
   backend.head = make_cuda_head_ops(gpu, *runtime, state);
+  backend.neighbours = make_cuda_neighbour_ops(*runtime);
   backend.optim = make_cuda_optim_ops(gpu, state);
   backend.image = make_cuda_image_ops(gpu);
   return backend;

@@ -41,7 +41,7 @@ struct Case {
   bool nesterov = false;
 };
 std::vector<Case> cases() {
-  std::vector<Case> out(6);
+  std::vector<Case> out(7);
   out[0].name = "arcface";
   out[1].name = "cosface";
   out[1].config.margin = named_margin("cosface");
@@ -53,6 +53,9 @@ std::vector<Case> cases() {
   out[4].name = "filter";
   out[4].config.interclass_filter = 0.2;
   out[5].name = out[5].config.kind = "linear";
+  out[6].name = out[6].config.kind = "d_softmax";
+  out[6].config.termination = 0.6;
+  out[6].config.scale = 32;
   return out;
 }
 

@@ -2,9 +2,11 @@
 #include <nlohmann/json.hpp>
 
 #include "app/doctor/report.h"
+#include "app/quantity.h"
 #include "support/catch.h"
 
 using namespace plsc::doctor;
+using plsc::quantity;
 
 namespace {
 

@@ -1,11 +1,9 @@
-// The doctor's parts that need no machine: patience with probes, rounds of hosts, interfaces, what fits.
+// The doctor's parts that need no machine: patience with probes, rounds of hosts, interfaces.
 #include <chrono>
-#include <cmath>
 #include <set>
 #include <thread>
 
 #include "app/doctor/disk_room.h"
-#include "app/doctor/fit.h"
 #include "app/doctor/network.h"
 #include "app/doctor/pair_rounds.h"
 #include "app/doctor/patience.h"
@@ -164,46 +162,4 @@ TEST_CASE("disk: checkpoints that are there give back their own bytes, not those
   CHECK(bytes_wanted({.one = 100, .keep = 3, .there = {500, 500, 500}}) == 100);
   CHECK(bytes_wanted({.one = 100, .keep = 1, .there = {500, 30}}) == 100);  // the first save ends both
   CHECK(bytes_wanted({.one = 100, .keep = 2, .there = {10, 10, 10, 10}}) == 300 - 40);
-}
-
-TEST_CASE("fit: bytes of a class") {
-  Config config = parse_config("data: {train: synthetic}\nmodel: {embedding_size: 512}", "f").config;
-  CHECK(bytes_per_class(head_shape(config, false)) == 512 * 8);
-  CHECK(bytes_per_class(head_shape(config, true)) == 512 * 12);  // loss scaling keeps the gradient
-  config.head.store.dtype = "bf16";
-  CHECK(bytes_per_class(head_shape(config, false)) == 512 * 6);
-  CHECK(stored_per_class(head_shape(config, true)) == 512 * 6);
-  config.head.sampling = {"uniform", 0.1};
-  CHECK(stored_per_class(head_shape(config, false)) == 512 * 6 + 8);
-  CHECK(bytes_per_class(head_shape(config, false)) > stored_per_class(head_shape(config, false)));
-}
-
-TEST_CASE("fit: the largest number of classes, over all ranks") {
-  const Fit both = fit({.classes = 1000, .ranks = 2, .per_class = 4096, .network = 1e6, .room = 1e6 + 4096.0 * 600});
-  CHECK(both.needed == 1e6 + 500 * 4096);
-  CHECK(both.needed < both.room);
-  CHECK(both.largest == 1200);
-  const Fit too_many =
-      fit({.classes = 1201, .ranks = 2, .per_class = 4096, .network = 1e6, .room = 1e6 + 4096.0 * 600});
-  CHECK(too_many.needed > too_many.room);
-  CHECK(fit({.classes = 1, .ranks = 1, .per_class = 8, .network = 100, .room = 50}).largest == 0);
-}
-
-TEST_CASE("fit: where the room is not known no number of classes is made up") {
-  const Fit fits = fit({.classes = 1000, .ranks = 2, .per_class = 4096, .network = 1e6, .room = HUGE_VAL});
-  CHECK(fits.largest == 0);
-  CHECK(fits.needed == 1e6 + 500 * 4096);
-}
-
-TEST_CASE("fit: a network keeps what its maps are worth") {
-  const BackboneConfig r50 = named_backbone("iresnet50");
-  const double small = activations_per_image(r50, {56, 56}), large = activations_per_image(r50, {112, 112});
-  CHECK(large > 3.9 * small);
-  CHECK(large < 4.1 * small);
-  CHECK(activations_per_image(named_backbone("iresnet100"), {112, 112}) > 1.3 * large);
-  NetworkShape network{.parameters = 1000, .activations = 10, .images = 3};
-  CHECK(network_bytes(network) == 12 * 1000 + 4 * 10 * 3);
-  network.activation_bytes = 2;
-  network.gradients_in_double = true;
-  CHECK(network_bytes(network) == 16 * 1000 + 2 * 10 * 3);
 }

@@ -50,6 +50,7 @@ TEST_CASE("a tensor's memory goes back to the device") {
   CHECK(device.memory().reserved >= 4000);
   device.trim();
   CHECK(device.memory().reserved == 0);
+  CHECK(device.memory().most >= 4000);
 }
 
 TEST_CASE("ops refuse tensors that do not fit their spec") {

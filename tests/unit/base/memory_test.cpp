@@ -50,4 +50,7 @@ TEST_CASE("memory of a control group, version 1") {
   CHECK_FALSE(group_memory("9:name=systemd:/\n", root.path()));
 }
 
-TEST_CASE("this machine has some memory") { CHECK(available_memory() > 1 << 20); }
+TEST_CASE("this machine has some memory") {
+  CHECK(available_memory() > 1 << 20);
+  CHECK(known_memory().value() > 1 << 20);
+}

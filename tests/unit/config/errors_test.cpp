@@ -92,7 +92,7 @@ TEST_CASE("a word that is none of the valid ones gets the nearest") {
 }
 
 TEST_CASE("a linear head is given nothing that belongs to cosines") {
-  CHECK(contains(message("head: {kind: linera}\n"), "expected margin or linear; did you mean 'linear'?"));
+  CHECK(contains(message("head: {kind: linera}\n"), "expected margin, d_softmax or linear; did you mean 'linear'?"));
   for (const char* given :
        {"margin: cosface", "margin: {m2: .3}", "scale: 30", "gradient: straight_through", "interclass_filter: .4"}) {
     const std::string key(given, std::string(given).find(':'));
@@ -107,13 +107,82 @@ TEST_CASE("a linear head is given nothing that belongs to cosines") {
         "linear");
 }
 
+TEST_CASE("D-Softmax has a termination and no margin, other heads the other way round") {
+  CHECK(contains(message("head: {kind: dsoftmax}\n"), "did you mean 'd_softmax'?"));
+  for (const char* given : {"margin: cosface", "margin: {m2: .3}", "gradient: straight_through"}) {
+    const std::string key(given, std::string(given).find(':'));
+    CHECK(message("head: {kind: d_softmax, " + std::string(given) + "}\n") ==
+          "f.yaml:2: head." + key +
+              ": given with head.kind d_softmax, expected head.kind margin: D-Softmax has no margin, a target is "
+              "measured against head.termination");
+  }
+  CHECK(message("head: {termination: .5}\n") ==
+        "f.yaml:2: head.termination: given with head.kind margin, expected head.kind d_softmax: with a margin a target "
+        "is measured against the other classes");
+  CHECK(contains(message("head: {kind: linear, termination: .5}\n"),
+                 "head.termination: given with head.kind linear, expected head.kind d_softmax"));
+  const HeadConfig head =
+      parse_config("data: {train: a}\nhead: {kind: d_softmax, scale: 32, termination: .8, interclass_filter: .5}", "f")
+          .config.head;
+  CHECK(head.kind == "d_softmax");
+  CHECK(head.termination == 0.8);
+}
+
+TEST_CASE("what samples classes is given to a method that samples so") {
+  CHECK(message("head: {kind: linear, sampling: {method: knn}}\n") ==
+        "f.yaml:2: head.sampling.method: found knn with head.kind linear, expected full or uniform: near is what has a "
+        "large cosine, and a linear head's logits depend on lengths and biases as well");
+  CHECK(contains(message("head: {sampling: {methode: knn}}\n"), "did you mean 'head.sampling.method'?"));
+  CHECK(contains(message("head: {sampling: {rebuild: {probe: .9}}}\n"),
+                 "f.yaml:2: unknown key 'head.sampling.rebuild.probe'"));
+  CHECK(message("head: {sampling: {neighbours: 9, uniform_share: .2, ratio: .3, rebuild: {every_epochs: 2}}}").empty());
+  const std::vector<std::pair<std::string, std::string>> meant{
+      {"ratio=.3", "uniform"},           {"active=100", "uniform"}, {"neighbours=9", "knn"},
+      {"uniform_share=.5", "knn"},       {"scoring=bf16", "knn"},   {"rebuild.every_epochs=3", "knn"},
+      {"rebuild.probe_recall=.9", "knn"}};
+  for (const auto& [option, method] : meant) {
+    INFO(option);
+    const std::string said = message("", {"head.sampling." + option});
+    CHECK(contains(said, "with head.sampling.method full, expected " + method + ": -o head.sampling.method=" + method));
+    CHECK(message("", {"head.sampling." + option, "head.sampling.method=knn"}).empty());
+  }
+  CHECK(contains(message("", {"head.sampling.neighbours=9", "head.sampling.method=uniform"}), "expected knn"));
+  const std::string file = "head: {sampling: {method: uniform, active: 100}}";
+  CHECK(message(file, {"head.sampling.ratio=.3"}) ==
+        "-o: head.sampling.ratio: given beside f.yaml:2: head.sampling.active, which counts, expected one of the two: "
+        "-o head.sampling.active=auto");
+  CHECK(message(file, {"head.sampling.ratio=.3", "head.sampling.active=auto"}).empty());
+}
+
+TEST_CASE("rebuilds of the class graph go by epochs unless probes are asked for") {
+  const auto rebuild = [](const std::string& given) {
+    return parse_config("{data: {train: a}, head: {sampling: {method: knn, rebuild: {" + given + "}}}}", "f")
+        .config.head.sampling.rebuild;
+  };
+  CHECK(rebuild("") == RebuildConfig{1.0, {}});
+  CHECK(rebuild("probe_recall: .9") == RebuildConfig{0.0, 0.9});
+  CHECK(rebuild("probe_recall: .9, every_epochs: 2") == RebuildConfig{2.0, 0.9});
+  CHECK(rebuild("every_epochs: none") == RebuildConfig{0.0, {}});
+}
+
 TEST_CASE("numbers have bounds") {
   const std::vector<std::string> bad{"head: {margin: {m1: .9}}",
                                      "head: {margin: {m2: -.1}}",
                                      "head: {margin: {m3: -1}}",
                                      "head: {scale: 0}",
+                                     "head: {kind: d_softmax, termination: 2.1}",
+                                     "head: {kind: d_softmax, termination: -1.1}",
                                      "head: {sampling: {ratio: 0}}",
                                      "head: {sampling: {ratio: 1.01}}",
+                                     "head: {sampling: {active: 0}}",
+                                     "head: {sampling: {neighbours: 0}}",
+                                     "head: {sampling: {neighbours: 751}}",
+                                     "head: {sampling: {uniform_share: 1}}",
+                                     "head: {sampling: {uniform_share: -.1}}",
+                                     "head: {sampling: {rebuild: {every_epochs: -1}}}",
+                                     "head: {sampling: {rebuild: {probe_recall: 0}}}",
+                                     "head: {sampling: {rebuild: {probe_recall: 1.1}}}",
+                                     "head: {sampling: {scoring: fp16}}",
                                      "head: {interclass_filter: 2}",
                                      "head: {init_std: -1}",
                                      "head: {classes: 0}",

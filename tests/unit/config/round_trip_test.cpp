@@ -90,13 +90,19 @@ std::vector<Change> model_changes() {
 
 std::vector<Change> head_changes() {
   const Config all;
-  [[maybe_unused]] const auto& [kind, classes, margin, scale, gradient, sampling, update, filter, init_std, store,
-                                class_map] = all.head;
+  [[maybe_unused]] const auto& [kind, classes, margin, scale, termination, gradient, sampling, update, filter, init_std,
+                                store, class_map] = all.head;
   [[maybe_unused]] const auto& [name, m1, m2, m3] = all.head.margin;
-  [[maybe_unused]] const auto& [method, ratio] = all.head.sampling;
+  [[maybe_unused]] const auto& [method, ratio, active, neighbours, uniform_share, rebuild, scoring] = all.head.sampling;
+  [[maybe_unused]] const auto& [every_epochs, probe_recall] = all.head.sampling.rebuild;
   [[maybe_unused]] const auto& [tier, dtype, store_momentum] = all.head.store;
   return {
       [](Config& c) { c.head.kind = "linear"; },
+      [](Config& c) { c.head.kind = "d_softmax"; },
+      [](Config& c) {
+        c.head.kind = "d_softmax";
+        c.head.termination = -0.25;
+      },
       [](Config& c) { c.head.classes = int64_t{1} << 40; },
       [](Config& c) { c.head.class_map = "renamed: 1.tsv"; },
       [](Config& c) {
@@ -117,7 +123,15 @@ std::vector<Change> head_changes() {
       [](Config& c) { c.head.scale = 30.5; },
       [](Config& c) { c.head.gradient = "straight_through"; },
       [](Config& c) { c.head.sampling.method = "uniform"; },
+      [](Config& c) { c.head.sampling.method = "knn"; },
       [](Config& c) { c.head.sampling.ratio = 1e-3; },
+      [](Config& c) { c.head.sampling.active = 777; },
+      [](Config& c) { c.head.sampling.neighbours = 3; },
+      [](Config& c) { c.head.sampling.uniform_share = 0; },
+      [](Config& c) { c.head.sampling.rebuild.every_epochs = 0; },
+      [](Config& c) { c.head.sampling.rebuild.every_epochs = 0.25; },
+      [](Config& c) { c.head.sampling.rebuild.probe_recall = 0.9; },
+      [](Config& c) { c.head.sampling.scoring = "bf16"; },
       [](Config& c) { c.head.update = "lazy"; },
       [](Config& c) { c.head.interclass_filter = 0.4; },
       [](Config& c) { c.head.interclass_filter = 0; },

@@ -146,7 +146,7 @@ TEST_CASE("any number of ranks: scales that need the running maximum, and the fi
 
 TEST_CASE("any number of ranks: accumulated micro-batches") {
   for (const char* method : {"full", "uniform"}) {
-    for (const char* kind : {"margin", "linear"}) {
+    for (const char* kind : {"margin", "d_softmax", "linear"}) {
       Plan plan;
       plan.config.kind = kind;
       plan.config.sampling = {method, 0.3};
@@ -169,20 +169,38 @@ TEST_CASE("any number of ranks: the linear head, full and sampled, down to one c
   }
 }
 
+TEST_CASE("any number of ranks: D-Softmax, full and sampled, with a running maximum, down to one class") {
+  for (const int64_t classes : {50, 7, 2, 1}) {
+    for (const auto& [method, update] : {std::pair("full", "dense"), {"uniform", "dense"}, {"uniform", "lazy"}}) {
+      for (const double scale : {32.0, 100.0}) {
+        Plan plan;
+        plan.config.kind = "d_softmax";
+        plan.config.sampling = {method, 0.3};
+        plan.config.update = update;
+        plan.config.scale = scale;
+        plan.classes = classes;
+        plan.batch = 13;
+        check_invariance(plan);
+      }
+    }
+  }
+}
+
 TEST_CASE("exact sums: the same bits on any number of ranks and threads") {
   for (const char* method : {"full", "uniform"}) {
-    for (const double scale : {64.0, 100.0, 0.0}) {  // 0: the linear head
+    for (const auto& [kind, scale] :
+         {std::pair("margin", 64.0), {"margin", 100.0}, {"d_softmax", 64.0}, {"d_softmax", 100.0}, {"linear", 64.0}}) {
       Plan plan;
       plan.exact = true;
       plan.config.sampling = {method, 0.3};
-      plan.config.scale = scale > 0 ? scale : 64;
-      if (scale == 0) plan.config.kind = "linear";
+      plan.config.kind = kind;
+      plan.config.scale = scale;
       plan.classes = 700;  // several tiles
       plan.batch = 13;
       const Outcome one = run_plan(plan, 1);
       for (const auto& [ranks, threads] : {std::pair{1, 3}, {2, 1}, {3, 2}, {4, 1}}) {
         const Outcome other = run_plan(plan, ranks, threads);
-        INFO(ranks << " ranks of " << threads << " threads, " << method << ", scale " << scale);
+        INFO(ranks << " ranks of " << threads << " threads, " << kind << ", " << method << ", scale " << scale);
         CHECK(relative_error(other.losses, one.losses) < 1e-12);
         CHECK(other.d_embedding == one.d_embedding);
         CHECK(other.centers == one.centers);

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "head/class_sampler.h"
+#include "kernels/cpu/random_block.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/error_text.h"
@@ -67,7 +68,7 @@ std::vector<int64_t> active_classes(int ranks, double ratio, int64_t classes, in
     CpuContext cpu(rank, 2);
     const ClassShard shard = class_shard(classes, ranks, rank.rank);
     const Sampling sampling = start_sampling(cpu.context, {"uniform", ratio}, shard, step, labels);
-    const ActiveClasses active = plsc::active_classes(sampling, shard);
+    const ActiveClasses active = plsc::active_classes(sampling, shard.size());
     PLSC_CHECK(active.local == active.rows.dim(0));
     for (int64_t row : active.rows.values<int64_t>())
       parts[static_cast<size_t>(rank.rank)].push_back(shard.begin + row);
@@ -91,6 +92,35 @@ TEST_CASE("uniform sampling: the rule of the design, the same on any number of r
   }
   CHECK(active_classes(1, 1.0, 1000, 3, labels).size() == 1000);
   CHECK(active_classes(1, 0.0, 1000, 3, labels).size() == 4);
+}
+
+TEST_CASE("uniform sampling of many classes: no block of them loses or doubles one") {
+  constexpr int64_t kMany = 13'001;
+  const auto rule = sampled_classes(1, 8, kMany, 0.02, {4096, 13'000});
+  std::vector<int64_t> expected;
+  for (size_t j = 0; j < rule.size(); ++j) {
+    if (rule[j]) expected.push_back(static_cast<int64_t>(j));
+  }
+  REQUIRE(expected.size() > 100);
+  for (const int ranks : {1, 3}) CHECK(active_classes(ranks, 0.02, kMany, 8, {4096, 13'000, 4096}) == expected);
+}
+
+TEST_CASE("draws of a block are those that are made one by one") {
+  // Counters over the ends of 32 bits, in b and in a; keys of any seed and purpose.
+  for (const uint64_t seed : {0ULL, 7ULL, 0x123456789ABCDEFULL}) {
+    for (const uint64_t a : {uint64_t{0}, uint64_t{5}, (uint64_t{1} << 40) + 3}) {
+      for (const uint64_t b : {uint64_t{0}, uint64_t{1}, (uint64_t{1} << 32) - 5, ~uint64_t{0} - 20}) {
+        for (const math::Draw what : {math::Draw::rounding, math::Draw::class_sample}) {
+          uint32_t words[kernels::kBlockWords];
+          kernels::random_block({seed, what, a}, b, words);
+          for (int64_t g = 0; g < kernels::kBlockDraws; ++g) {
+            const math::Random4 draw = math::random4(seed, what, a, b + static_cast<uint64_t>(g));
+            for (int k = 0; k < 4; ++k) CHECK(words[4 * g + k] == draw.x[k]);
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("uniform sampling takes about ratio C classes, others in every step") {

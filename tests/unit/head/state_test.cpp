@@ -93,7 +93,7 @@ std::vector<double> floats(const Saved& saved, const std::string& name) {
 
 TEST_CASE("a head filled from a checkpoint goes on bit for bit, and saving changes nothing") {
   for (const auto& [kind, lagging] :
-       {std::pair("margin", true), {"margin", false}, {"linear", true}, {"linear", false}}) {
+       {std::pair("margin", true), {"margin", false}, {"d_softmax", true}, {"linear", true}, {"linear", false}}) {
     INFO(kind << ", lagging " << lagging);
     HeadConfig config = sampled_head();
     config.kind = kind;

@@ -63,30 +63,83 @@ TEST_CASE("rounding by chance in its corners") {
   CHECK(round(0x3F808000u, 0x17FFF) == 0x3F80);  // sixteen bits of a draw count
 }
 
-TEST_CASE("every column of every row has random bits of its own, and they are uniform") {
-  // 12 columns: the second group of eight is half empty, and must not be the next class's first.
-  constexpr int64_t kClasses = 200, kColumns = 12, kUpdates = 20;
-  std::set<uint64_t> groups;
-  double sum = 0, squares = 0, products = 0, last = 0;
+/// Means of products with what stands `apart` places further on in one direction, in units of their deviation.
+struct Neighbours {
+  std::string what;
+  int64_t updates = 0, classes = 0, columns = 0;
+};
+
+TEST_CASE("the random bits of columns, rows and updates are uniform and know nothing of each other") {
+  constexpr int64_t kUpdates = 12, kClasses = 100, kColumns = 76;  // the last 32 columns are not all there
+  const auto u = [](int64_t update, int64_t c, int64_t column) {
+    return (math::rounding_bits(math::row_random(7, update, c), column) + 0.5) / 65536 - 0.5;
+  };
+  double sum = 0, squares = 0;
+  std::vector<int64_t> ones(16), bytes(256);
+  // Columns of one word, of neighbouring words; the same column of the next row, and of the next update.
+  std::vector<Neighbours> with{{"the next column", 0, 0, 1},
+                               {"the other half of a word", 0, 0, 16},
+                               {"the next 32", 0, 0, 32},
+                               {"the next row", 0, 1, 0},
+                               {"the next update", 1, 0, 0}};
+  std::vector<double> products(with.size()), pairs(with.size());
   for (int64_t update = 0; update < kUpdates; ++update) {
     for (int64_t c = 0; c < kClasses; ++c) {
       for (int64_t column = 0; column < kColumns; ++column) {
-        const math::Random4 bits = math::rounding_bits(7, update, c, kColumns, column / 8);
-        groups.insert(uint64_t{bits.x[0]} << 32 | bits.x[1]);
-        const double u = (math::rounding_bits_of(bits, column) + 0.5) / 65536 - 0.5;
-        sum += u;
-        squares += u * u;
-        products += u * last;  // with the column before
-        last = u;
+        const double here = u(update, c, column);
+        sum += here;
+        squares += here * here;
+        const uint32_t bits = math::rounding_bits(math::row_random(7, update, c), column);
+        for (size_t k = 0; k < ones.size(); ++k) ones[k] += bits >> k & 1u;
+        ++bytes[bits >> 8];
+        for (size_t k = 0; k < with.size(); ++k) {
+          const Neighbours& n = with[k];
+          if (update + n.updates >= kUpdates || c + n.classes >= kClasses || column + n.columns >= kColumns) continue;
+          products[k] += here * u(update + n.updates, c + n.classes, column + n.columns);
+          ++pairs[k];
+        }
       }
     }
   }
-  CHECK(groups.size() == kUpdates * kClasses * 2);
-  const double n = kUpdates * kClasses * kColumns;  // 48,000
+  const double n = kUpdates * kClasses * kColumns;  // 91,200
   // Deviations of the means, times four: u has 1/12 of variance, u^2 has 1/180, a product of two 1/144.
   CHECK(std::abs(sum / n) < 4 * std::sqrt(1.0 / 12 / n));
   CHECK(std::abs(squares / n - 1.0 / 12) < 4 * std::sqrt(1.0 / 180 / n));
-  CHECK(std::abs(products / n) < 4 * std::sqrt(1.0 / 144 / n));
+  for (size_t k = 0; k < with.size(); ++k) {
+    INFO(with[k].what);
+    CHECK(std::abs(products[k] / pairs[k]) < 4 * std::sqrt(1.0 / 144 / pairs[k]));
+  }
+  for (const int64_t count : ones) CHECK(std::abs(static_cast<double>(count) - n / 2) < 4 * std::sqrt(n / 4));
+  // Chi squared of the upper bytes: 255 degrees of freedom, whose deviation is sqrt(510).
+  double chi = 0;
+  for (const int64_t count : bytes) chi += std::pow(static_cast<double>(count) - n / 256, 2) / (n / 256);
+  CHECK(chi < 255 + 4 * std::sqrt(510.0));
+  CHECK(chi > 255 - 4 * std::sqrt(510.0));
+}
+
+TEST_CASE("a row's random bits come again in no other row, update, seed or kind") {
+  std::set<std::vector<uint32_t>> seen;
+  int64_t rows = 0;
+  const auto add = [&](const math::RowRandom& row) {
+    std::vector<uint32_t> words;
+    for (uint32_t place = 0; place < 16; ++place) words.push_back(math::rounding_word(row, place));
+    seen.insert(words);
+    ++rows;
+  };
+  for (const uint64_t seed : {1, 2}) {
+    for (const math::Draw what : {math::Draw::rounding, math::Draw::momentum_rounding}) {
+      for (int64_t update = 0; update < 10; ++update) {
+        for (int64_t c = 0; c < 100; ++c) add(math::row_random(seed, update, c, what));
+      }
+    }
+  }
+  CHECK(static_cast<int64_t>(seen.size()) == rows);
+  // Rows whose counters overlap differ by their keys: the words of one are not those of the other further on.
+  const math::RowRandom row{5, 17}, shifted{5 + 0x9E3779B9u, 18};
+  int64_t same = 0;
+  for (uint32_t place = 0; place < 256; ++place)
+    same += math::rounding_word(row, place + 1) == math::rounding_word(shifted, place) ? 1 : 0;
+  CHECK(same == 0);
 }
 
 /// The mean over all elements after `updates` steps of the same gradient, in units of the last place of 1.5, which is
@@ -150,9 +203,6 @@ TEST_CASE("momentum in bf16: gradients far below half a unit in the last place a
   for (const bf16_t& v : momentum.span<bf16_t>()) sum += double{math::bf16_to_float(v.bits)} - 1.5;
   // 20 units, as above.
   CHECK(sum / static_cast<double>(momentum.elements()) * 128 == Approx(20).margin(0.23));
-  const math::Random4 weights = math::rounding_bits(1, 2, 3, 8, 0),
-                      others = math::rounding_bits(1, 2, 3, 8, 0, math::Draw::momentum_rounding);
-  CHECK((weights.x[0] != others.x[0] || weights.x[1] != others.x[1]));
 }
 
 // The head as a whole, with sums that do not depend on the ranks, so that each bit can be compared.
@@ -258,7 +308,8 @@ TEST_CASE("bf16 centres: the same bits on any number of ranks, and after a resum
   for (const auto& [kind, method, update, momentum] :
        {Case{"margin", "full", "dense", "fp32"}, Case{"margin", "uniform", "dense", "fp32"},
         Case{"margin", "uniform", "lazy", "fp32"}, Case{"linear", "uniform", "dense", "fp32"},
-        Case{"margin", "full", "dense", "bf16"}, Case{"margin", "uniform", "dense", "bf16"}}) {
+        Case{"d_softmax", "uniform", "dense", "fp32"}, Case{"margin", "full", "dense", "bf16"},
+        Case{"margin", "uniform", "dense", "bf16"}}) {
     INFO(kind << ", " << method << ", " << update << ", momentum " << momentum);
     HeadConfig config = bf16_head(method, update);
     config.kind = kind;

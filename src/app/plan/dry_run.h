@@ -1,0 +1,59 @@
+// One rank's training, run on a backend that computes nothing: the network, the head and the step are those of a
+// training, so that the memory that they take and the work that they give is asked of them and not estimated beside.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/devices.h"
+#include "backend/dry/tally.h"
+#include "config/config.h"
+
+namespace plsc::plan {
+
+/// What would run. Everything is of rank 0, which has no less to do than any other.
+struct Setup {
+  Config config;
+  int ranks = 1;
+  int64_t classes = 0;
+  DeviceKind device = DeviceKind::cpu;
+  int threads = 1;  // of a rank, on a CPU
+  Arithmetic arithmetic;
+  /// Bytes of a process that has loaded its libraries: with CUDA's it is three times as large as without. 0: not known.
+  int64_t program = 0;
+  bool running = false;  // and these are of a process where MPI and the GPU's context, which take more, are begun
+};
+
+/// Bytes by purpose.
+struct Purpose {
+  std::string name;  // "class centres"
+  double bytes = 0;
+};
+
+struct DryRun {
+  int64_t parameters = 0;         // of the network, without buffers
+  int64_t rows = 0;               // classes of the rank
+  int64_t active = 0;             // of these, in a step
+  int64_t images = 0;             // of the rank, a step
+  std::vector<Purpose> device;    // what is in use at the peak; on a CPU this is host memory
+  double kept = 0;                // bytes beyond that, which are kept to be used again
+  double counted = 0;             // bytes that the device itself would say it holds (DeviceMemory::most)
+  std::vector<Purpose> host;      // memory of the host that the process takes besides
+  std::vector<DryPhase> phases;   // of one step
+  std::optional<DryPhase> graph;  // of building the class graph once, where classes are sampled by it
+
+  double device_bytes() const;  // all of it, with `kept`
+  double host_bytes() const;
+  /// Bytes of one purpose, of device and host together; 0 where there is none of that name.
+  double of(const std::string& purpose) const;
+};
+
+/// The most classes of which there can be a dry run, or a training.
+int64_t most_classes(const Setup& setup);
+
+/// Throws Error where such a training could not be: a batch too small for the ranks, a network that does not take the
+/// images, more than most_classes.
+DryRun dry_run(const Setup& setup);
+
+}  // namespace plsc::plan

@@ -1,0 +1,262 @@
+#include "app/plan/plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace plsc::plan {
+namespace {
+
+constexpr double kValue = 4;              // bytes of an fp32 value,
+constexpr double kNeighbour = 4;          // and of a neighbour's number
+constexpr int kMostRanks = 4096;          // that are advised,
+constexpr int64_t kMostPasses = 1 << 10;  // and micro-batches
+
+bool is_half(Dtype type) { return type == Dtype::bf16 || type == Dtype::f16; }
+
+/// An op computes and moves at once, and takes as long as what is slowest.
+std::optional<double> seconds_of(const DryPhase& phase, const Rates& rates) {
+  double compute = 0;
+  for (const DryWork& work : phase.work) {
+    if (!rates.compute_known(is_half(work.type))) return std::nullopt;
+    if (work.far + work.beside > 0 && rates.host <= 0) return std::nullopt;
+    const double products = work.flop / (is_half(work.type) ? rates.half : rates.fp32);
+    compute += std::max({products, work.bytes / rates.memory, work.far > 0 ? work.far / rates.host : 0});
+  }
+  if (phase.wire == 0) return compute;
+  if (rates.link <= 0) return std::nullopt;
+  const double wire = phase.wire / rates.link;
+  // Gradients travel while the layers before them are computed; nothing else has work beside it.
+  return phase.name == "backward" ? std::max(compute, wire) : compute + wire;
+}
+
+PhasePlan plan_of(const DryPhase& phase, const Rates& rates) {
+  PhasePlan out;
+  out.name = phase.name;
+  for (const DryWork& work : phase.work) {
+    out.flop += work.flop;
+    out.bytes += work.bytes;
+    out.far += work.far + work.beside;
+  }
+  out.wire = phase.wire;
+  out.seconds = seconds_of(phase, rates);
+  return out;
+}
+
+Plan with(const Plan& plan, const Setup& setup) { return make_plan(setup, plan.room, {}); }
+
+/// Bytes that are left on the side that has least; negative where it does not fit.
+double left(const Plan& plan) {
+  double least = INFINITY;
+  if (plan.room.device && plan.on_gpu()) least = *plan.room.device - plan.device_bytes();
+  if (const auto host = plan.host_room()) least = std::min(least, *host - plan.host_bytes());
+  return least;
+}
+
+/// What a number of classes leaves.
+struct Tried {
+  int64_t classes = 0;
+  double left = 0;  // bytes
+};
+Tried tried(const Plan& plan, int64_t classes) { return {classes, left(with_classes(plan, classes))}; }
+
+bool on_host(const Setup& setup) { return setup.config.head.store.tier == "host"; }
+
+bool room_known(const Plan& plan) {
+  if (plan.on_gpu() && !plan.room.device) return false;
+  return plan.room.host || (plan.on_gpu() && !on_host(plan.setup));
+}
+
+/// A change of the configuration that takes less memory.
+struct Change {
+  std::string text;
+  Setup setup;
+};
+
+/// Stores that take less of what there is too little of, those that cost least first. Whether class centres fit the
+/// host of a GPU is a question only where its memory is known.
+std::vector<StoreConfig> smaller_stores(const Plan& plan) {
+  const StoreConfig now = plan.setup.config.head.store;
+  const StoreConfig rounded{now.tier, "bf16", now.momentum}, half{now.tier, "bf16", "bf16"};
+  std::vector<StoreConfig> found{rounded, half};
+  if (plan.on_gpu() && plan.room.host) {
+    found.push_back({"host", now.dtype, now.momentum});
+    found.push_back({"host", "bf16", "bf16"});
+  }
+  std::erase(found, now);
+  return found;
+}
+
+/// "head.store: {dtype: bf16}": the keys that change.
+std::string store_text(const StoreConfig& from, const StoreConfig& to) {
+  std::string keys;
+  const auto add = [&](const char* key, const std::string& before, const std::string& after) {
+    if (before != after) keys += fmt::format("{}{}: {}", keys.empty() ? "" : ", ", key, after);
+  };
+  add("tier", from.tier, to.tier);
+  add("dtype", from.dtype, to.dtype);
+  add("momentum", from.momentum, to.momentum);
+  return "head.store: {" + keys + "}";
+}
+
+/// "16 ranks on 2 hosts": as many hosts as they need, where it is known what one holds.
+std::string ranks_text(const Room& room, int ranks) {
+  const int hosts = (ranks + room.sharing(ranks) - 1) / room.sharing(ranks);
+  return room.host && hosts > 1 ? fmt::format("{} ranks on {} hosts", ranks, hosts) : fmt::format("{} ranks", ranks);
+}
+
+std::vector<Change> changes(const Plan& plan) {
+  const Setup& now = plan.setup;
+  const double centers = plan.run.of("class centres") + plan.run.of("their momentum");
+  double activations = 0;
+  for (const Purpose& p : plan.run.device) {
+    if (p.name == "activations" || p.name == "workspaces") activations += p.bytes;
+  }
+  std::vector<Change> found;
+  const auto add = [&](const std::string& text, const auto& change) {
+    Setup setup = now;
+    change(setup);
+    found.push_back({text, std::move(setup)});
+  };
+  const auto smaller_store = [&] {
+    for (const StoreConfig& store : smaller_stores(plan))
+      add(store_text(now.config.head.store, store), [&](Setup& s) { s.config.head.store = store; });
+  };
+  const auto smaller_passes = [&] {
+    const int64_t most = std::min(plan.run.images, kMostPasses);
+    for (int64_t n = 2 * now.config.train.accumulate; n <= most; n *= 2)
+      add(fmt::format("train.accumulate: {}", n), [&](Setup& s) { s.config.train.accumulate = n; });
+  };
+  if (centers >= activations) {
+    smaller_store();
+    smaller_passes();
+  } else {
+    smaller_passes();
+    smaller_store();
+  }
+  for (int ranks = 2 * now.ranks; ranks <= kMostRanks; ranks *= 2)
+    add(ranks_text(plan.room, ranks), [&](Setup& s) { s.ranks = ranks; });
+  return found;
+}
+
+/// "1.2 GiB", and of the host of a GPU what class centres make it take.
+std::string taken(const Plan& plan) {
+  const std::string own = human_bytes(plan.on_gpu() ? plan.device_bytes() : plan.host_bytes());
+  return plan.on_gpu() && on_host(plan.setup) ? own + ", and of its host " + human_bytes(plan.host_bytes()) : own;
+}
+
+}  // namespace
+
+std::optional<double> Plan::host_room() const {
+  if (!room.host) return std::nullopt;
+  return *room.host / room.sharing(setup.ranks);
+}
+
+Room room_beside(std::optional<double> left_of_host, int64_t program, int ranks_of_host) {
+  Room room;
+  room.ranks_per_host = ranks_of_host;
+  if (left_of_host) room.host = *left_of_host + static_cast<double>(program) * ranks_of_host;
+  return room;
+}
+
+bool Plan::fits() const { return left(*this) >= 0; }
+
+Plan with_classes(const Plan& plan, int64_t classes) {
+  Setup setup = plan.setup;
+  setup.classes = classes;
+  return with(plan, setup);
+}
+
+int64_t checkpoint_bytes(const Plan& plan) {
+  const DryRun& run = plan.run;
+  const double rows = run.of("class centres") + run.of("their momentum") + run.of("their last updates");
+  const SamplingConfig& sampling = plan.setup.config.head.sampling;
+  const double neighbours = sampling.method == "knn" ? kNeighbour * static_cast<double>(sampling.neighbours) : 0;
+  const double a_class = rows / static_cast<double>(run.rows) + neighbours;
+  return std::llround(run.of("weights") + run.of("momentum") + a_class * static_cast<double>(plan.setup.classes));
+}
+
+Plan make_plan(const Setup& setup, const Room& room, const Rates& rates) {
+  Plan plan;
+  plan.setup = setup;
+  plan.room = room;
+  plan.run = dry_run(setup);
+  double sum = 0, beside = 0;
+  bool known = true;
+  for (const DryPhase& phase : plan.run.phases) {
+    for (const DryWork& work : phase.work) beside += work.beside;
+    plan.phases.push_back(plan_of(phase, rates));
+    known = known && plan.phases.back().seconds.has_value();
+    sum += plan.phases.back().seconds.value_or(0);
+  }
+  if (known) plan.step_seconds = beside > 0 ? std::max(sum, beside / rates.host) : sum;
+  if (plan.run.graph) plan.graph = plan_of(*plan.run.graph, rates);
+  return plan;
+}
+
+std::optional<int64_t> largest_classes(const Plan& plan) {
+  if (!room_known(plan)) return std::nullopt;
+  constexpr int64_t kTimes = 16;
+  const int64_t most = most_classes(plan.setup);
+  Tried below = tried(plan, plan.setup.ranks);  // one a rank
+  if (below.left < 0) return 0;
+  Tried above = below;
+  while (above.left >= 0) {
+    if (above.classes == most) return most;
+    below = above;
+    above = tried(plan, above.classes > most / kTimes ? most : kTimes * above.classes);
+  }
+  // Memory grows with the classes nearly along a line: the secant finds the place, and bisection makes sure of it.
+  for (int turn = 0; turn < 24; ++turn) {
+    const int64_t between = above.classes - below.classes;
+    if (between <= std::max<int64_t>(below.classes / 2000, plan.setup.ranks)) break;
+    const double at = turn % 3 == 2 ? 0.5 : std::clamp(below.left / (below.left - above.left), 0.001, 0.999);
+    const Tried middle =
+        tried(plan, below.classes + std::max<int64_t>(1, std::llround(at * static_cast<double>(between))));
+    (middle.left >= 0 ? below : above) = middle;
+  }
+  return below.classes;
+}
+
+std::optional<int64_t> largest_replicated(const Plan& plan) {
+  const std::optional<double> room = plan.on_gpu() ? plan.room.device : plan.host_room();
+  if (!room) return std::nullopt;
+  const Plan least = with_classes(plan, plan.setup.ranks);
+  const double columns = static_cast<double>(plan.setup.config.model.embedding_size);
+  const double a_class = kValue * (3 * columns + 2 * static_cast<double>(plan.run.images));
+  return static_cast<int64_t>(
+      std::max(0.0, (*room - (plan.on_gpu() ? least.device_bytes() : least.host_bytes())) / a_class));
+}
+
+std::string advice(const Plan& plan) {
+  if (plan.fits()) return "";
+  for (const Change& change : changes(plan)) {
+    try {
+      const Plan changed = with(plan, change.setup);
+      if (!changed.fits()) continue;
+      return fmt::format("{}: then a rank takes {}", change.text, taken(changed));
+    } catch (const Error&) {  // no training at all: a batch that is too small for so many ranks
+    }
+  }
+  return "fewer classes, a smaller model.embedding_size or model.backbone: no other single change is enough";
+}
+
+std::string headline(const Plan& plan) {
+  const auto of = [](const std::optional<double>& room) { return room ? " of " + human_bytes(*room) : ""; };
+  const bool host_too = plan.on_gpu() && on_host(plan.setup);
+  std::vector<Purpose> most = plan.run.device;
+  if (host_too || !plan.on_gpu()) most.insert(most.end(), plan.run.host.begin(), plan.run.host.end());
+  std::ranges::stable_sort(most, [](const Purpose& a, const Purpose& b) { return a.bytes > b.bytes; });
+  std::string text = plan.on_gpu() ? human_bytes(plan.device_bytes()) + of(plan.room.device)
+                                   : human_bytes(plan.host_bytes()) + of(plan.host_room());
+  text += " a rank";
+  if (host_too) text += ", " + human_bytes(plan.host_bytes()) + of(plan.host_room()) + " of host memory";
+  for (size_t i = 0; i < 3; ++i)
+    text += fmt::format("{} {} {}", i == 0 ? ":" : ",", most[i].name, human_bytes(most[i].bytes));
+  if (plan.step_seconds) text += fmt::format("; a step {:.3g} s", *plan.step_seconds);
+  return text;
+}
+
+}  // namespace plsc::plan

@@ -1,0 +1,211 @@
+// plsc-train plan: what is known of the machines, from the command line or from this one, and the plan for them.
+#include <cstdio>
+#include <sstream>
+
+#include "app/build.h"
+#include "app/commands.h"
+#include "app/plan/print.h"
+#include "app/rates.h"
+#include "backend/device_health.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/threads.h"
+
+namespace plsc {
+namespace plan {
+namespace {
+
+constexpr int kMostRanksPerHost = 8;
+constexpr int kCapability = 90;      // what a plan takes a GPU to be that is not here
+constexpr int kBf16Capability = 80;  // from which on GPUs have bf16
+
+double number(uint64_t n) { return static_cast<double>(n); }
+
+int64_t classes_of(const Config& config) {
+  if (config.head.classes > 0) return config.head.classes;
+  try {
+    if (const int64_t classes = open_source(config.data, config.seed)->classes(); classes > 0) return classes;
+  } catch (const Error& error) {
+    throw Error(std::string("data.train: ") + error.what(), "a plan needs no data where -o head.classes=N is given");
+  }
+  fail_hint("say -o head.classes=N", "the samples of data.train have no labels");
+}
+
+/// Numbers behind "ranks=".
+std::vector<int> swept_ranks(const std::string& text) {
+  const auto refuse = [&] { fail_hint("--sweep ranks=8,64,256", "--sweep: found '{}'", text); };
+  if (text.rfind("ranks=", 0) != 0) refuse();
+  std::vector<int> ranks;
+  std::istringstream list(text.substr(6));
+  for (std::string part; std::getline(list, part, ',');) {
+    if (part.empty() || part.size() > 7 || part.find_first_not_of("0123456789") != std::string::npos) refuse();
+    ranks.push_back(std::stoi(part));
+    if (ranks.back() < 1) refuse();
+  }
+  if (ranks.empty()) refuse();
+  return ranks;
+}
+
+class Planner {
+ public:
+  explicit Planner(const CommandLine& line)
+      : line_(line), config_(load_config(line.config, line.overrides).config), probe_(probe()) {
+    if (config_.device == "cpu" && line.plan.device_memory > 0)
+      fail_hint("-o device=cuda plans for GPUs", "--device-memory: device: cpu has no memory of its own");
+    on_gpu_ =
+        config_.device != "cpu" && (config_.device == "cuda" || !probe_.gpus.empty() || line.plan.device_memory > 0);
+    classes_ = classes_of(config_);
+    check_sampling();
+    ranks_ = line.ranks > 0 ? static_cast<int>(line.ranks) : config_.ranks > 0 ? static_cast<int>(config_.ranks) : 1;
+    if (line.ranks == 0 && config_.ranks == 0 && on_gpu_ && !probe_.gpus.empty())
+      ranks_ = automatic_ranks(config_, probe_);
+    rates_ = rates();
+  }
+
+  int run() const {
+    if (!line_.plan.sweep.empty()) return sweep();
+    const Plan plan = plan_of(ranks_);
+    const Outlook outlook{largest_classes(plan), largest_replicated(plan), advice(plan), rates_text()};
+    print(line_.json ? json(plan, outlook) : table(plan, outlook));
+    return plan.fits() ? 0 : 1;
+  }
+
+ private:
+  static void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+  CudaProbe probe() const { return config_.device == "cpu" ? CudaProbe{} : probe_cuda(); }
+
+  int ranks_per_host() const { return line_.plan.ranks_per_host > 0 ? line_.plan.ranks_per_host : kMostRanksPerHost; }
+
+  /// Of a rank.
+  int threads(int ranks) const {
+    if (config_.train.threads > 0) return static_cast<int>(config_.train.threads);
+    return std::max(1, available_cores() / std::min(ranks, ranks_per_host()));
+  }
+
+  CudaProbe::Gpu gpu() const {
+    if (!probe_.gpus.empty()) return probe_.gpus.front();
+    return {"the GPU of this plan", "", kCapability, static_cast<int64_t>(line_.plan.device_memory)};
+  }
+
+  Arithmetic arithmetic() const {
+    const CudaProbe::Gpu of_plan = gpu();
+    return choose_arithmetic(config_, on_gpu_ ? &of_plan : nullptr, true);
+  }
+
+  /// As at the start of a training; a CPU is taken to have bf16, as for its arithmetic.
+  void check_sampling() const {
+    const CudaProbe::Gpu of_plan = gpu();
+    const std::string mistake =
+        sampling_mistake(config_.head.sampling, classes_,
+                         on_gpu_ && of_plan.capability < kBf16Capability ? of_plan.name : std::string());
+    if (!mistake.empty()) throw Error(mistake);
+  }
+
+  Plan plan_of(int ranks) const {
+    Setup setup;
+    setup.config = config_;
+    setup.ranks = ranks;
+    setup.classes = classes_;
+    setup.device = on_gpu_ ? DeviceKind::cuda : DeviceKind::cpu;
+    setup.threads = threads(ranks);
+    setup.arithmetic = arithmetic();
+    setup.program = program_;
+    Room room;
+    if (on_gpu_ && line_.plan.device_memory > 0) room.device = number(line_.plan.device_memory);
+    if (on_gpu_ && !room.device && !probe_.gpus.empty()) room.device = static_cast<double>(probe_.gpus.front().memory);
+    room.host = host_memory();
+    room.ranks_per_host = ranks_per_host();
+    return make_plan(setup, room, rates_);
+  }
+
+  std::optional<double> host_memory() const {
+    if (line_.plan.host_memory > 0) return number(line_.plan.host_memory);
+    const std::optional<int64_t> here = known_memory();
+    // Of hosts with GPUs elsewhere this one's memory says nothing.
+    if (!here || (on_gpu_ && probe_.gpus.empty())) return {};
+    return static_cast<double>(*here);
+  }
+
+  Rates rates() const {
+    Rates rates;
+    if (line_.plan.measure) rates = measured();
+    const bool half = arithmetic().activations != Dtype::f32;
+    if (line_.plan.tflops > 0) (half ? rates.half : rates.fp32) = 1e12 * line_.plan.tflops;
+    // Parts of a 16-bit network are in fp32 (the last linear layer): they are small, and no faster than this.
+    if (half && rates.fp32 == 0) rates.fp32 = rates.half / 16;
+    if (line_.plan.memory_gbps > 0) rates.memory = 1e9 * line_.plan.memory_gbps;
+    if (line_.plan.host_gbps > 0) rates.host = 1e9 * line_.plan.host_gbps;
+    rates.link = 1e9 / 8 * line_.plan.link_gbps;
+    return rates;
+  }
+
+  /// One rank's, with the threads that it would have.
+  Rates measured() const {
+    if (on_gpu_ && probe_.gpus.empty())
+      fail_hint("give --tflops and --memory-gbps", "--measure: this machine has no GPU to measure");
+    World::Options options;
+    options.environment = {};
+    options.threads = threads(ranks_);
+    World world(options);
+    const Rates rates = rates_of(world);
+    world.finish();
+    return rates;
+  }
+  Rates rates_of(World& world) const {
+    Session session(config_, world, LogLevel::error);
+    Context& context = session.context;
+    Rates rates;
+    rates.fp32 = fp32_product_rate(context);
+    if (context.device().supports(Dtype::bf16)) rates.half = half_product_rate(context);
+    const CopyRates copies = measure_copies(context.device());
+    rates.memory = 2 * (on_gpu_ ? copies.on_device : host_copy_rate(context.device()));
+    rates.host = std::min(copies.to_device, copies.to_host);
+    return rates;
+  }
+
+  std::string rates_text() const {
+    if (rates_.memory == 0 && rates_.fp32 == 0)
+      return "time: not known without rates (--measure, or --tflops and --memory-gbps)";
+    std::string text = line_.plan.measure ? "rates measured here: " : "rates as given: ";
+    text += fmt::format("fp32 {:.4g} TFLOP/s", rates_.fp32 / 1e12);
+    if (rates_.half > 0) text += fmt::format(", 16 bit {:.4g} TFLOP/s", rates_.half / 1e12);
+    text += fmt::format(", memory {:.4g} GB/s", rates_.memory / 1e9);
+    if (on_gpu_ && config_.head.store.tier == "host") {
+      text += rates_.host > 0 ? fmt::format(", to and from the host {:.4g} GB/s", rates_.host / 1e9)
+                              : "; --host-gbps is not given";
+    }
+    if (ranks_ > 1)
+      text += rates_.link > 0 ? fmt::format(", link {:.4g} GB/s", rates_.link / 1e9) : "; --link-gbps is not given";
+    return text;
+  }
+
+  int sweep() const {
+    std::vector<SweepRow> rows;
+    for (const int ranks : swept_ranks(line_.plan.sweep)) {
+      Plan plan = plan_of(ranks);
+      const auto largest = largest_classes(plan);
+      rows.push_back({std::move(plan), largest});
+    }
+    print(line_.json ? sweep_json(rows) : sweep_table(rows));
+    bool all = true;
+    for (const SweepRow& r : rows) all = all && r.plan.fits();
+    return all ? 0 : 1;
+  }
+
+  const CommandLine& line_;
+  int64_t program_ = resident_memory();  // before anything else takes some
+  Config config_;
+  CudaProbe probe_;
+  bool on_gpu_ = false;
+  int64_t classes_ = 0;
+  int ranks_ = 1;
+  Rates rates_;
+};
+
+}  // namespace
+}  // namespace plan
+
+int plan_command(const CommandLine& line) { return plan::Planner(line).run(); }
+
+}  // namespace plsc

@@ -1,0 +1,174 @@
+#include "app/plan/print.h"
+
+#include <nlohmann/json.hpp>
+
+#include "app/quantity.h"
+#include "base/clock.h"
+
+namespace plsc::plan {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string grouped(int64_t n) { return quantity(static_cast<double>(n), ""); }
+std::string giga(double x, const char* unit) { return x == 0 ? "-" : fmt::format("{:.4g} {}", x / 1e9, unit); }
+std::string time_text(const std::optional<double>& seconds) { return seconds ? quantity(*seconds, "s") : "?"; }
+std::string of_room(const std::optional<double>& room) { return room ? " of " + human_bytes(*room) : ""; }
+
+/// What all of them share: "bf16; 1,000,000 classes x 512, full softmax".
+std::string work(const Plan& plan) {
+  const Setup& s = plan.setup;
+  const SamplingConfig& sampling = s.config.head.sampling;
+  const std::string active = sampling.method == "full" ? "full softmax"
+                             : sampling.active > 0
+                                 ? fmt::format("{} {} active", sampling.method, grouped(sampling.active))
+                                 : fmt::format("{} ratio {}", sampling.method, sampling.ratio);
+  const StoreConfig& store = s.config.head.store;
+  return fmt::format("{}; {} classes x {} in {}{}{}, {}", s.arithmetic.precision, grouped(s.classes),
+                     s.config.model.embedding_size, store.dtype,
+                     store.momentum == store.dtype ? "" : " with momentum in " + store.momentum,
+                     store.tier == "host" ? " in host memory" : "", active);
+}
+
+std::string title(const Plan& plan) {
+  const Setup& s = plan.setup;
+  return fmt::format("{} rank{} on {}, {}; a rank has {} classes and {} images a step\n", s.ranks,
+                     s.ranks == 1 ? "" : "s", plan.on_gpu() ? "GPUs" : "CPUs", work(plan), grouped(plan.run.rows),
+                     plan.run.images);
+}
+
+std::string row(const std::string& name, double bytes) {
+  return bytes == 0 ? "" : fmt::format("  {:<24}{:>12}\n", name, human_bytes(bytes));
+}
+
+std::string memory_table(const Plan& plan) {
+  std::string out = plan.on_gpu() ? "\nGPU memory of a rank\n" : "\nmemory of a rank\n";
+  for (const Purpose& p : plan.run.device) out += row(p.name, p.bytes);
+  out += row("kept for reuse", plan.run.kept);
+  if (plan.on_gpu())
+    out += fmt::format("  {:<24}{:>12}{}\n\nhost memory of a rank\n", "together", human_bytes(plan.device_bytes()),
+                       of_room(plan.room.device));
+  for (const Purpose& p : plan.run.host) out += row(p.name, p.bytes);
+  return out + fmt::format("  {:<24}{:>12}{}\n", "together", human_bytes(plan.host_bytes()), of_room(plan.host_room()));
+}
+
+std::string step_table(const Plan& plan) {
+  constexpr const char* kRow = "  {:<16}{:>14}{:>14}{:>14}{:>12}\n";
+  std::string out = "\n" + fmt::format(kRow, "a step of a rank", "GFLOP", "memory moved", "sent", "time");
+  PhasePlan sum;
+  for (const PhasePlan& p : plan.phases) {
+    out += fmt::format(kRow, p.name.empty() ? "before" : p.name, giga(p.flop, ""), giga(p.bytes, "GB"),
+                       giga(p.wire, "GB"), time_text(p.seconds));
+    sum.flop += p.flop;
+    sum.bytes += p.bytes;
+    sum.far += p.far;
+    sum.wire += p.wire;
+  }
+  out += fmt::format(kRow, "together", giga(sum.flop, ""), giga(sum.bytes, "GB"), giga(sum.wire, "GB"),
+                     time_text(plan.step_seconds));
+  if (sum.far > 0) out += fmt::format("  and {} between the GPU and its host's memory\n", giga(sum.far, "GB"));
+  if (plan.step_seconds && *plan.step_seconds > 0) {
+    const double rate = static_cast<double>(plan.run.images * plan.setup.ranks) / *plan.step_seconds;
+    out += fmt::format("  {:.{}f} images/s over all ranks\n", rate, rate < 10 ? 2 : 0);
+  }
+  if (plan.graph) {
+    out += fmt::format("  the class graph, each time that it is built: {} on each rank, {} sent, {}\n",
+                       giga(plan.graph->flop, "GFLOP"), giga(plan.graph->wire, "GB"), time_text(plan.graph->seconds));
+  }
+  return out;
+}
+
+Json bytes_of(const std::vector<Purpose>& purposes) {
+  Json out = Json::object();
+  for (const Purpose& p : purposes) out[p.name] = p.bytes;
+  return out;
+}
+template <class T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json phase_of(const PhasePlan& p) {
+  return {{"phase", p.name}, {"flop", p.flop}, {"bytes", p.bytes},
+          {"far", p.far},    {"sent", p.wire}, {"seconds", or_null(p.seconds)}};
+}
+
+Json object(const Plan& plan) {
+  Json phases = Json::array();
+  for (const PhasePlan& p : plan.phases) phases.push_back(phase_of(p));
+  return {{"ranks", plan.setup.ranks},
+          {"device", plan.on_gpu() ? "cuda" : "cpu"},
+          {"precision", plan.setup.arithmetic.precision},
+          {"classes", plan.setup.classes},
+          {"rows", plan.run.rows},
+          {"active", plan.run.active},
+          {"images", plan.run.images},
+          {"parameters", plan.run.parameters},
+          {"memory", bytes_of(plan.run.device)},
+          {"kept", plan.run.kept},
+          {"counted", plan.run.counted},
+          {"host_memory", bytes_of(plan.run.host)},
+          {"device_bytes", plan.device_bytes()},
+          {"host_bytes", plan.host_bytes()},
+          {"device_room", or_null(plan.room.device)},
+          {"host_room", or_null(plan.host_room())},
+          {"fits", plan.fits()},
+          {"phases", phases},
+          {"graph", plan.graph ? phase_of(*plan.graph) : Json(nullptr)},
+          {"step_seconds", or_null(plan.step_seconds)}};
+}
+
+}  // namespace
+
+std::string table(const Plan& plan, const Outlook& outlook) {
+  std::string out = title(plan) + memory_table(plan) + step_table(plan);
+  if (!outlook.rates.empty()) out += "  " + outlook.rates + "\n";
+  out += "\n";
+  if (!outlook.largest && plan.room.device) out += "how many classes would fit is not known without --host-memory\n";
+  if (outlook.largest) out += fmt::format("at most {} classes would fit\n", grouped(*outlook.largest));
+  if (outlook.largest && outlook.replicated && plan.setup.ranks > 1 && *outlook.replicated > 0)
+    out += fmt::format(
+        "with all classes on each rank, logits stored: at most {}; sharded it is {:.1f} times as many "
+        "(PLSC states 2.52 for its own, on 8 V100)\n",
+        grouped(*outlook.replicated), static_cast<double>(*outlook.largest) / static_cast<double>(*outlook.replicated));
+  if (!outlook.advice.empty()) out += "it does not fit; the first thing to change: " + outlook.advice + "\n";
+  return out;
+}
+
+std::string json(const Plan& plan, const Outlook& outlook) {
+  Json out = object(plan);
+  out["largest_classes"] = or_null(outlook.largest);
+  out["largest_replicated"] = or_null(outlook.replicated);
+  out["advice"] = outlook.advice.empty() ? Json(nullptr) : Json(outlook.advice);
+  return out.dump(1) + "\n";
+}
+
+std::string sweep_table(const std::vector<SweepRow>& rows) {
+  constexpr const char* kRow = "{:>6}{:>16}{:>14}{:>14}{:>14}{:>12}{:>6}{:>18}\n";
+  std::string out = rows.empty() ? "" : work(rows.front().plan) + "\n";
+  out +=
+      fmt::format(kRow, "ranks", "classes a rank", "memory", "GFLOP", "sent a step", "step", "fits", "at most classes");
+  for (const SweepRow& r : rows) {
+    double flop = 0, wire = 0;
+    for (const PhasePlan& p : r.plan.phases) {
+      flop += p.flop;
+      wire += p.wire;
+    }
+    out += fmt::format(kRow, r.plan.setup.ranks, grouped(r.plan.run.rows),
+                       human_bytes(r.plan.on_gpu() ? r.plan.device_bytes() : r.plan.host_bytes()), giga(flop, ""),
+                       giga(wire, "GB"), time_text(r.plan.step_seconds), r.plan.fits() ? "yes" : "no",
+                       r.largest ? grouped(*r.largest) : "?");
+  }
+  return out;
+}
+
+std::string sweep_json(const std::vector<SweepRow>& rows) {
+  Json out = Json::array();
+  for (const SweepRow& r : rows) {
+    out.push_back(object(r.plan));
+    out.back()["largest_classes"] = or_null(r.largest);
+  }
+  return out.dump(1) + "\n";
+}
+
+}  // namespace plsc::plan

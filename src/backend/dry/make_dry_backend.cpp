@@ -1,0 +1,60 @@
+// Puts the dry backend together; its optimizer and its images are here, as there is little to them.
+#include "backend/dry/dry_ops.h"
+#include "base/error.h"
+
+namespace plsc {
+namespace {
+
+class DryOptimOps final : public OptimOps {
+ public:
+  explicit DryOptimOps(DryTally& tally) : tally_(tally) {}
+  void judge_gradients(std::span<const Tensor> gradients) override {
+    double bytes = 0;
+    for (const Tensor& t : gradients) bytes += static_cast<double>(t.bytes());
+    tally_.add({0, bytes});
+  }
+  void check_finite(const Tensor& gradient) override { tally_.add({0, static_cast<double>(gradient.bytes())}); }
+  void sgd(std::span<Param* const> params, bool) override {
+    double bytes = 0;
+    for (const Param* p : params) bytes += static_cast<double>(p->grad.bytes() + 4 * p->value.bytes());
+    tally_.add({0, bytes});
+  }
+  void finish_step() override {}
+
+ private:
+  DryTally& tally_;
+};
+
+class DryImageOps final : public ImageOps {
+ public:
+  DryImageOps(OpMemory& memory, DryTally& tally) : memory_(memory), tally_(tally) {}
+  void normalize(const ImageNormalize& args) override {
+    memory_.upload(args.bytes);
+    tally_.add({0, static_cast<double>(args.bytes.bytes() + args.y.bytes())});
+  }
+
+ private:
+  OpMemory& memory_;
+  DryTally& tally_;
+};
+
+}  // namespace
+
+Backend make_dry_backend(const DryOptions& options, DryTally& tally) {
+  Backend backend;
+  auto device = std::make_unique<DryDevice>(options.kind, options.threads);
+  DryDevice& dry = *device;
+  backend.device = std::move(device);
+  const std::shared_ptr<OpMemory> memory =
+      options.kind == DeviceKind::cpu ? make_cpu_op_memory(dry) : make_gpu_op_memory(dry, options.gpu);
+  backend.libraries = memory;
+  backend.step_state = make_step_state(dry);
+  backend.nn = make_dry_nn_ops(dry, *memory, tally);
+  backend.head = make_dry_head_ops(dry, *memory, tally, options.active_rows);
+  backend.neighbours = make_dry_neighbour_ops(dry, *memory);
+  backend.optim = std::make_unique<DryOptimOps>(tally);
+  backend.image = std::make_unique<DryImageOps>(*memory, tally);
+  return backend;
+}
+
+}  // namespace plsc

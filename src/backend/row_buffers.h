@@ -1,0 +1,58 @@
+// The rows of tables in host memory that a sampled step takes, in a device's own memory: the next step's are brought in
+// while this one computes, and what it changed goes back while the next one does. A row that both take comes from the
+// one that changed it, not from the table, which does not have it yet.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "backend/row_source.h"
+#include "tensor/tensor.h"
+
+namespace plsc {
+
+class SampledRows;
+
+/// A rank's rows.
+struct RowTables {
+  Tensor weight, momentum;  // (rows, D) in table_memory
+  Tensor last_update;       // (rows) i64 in device memory; undefined where nothing lags
+};
+
+/// Some of them, one behind the other, as they are stored. All in device memory.
+struct FetchedRows {
+  Tensor index;                          // (n) i64: where they are in the tables, ascending
+  Tensor weight, momentum, last_update;  // (n, D), (n, D), (n)
+};
+
+/// Rows that are to be caught up where they lie if they missed more than `few` updates.
+struct RowTurn {
+  RowTile rows;  // but for lag.steps:
+  Tensor steps;  // (lag.next - lag.first, 4) fp32 on the host
+  int64_t few = 0;
+};
+
+/// Calls come in this order: fetch, take, write_back, and again; the next fetch may come before or after write_back's
+/// device work, and `settle` at any time but between take and write_back. The host waits for nothing but the number of
+/// rows, which no work of a step holds up.
+class RowBuffers {
+ public:
+  virtual ~RowBuffers() = default;
+  /// Begins to bring in what the step after the one under way takes. Before, the rows of `turn`, if any, are caught up,
+  /// but for those that the step under way has: these are up to date when they are written back.
+  virtual void fetch(SampledRows& rows, const RowTurn* turn) = 0;
+  /// The rows that were fetched. What the device is given from now on may read and change them, until write_back.
+  virtual FetchedRows take() = 0;
+  /// Begins to write them back as they are in the device's order here.
+  virtual void write_back() = 0;
+  /// What the device is given from now on sees the tables with everything in them, and may change them where nothing
+  /// has been fetched.
+  virtual void settle() = 0;
+};
+
+/// For how many rows a buffer is made when `rows` come: the next step's number differs by chance, hardly ever by more
+/// than eight deviations.
+inline int64_t row_buffer_room(int64_t rows) {
+  return rows + static_cast<int64_t>(8 * std::sqrt(static_cast<double>(rows))) + 64;
+}
+
+}  // namespace plsc

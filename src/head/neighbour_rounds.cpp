@@ -1,0 +1,162 @@
+// See neighbour_rounds.h. The rounds are text for every device; what a block costs is in the backend.
+#include "head/neighbour_rounds.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace plsc {
+namespace {
+
+constexpr int64_t kBlockBytes = 32 << 20, kWayBytes = 4 << 20, kRowMultiple = 1024;
+// Pieces of the queries between questions whether to leave off: some seconds of a CPU, a few milliseconds of a GPU.
+constexpr int64_t kPiecesBetween = 4;
+
+/// The part of the keys that is behind, as a line for people.
+class RoundsProgress {
+ public:
+  RoundsProgress(Log& log, std::string what, int64_t classes)
+      : log_(log), what_(std::move(what)), classes_(static_cast<double>(classes)) {}
+  void done(int64_t keys) {
+    const double part = static_cast<double>(keys) / classes_;
+    log_.progress(
+        fmt::format("{}  {:.0f} %  ETA {}", what_, 100 * part, human_duration(watch_.seconds() * (1 - part) / part)),
+        part >= 1);
+  }
+
+ private:
+  Log& log_;
+  std::string what_;
+  double classes_;
+  Stopwatch watch_;
+};
+
+class RoundsOfBlocks {
+ public:
+  RoundsOfBlocks(Context& context, const NeighbourRounds& rounds)
+      : context_(context),
+        rounds_(rounds),
+        most_queries_(std::max<int64_t>(1, class_shard(rounds.shard.total, context.ranks(), 0).size())),
+        block_(std::min(most_queries_, NeighbourRounds::block_rows(columns()))),
+        blocks_(class_blocks(rounds.shard.total, context.ranks(), block_)),
+        visiting_{make_block(), make_block()},
+        own_(make_block()),
+        norms_(context.device().tensor({block_})) {}
+
+  std::unique_ptr<NeighbourSearch> run() {
+    NeighbourSearchSpec spec = rounds_.search;
+    spec.queries = rounds_.queries.count();
+    PLSC_CHECK(spec.queries <= most_queries_, "{} queries, at most {}", spec.queries, most_queries_);
+    spec.columns = columns();
+    auto search = context_.backend.neighbours->start(spec);
+    RoundsProgress progress(context_.log, rounds_.what, rounds_.shard.total);
+    const bool whole = each_block([&](const NeighbourBlock& block) { search->score(block); }, &progress) &&
+                       each_block([&](const NeighbourBlock& block) { search->measure(block); }, nullptr);
+    if (!whole) return nullptr;
+    search->sort();
+    return search;
+  }
+
+ private:
+  int64_t columns() const { return rounds_.keys.columns(); }
+  Tensor make_block() { return context_.device().tensor({block_, columns()}); }
+
+  /// Rows [begin, begin + count) of `from` as unit rows.
+  Tensor unit_rows(RowSource& from, int64_t begin, int64_t count, const Tensor& memory) {
+    Tensor rows = memory.rows(0, count), norms = norms_.rows(0, count);
+    context_.backend.neighbours->read_rows(from, begin, rows);
+    context_.backend.head->row_normalize(rows, rows, norms);
+    return rows;
+  }
+
+  /// Starts to send block i to all ranks; null behind the last one.
+  Pending send(size_t i) {
+    if (i >= blocks_.size()) return nullptr;
+    const ClassBlock& block = blocks_[i];
+    Tensor rows = visiting_[i % 2].rows(0, block.count);
+    if (block.owner == context_.rank()) {
+      unit_rows(rounds_.keys, block.first_class - rounds_.shard.begin, block.count, rows);
+    }
+    return context_.comm.start_broadcast(rows, block.owner);
+  }
+
+  void wait(Pending pending, size_t i) {
+    if (pending) context_.comm.wait(std::move(pending), fmt::format("class centres of rank {}", blocks_[i].owner));
+  }
+
+  /// use(block) for each block of keys against each block of this rank's queries; false where interrupted.
+  bool each_block(const std::function<void(const NeighbourBlock&)>& use, RoundsProgress* progress) {
+    Pending pending = send(0);
+    int64_t keys = 0;
+    const int64_t queries = rounds_.queries.count();
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      wait(std::move(pending), i);
+      pending = send(i + 1);
+      NeighbourBlock block;
+      block.keys = visiting_[i % 2].rows(0, blocks_[i].count);
+      block.first_key = blocks_[i].first_class;
+      for (int64_t begin = 0; begin < most_queries_; begin += block_) {
+        if (begin < queries) {
+          block.first_query = begin;
+          block.queries = unit_rows(rounds_.queries, begin, std::min(block_, queries - begin), own_);
+          use(block);
+        }
+        const bool last = begin + block_ >= most_queries_;
+        if (!last && (begin / block_ + 1) % kPiecesBetween != 0) continue;
+        context_.device().synchronize();  // or the progress would be that of giving work, and no interruption in time
+        if (rounds_.interrupted && rounds_.interrupted()) {
+          wait(std::move(pending), i + 1);
+          return false;
+        }
+      }
+      keys += blocks_[i].count;
+      if (progress != nullptr) progress->done(keys);
+    }
+    return true;
+  }
+
+  Context& context_;
+  const NeighbourRounds& rounds_;
+  int64_t most_queries_;  // of any rank: all ask as often whether to leave off
+  int64_t block_;
+  std::vector<ClassBlock> blocks_;
+  Tensor visiting_[2], own_, norms_;
+};
+
+}  // namespace
+
+std::vector<ClassBlock> class_blocks(int64_t classes, int ranks, int64_t rows) {
+  std::vector<ClassBlock> blocks;
+  for (int r = 0; r < ranks; ++r) {
+    const ClassShard shard = class_shard(classes, ranks, r);
+    for (int64_t begin = shard.begin; begin < shard.end; begin += rows) {
+      blocks.push_back({r, begin, std::min(rows, shard.end - begin)});
+    }
+  }
+  return blocks;
+}
+
+int64_t NeighbourRounds::block_rows(int64_t columns) {
+  return std::max<int64_t>(kBlockBytes / (columns * int64_t{sizeof(float)}) / kRowMultiple, 1) * kRowMultiple;
+}
+
+std::unique_ptr<NeighbourSearch> find_neighbours(Context& context, const NeighbourRounds& rounds) {
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  return RoundsOfBlocks(context, rounds).run();
+}
+
+void read_lists(Context& context, const NeighbourSearch& search,
+                const std::function<void(int64_t first, const Tensor& lists)>& use) {
+  const Tensor& all = search.lists().rows;
+  const int64_t queries = all.dim(0), piece = std::max<int64_t>(kWayBytes / (all.dim(1) * int64_t{sizeof(int64_t)}), 1);
+  for (int64_t begin = 0; begin < queries; begin += piece) {
+    const Tensor lists = all.rows(begin, std::min(piece, queries - begin));
+    Tensor host(host_allocator(), lists.shape(), Dtype::i64);
+    context.device().copy(lists, host);
+    use(begin, host);
+  }
+}
+
+}  // namespace plsc

@@ -1,0 +1,62 @@
+// When the class graph is built and probed.
+#include "train/graph_schedule.h"
+
+#include <vector>
+
+#include "support/catch.h"
+
+namespace plsc::test {
+namespace {
+
+struct Events {
+  std::vector<int64_t> builds, probes;
+};
+/// Of a run of `total` steps whose probes all pass; `lost`: a step from which it has to do without its graph.
+Events run(const GraphSchedule& schedule, int64_t total, int64_t lost = -1) {
+  Events events;
+  bool built = false;
+  for (int64_t done = 0; done <= total; ++done) {
+    if (done == lost) built = false;
+    const GraphAction action = schedule.at(done, built);
+    if (action == GraphAction::build) events.builds.push_back(done);
+    if (action == GraphAction::probe) events.probes.push_back(done);
+    built |= action == GraphAction::build;
+  }
+  return events;
+}
+
+using Steps = std::vector<int64_t>;
+
+TEST_CASE("the first graph comes behind the warm-up or the first epoch, others by epochs") {
+  CHECK(run({{1.0, {}}, 15, 10}, 50).builds == Steps{15, 25, 35, 45});
+  CHECK(run({{1.0, {}}, 0, 10}, 35).builds == Steps{10, 20, 30});
+  CHECK(run({{2.5, {}}, 3, 10}, 60).builds == Steps{3, 28, 53});
+  CHECK(run({{0.25, {}}, 8, 10}, 17).builds == Steps{8, 11, 14, 17});  // 2.5 steps are 3
+  CHECK(run({{1e-9, {}}, 8, 10}, 11).builds == Steps{8, 9, 10, 11});
+  CHECK(run({{0.0, {}}, 8, 10}, 100).builds == Steps{8});
+  CHECK(run({{1e300, {}}, 8, 10}, 100).builds == Steps{8});
+  CHECK(run({{1.0, {}}, 8, 10}, 100).probes.empty());
+}
+
+TEST_CASE("probes come four times an epoch, and not where the graph is built anyway") {
+  const Events probed = run({{0.0, 0.9}, 8, 20}, 30);
+  CHECK(probed.builds == Steps{8});
+  CHECK(probed.probes == Steps{13, 18, 23, 28});
+  const Events both = run({{0.5, 0.9}, 8, 20}, 30);
+  CHECK(both.builds == Steps{8, 18, 28});
+  CHECK(both.probes == Steps{13, 23});
+  CHECK(run({{0.0, 0.9}, 8, 1}, 11).probes == Steps{9, 10, 11});
+}
+
+TEST_CASE("a graph that is lost is replaced where the next is built or probed, or after an epoch") {
+  CHECK(run({{3.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 18, 38});
+  CHECK(run({{0.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 18});
+  CHECK(run({{0.0, 0.9}, 8, 20}, 40, 9).builds == Steps{8, 13});
+  const GraphSchedule schedule({3.0, {}}, 8, 10);
+  CHECK(schedule.next_first(0) == 8);
+  CHECK(schedule.next_first(8) == 8);
+  CHECK(schedule.next_first(9) == 18);
+}
+
+}  // namespace
+}  // namespace plsc::test
