@@ -132,6 +132,8 @@ class BatchScripts(E2eCase):
         job = self.multi_node("limit", options=["--time=1", "--signal=B:USR1@55"], overrides=["train.steps=1000000"])
         self.wait_for(lambda: self.cluster.job(job)["Restarts"] == "1", "the requeue", job)
         self.assertIn("stopped on request", self.log(job))
+        # The second turn has an hour: else its own signal comes, soon or late, around that of scancel.
+        self.assertEqual(self.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60").stdout, "")
         stopped = len(self.losses("limit"))
         self.wait_for_steps("limit", job, stopped + 10)
         self.assert_saved_when_cancelled("limit", job, restarts=1)
