@@ -38,7 +38,8 @@ class RowBuffers {
  public:
   virtual ~RowBuffers() = default;
   /// Begins to bring in what the step after the one under way takes. Before, the rows of `turn`, if any, are caught up,
-  /// but for those that the step under way has: these are up to date when they are written back.
+  /// but for those that the step under way has: these are up to date when they are written back - unless that step was
+  /// skipped, so settle behind such a step first.
   virtual void fetch(SampledRows& rows, const RowTurn* turn) = 0;
   /// The rows that were fetched. What the device is given from now on may read and change them, until write_back.
   virtual FetchedRows take() = 0;

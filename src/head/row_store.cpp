@@ -168,7 +168,8 @@ void RowStore::finish_update(Context& context, const math::SgdRule& update) {
       context.loss_scaling && math::updates_blocked(to_step_state(start_state_read(context.backend)->get()));
   table_.append(skipped ? math::SgdRule{.momentum = 1} : update);
   turn_due_ = true;
-  if (buffers_ == nullptr) sweep(context);
+  // Rows of a skipped step are not up to date in its buffer: they have their turn where they lie.
+  if (buffers_ == nullptr || skipped) settle(context);
 }
 
 RowStore::View RowStore::turn(Context& context) {

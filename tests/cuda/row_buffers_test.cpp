@@ -2,6 +2,8 @@
 // head in device memory, whatever the order of streams, however much the sets of two steps share, and wherever it is
 // looked at, saved or taken up again; and the rows of the next step come while the compute stream is held up.
 #include <cstring>
+#include <limits>
+#include <set>
 
 #include "head_context_cuda.h"
 #include "standin_test.h"
@@ -38,9 +40,10 @@ struct Training {
   int64_t classes = kClasses, steps = 8;
   size_t micro_batches = 1;
   bool loss_scaling = false;
-  int64_t look_every = 0;  // steps; the rows are read and the nearest classes asked for: 0: never
-  bool ahead = false;      // a step is prepared before that, too
-  bool turns = false;      // labels by the turns of classes: see labels_of
+  int64_t look_every = 0;            // steps; the rows are read and the nearest classes asked for: 0: never
+  bool ahead = false;                // a step is prepared before that, too
+  bool turns = false;                // labels by the turns of classes: see labels_of
+  std::set<int64_t> overflows = {};  // steps whose gradient is not finite: they are skipped
 };
 
 std::vector<std::byte> bytes_of(Context& context, const Tensor& t) {
@@ -102,14 +105,15 @@ double run_step(Context& context, MarginHead& head, const Training& t, int64_t s
   head.begin_step(context, {.lr = 0.2F, .momentum = 0.9F, .weight_decay = 1e-2F});
   std::vector<Tensor> sums;
   for (size_t m = 0; m < t.micro_batches; ++m) {
-    const auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(step) * 10 + m);
+    auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(step) * 10 + m);
+    if (t.overflows.contains(step)) e[0] = std::numeric_limits<float>::infinity();
     sums.push_back(head.run(context, to_device_tensor(context, e, {kBatch, kColumns})).sums);
     slow_down(context, static_cast<int>(step % 3) * 20);
   }
   head.check_gradient(context);
   head.end_step(context);
   double loss = 0;
-  if (step % 4 == 3) {  // the others run into each other
+  if (step % 4 == 3 && !t.overflows.contains(step)) {  // the others run into each other
     for (const Tensor& one : sums) loss += context.device().start_read(one)->get().span<double>()[0];
   }
   return loss;
@@ -172,6 +176,7 @@ std::vector<Training> trainings() {
   out.push_back(mixed);
   Training scaled = out[2];
   scaled.loss_scaling = true;
+  scaled.overflows = {2, 5, 6};
   out.push_back(scaled);
   return out;
 }
@@ -231,9 +236,14 @@ TEST_CASE("rows that hardly ever take part come to their turns beside the steps,
   t.config.store.dtype = t.config.store.momentum = "bf16";
   t.steps = 840;
   t.look_every = 260;
-  HeadContext one, other;
-  const Trained expected = train(one.context, t);
-  CHECK(train(other.context, far(t)) == expected);
+  CHECK(train(HeadContext().context, far(t)) == train(HeadContext().context, t));
+
+  // In steps that are skipped rows stay as they were, and so need their turn nevertheless: without it they would lag
+  // beyond the table's 1,024 steps when they next come, in step 1,025 and behind.
+  t.loss_scaling = true;
+  for (int64_t step = 765; step < 810; ++step) t.overflows.insert(step);
+  t.steps = 1100;
+  CHECK(train(HeadContext().context, far(t)) == train(HeadContext().context, t));
 }
 
 TEST_CASE("steps take no memory and make the host wait for nothing once there is room for their rows") {
