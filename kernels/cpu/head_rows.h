@@ -1,5 +1,5 @@
-// The head's work on single rows of class centres: norms, gathering, catching up, the projected gradient with the
-// optimizer's step, sampling keys, first values.
+// The head's work on single rows of class centres: norms, catching up, the projected gradient, sampling keys, first
+// values. (row_step.h: a stored row's operand and its step.)
 #pragma once
 #include <cstdint>
 

@@ -14,6 +14,7 @@ template <class T>
 struct CatchUpMatrix {
   T ww1 = 0, wv = 0, vw = 0, vv = 1;
 };
+static_assert(sizeof(CatchUpMatrix<float>) == 4 * sizeof(float));  // tables of them are tensors (n, 4)
 
 /// One step of sgd_update with a gradient of zero.
 inline CatchUpMatrix<double> idle_step(const SgdRule& rule) {

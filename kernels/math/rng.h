@@ -31,6 +31,14 @@ struct Random4 {
   uint32_t x[4];
 };
 
+/// A class takes part where its 32 bits are below this: of those that are drawn evenly a share of `threshold`; 1 takes
+/// all.
+inline uint64_t sample_limit(double threshold) {
+  constexpr double kAll = 4294967296.0;
+  if (!(threshold > 0)) return 0;
+  return static_cast<uint64_t>(threshold < 1 ? threshold * kAll : kAll);
+}
+
 // Philox's rounds: two products, whose halves change places, and keys that count up by these.
 inline constexpr int kPhiloxRounds = 10;
 inline constexpr uint32_t kPhiloxFactor0 = 0xD2511F53u, kPhiloxFactor1 = 0xCD9E8D57u;

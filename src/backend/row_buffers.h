@@ -32,8 +32,8 @@ struct RowTurn {
 };
 
 /// Calls come in this order: fetch, take, write_back, and again; the next fetch may come before or after write_back's
-/// device work, and `settle` at any time but between take and write_back. The host waits for nothing but the number of
-/// rows, which no work of a step holds up.
+/// device work, and `settle` at any time but between take and write_back. These calls make the host wait for nothing
+/// but the number of rows, which no work of a step holds up.
 class RowBuffers {
  public:
   virtual ~RowBuffers() = default;
@@ -50,8 +50,8 @@ class RowBuffers {
   virtual void settle() = 0;
 };
 
-/// For how many rows a buffer is made when `rows` come: the next step's number differs by chance, hardly ever by more
-/// than eight deviations.
+/// For how many rows a buffer is made when `rows` come: the next step's number differs by chance. Where it is uniform,
+/// hardly ever by more than eight deviations; knn's neighbours of a label come together, so theirs are wider.
 inline int64_t row_buffer_room(int64_t rows) {
   return rows + static_cast<int64_t>(8 * std::sqrt(static_cast<double>(rows))) + 64;
 }

@@ -42,7 +42,7 @@ struct RowTile {
   RowRounding rounding;
   void* momentum = nullptr;
   Dtype momentum_type = Dtype::f32;
-  bool far = false;  // both lie in a device's table_memory: slow to read, so a pass reads them once
+  bool far = false;  // both lie in a device's table_memory: slow to read, so passes keep what they read
   const int64_t* index = nullptr;
   int64_t first = 0, stride = 1;
   RowLag lag;  // last_update follows the same indexing

@@ -16,12 +16,16 @@ void CatchUpTable::append(const math::SgdRule& rule) {
   stale_ = true;
 }
 
-Tensor CatchUpTable::steps() const {
+const Tensor& CatchUpTable::steps() {
+  if (!stale_) return rounded_;
   std::vector<float> values;
   for (const auto& m : products_) {
     for (double x : {m.ww1, m.wv, m.vw, m.vv}) values.push_back(static_cast<float>(x));
   }
-  return Tensor::from(values, {static_cast<int64_t>(products_.size()), 4});
+  rounded_ = Tensor::from(values, {static_cast<int64_t>(products_.size()), 4});
+  on_device_ = Tensor();
+  stale_ = false;
+  return rounded_;
 }
 
 RowLag CatchUpTable::lag(Device& device, int64_t* last_update) {
@@ -30,14 +34,12 @@ RowLag CatchUpTable::lag(Device& device, int64_t* last_update) {
   lag.next = next_;
   lag.last_update = last_update;
   if (last_update == nullptr) return lag;
-  if (stale_) {
-    const Tensor values = steps();
-    rounded_ = device.tensor(values.shape());
-    device.copy(values, rounded_);
-    stale_ = false;
+  const Tensor& values = steps();
+  if (!on_device_.defined()) {
+    on_device_ = device.tensor(values.shape());
+    device.copy(values, on_device_);
   }
-  static_assert(sizeof(math::CatchUpMatrix<float>) == 4 * sizeof(float));
-  lag.steps = reinterpret_cast<const math::CatchUpMatrix<float>*>(rounded_.data<float>());
+  lag.steps = reinterpret_cast<const math::CatchUpMatrix<float>*>(on_device_.data<float>());
   return lag;
 }
 

@@ -11,8 +11,11 @@ namespace plsc {
 
 class CatchUpTable {
  public:
-  /// Steps that the table goes back. Every row is brought up to date at least as often (see RowStore::sweep).
-  static constexpr int64_t kWindow = 1024;
+  /// Steps that the table goes back. Every row is brought up to date at least as often: each class has its turn every
+  /// kTurns steps (RowStore::turn). One that then lags by no more than kFew may miss it: at the next it still lags no
+  /// more than the window. Of rows that are sampled now and then hardly any lags so far, so that a turn costs next to
+  /// nothing.
+  static constexpr int64_t kWindow = 1024, kTurns = kWindow / 4, kFew = kWindow - kTurns;
 
   /// Updates so far; the number of the next one.
   int64_t next() const { return next_; }
@@ -25,8 +28,8 @@ class CatchUpTable {
 
   /// What the passes need to read rows as if they had taken every update; `last_update` null: nothing lags.
   RowLag lag(Device& device, int64_t* last_update);
-  /// The products in fp32 on the host, (next - first, 4).
-  Tensor steps() const;
+  /// The products in fp32 on the host, (next - first, 4). Stays as it is until the table changes.
+  const Tensor& steps();
 
   std::string to_json(bool lagging) const;
   /// Throws Error where the text is not what to_json writes. Returns whether the rows beside it lag.
@@ -35,7 +38,8 @@ class CatchUpTable {
  private:
   int64_t next_ = 0;
   std::vector<math::CatchUpMatrix<double>> products_;  // of updates [first() + i, next)
-  Tensor rounded_;                                     // the same in fp32 in device memory, (products, 4)
+  // The same in fp32, (products, 4), made when they are asked for: on the host and in device memory.
+  Tensor rounded_, on_device_;
   bool stale_ = true;
 };
 

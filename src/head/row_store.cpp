@@ -6,9 +6,7 @@
 namespace plsc {
 namespace {
 
-// A row that lags little may miss its turn: at the next one it lags no more than the window. Of rows that are sampled
-// now and then hardly any lags so far, so that a step's turn costs next to nothing.
-constexpr int64_t kTurns = CatchUpTable::kWindow / 4, kFew = CatchUpTable::kWindow - kTurns;
+constexpr int64_t kTurns = CatchUpTable::kTurns, kFew = CatchUpTable::kFew;
 
 Tensor constant(Context& context, int64_t rows, int64_t value) {
   Tensor t = context.device().tensor({rows}, Dtype::i64);

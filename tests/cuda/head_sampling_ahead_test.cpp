@@ -8,36 +8,12 @@
 namespace plsc::test {
 namespace {
 
-/// Keeps a stream from going on as long as this lives, or until it is let go.
-class HeldUp {
- public:
-  explicit HeldUp(cudaStream_t stream) {
-    standin::enqueue_polled(stream, "held up", [go = go_] { return *go; });
-  }
-  ~HeldUp() { let_go(); }
-  HeldUp(const HeldUp&) = delete;
-  HeldUp& operator=(const HeldUp&) = delete;
-
-  void let_go() { *go_ = true; }
-
- private:
-  std::shared_ptr<bool> go_ = std::make_shared<bool>(false);
-};
-
-/// Work that the device comes back to some times before it is done, so that the host and other streams get ahead.
-void slow_down(cudaStream_t stream, int turns) {
-  standin::enqueue_polled(stream, "slow", [turns]() mutable { return turns-- == 0; });
-}
+using standin::HeldUp, standin::slow_down;
 
 /// The ops on the stand-in. A wait of the host that comes to nothing ends with an Error.
 struct Machine {
   explicit Machine(uint64_t seed = 1) : machine(seed), owner(make_cuda_head_context(128)) {
-    device().set_host_wait([](const std::function<bool()>& done) {
-      for (int polls = 0; polls < 3000; ++polls) {
-        if (done()) return;
-      }
-      fail("the device does not get there");
-    });
+    device().set_host_wait(standin::wait_a_while);
   }
   Device& device() { return owner->context().device(); }
   HeadOps& ops() { return *owner->context().backend.head; }

@@ -17,11 +17,6 @@ std::vector<uint8_t> numbered(size_t bytes, size_t number) {
   return values;
 }
 
-/// Work that the device comes back to some times before it is done, so that the host gets ahead.
-void slow_down(const Stream& stream, std::mt19937_64& random) {
-  standin::enqueue_polled(stream.get(), "slow", [turns = random() % 100]() mutable { return turns-- == 0; });
-}
-
 }  // namespace
 
 TEST_CASE("ring: every upload arrives as it was, and its source may change at once") {
@@ -39,7 +34,7 @@ TEST_CASE("ring: every upload arrives as it was, and its source may change at on
       targets.push_back(std::make_unique<standin::DeviceArray<uint8_t>>(sizes.back()));
       std::vector<uint8_t> source = numbered(sizes.back(), i);
       const Stream& stream = random() % 2 ? first : second;
-      if (random() % 3 == 0) slow_down(stream, random);
+      if (random() % 3 == 0) standin::slow_down(stream.get(), static_cast<int>(random() % 100));
       ring.upload(source.data(), targets.back()->get(), source.size(), stream.get());
       std::fill(source.begin(), source.end(), uint8_t{0});
     }

@@ -2,9 +2,12 @@
 // head in device memory, whatever the order of streams, however much the sets of two steps share, and wherever it is
 // looked at, saved or taken up again; and the rows of the next step come while the compute stream is held up.
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <optional>
 #include <set>
 
+#include "head/catch_up_table.h"
 #include "head_context_cuda.h"
 #include "standin_test.h"
 #include "support/head_cases.h"
@@ -15,25 +18,10 @@ namespace {
 
 constexpr int64_t kClasses = 120, kColumns = 8, kBatch = 4;
 
-/// Keeps a stream from going on as long as this lives.
-class HeldUp {
- public:
-  explicit HeldUp(cudaStream_t stream) {
-    standin::enqueue_polled(stream, "held up", [go = go_] { return *go; });
-  }
-  ~HeldUp() { *go_ = true; }
-  HeldUp(const HeldUp&) = delete;
-  HeldUp& operator=(const HeldUp&) = delete;
+constexpr int64_t kTurns = CatchUpTable::kTurns, kFew = CatchUpTable::kFew;
+constexpr int64_t kQuiet = kFew - 68;  // steps without what Training::turns is about
 
- private:
-  std::shared_ptr<bool> go_ = std::make_shared<bool>(false);
-};
-
-/// Work that the device comes back to some times before it is done, so that other streams get ahead.
-void slow_down(Context& context, int turns) {
-  standin::enqueue_polled(static_cast<cudaStream_t>(context.device().native_stream()), "slow",
-                          [turns]() mutable { return turns-- == 0; });
-}
+cudaStream_t compute(Context& context) { return static_cast<cudaStream_t>(context.device().native_stream()); }
 
 struct Training {
   HeadConfig config;
@@ -77,15 +65,14 @@ void restore(Context& context, MarginHead& head, const std::vector<std::vector<s
   head.restore_table({reinterpret_cast<const char*>(table.data()), table.size()}, {});
 }
 
-/// With `turns`: none but classes 0 and 1 in 700 steps; then each even one in the very step behind which it has its
+/// With `turns`: none but classes 0 and 1 in kQuiet steps; then each even one in the very step behind which it has its
 /// turn, each odd one in the step after that.
 std::vector<int64_t> labels_of(const Training& t, int64_t step, size_t micro_batch) {
   if (!t.turns) return random_labels(kBatch, t.classes, static_cast<uint64_t>(step) * 10 + micro_batch);
-  constexpr int64_t kTurns = 256;
   std::vector<int64_t> labels{0, 1, 0, 1};
   const int64_t now = (step + 1) % kTurns, before = step % kTurns;
-  if (step >= 700 && now < t.classes && now % 2 == 0) labels[2] = now;
-  if (step >= 700 && before < t.classes && before % 2 == 1) labels[3] = before;
+  if (step >= kQuiet && now < t.classes && now % 2 == 0) labels[2] = now;
+  if (step >= kQuiet && before < t.classes && before % 2 == 1) labels[3] = before;
   return labels;
 }
 
@@ -96,19 +83,22 @@ HeadStep step_of(const Training& t, int64_t step) {
   return out;
 }
 
-/// The work of a step that is prepared. Returns its loss, for which it waits.
-double run_step(Context& context, MarginHead& head, const Training& t, int64_t step) {
+/// The work of a step that is prepared; `begun` comes behind the head's begin_step. Returns its loss, for which it
+/// waits.
+double run_step(
+    Context& context, MarginHead& head, const Training& t, int64_t step, const std::function<void()>& begun = [] {}) {
   math::StepInputs inputs;
   inputs.step = step;
   inputs.dynamic_scale = context.loss_scaling ? 1 : 0;
   begin_step(context.backend, inputs);
   head.begin_step(context, {.lr = 0.2F, .momentum = 0.9F, .weight_decay = 1e-2F});
+  begun();
   std::vector<Tensor> sums;
   for (size_t m = 0; m < t.micro_batches; ++m) {
     auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(step) * 10 + m);
     if (t.overflows.contains(step)) e[0] = std::numeric_limits<float>::infinity();
     sums.push_back(head.run(context, to_device_tensor(context, e, {kBatch, kColumns})).sums);
-    slow_down(context, static_cast<int>(step % 3) * 20);
+    standin::slow_down(compute(context), static_cast<int>(step % 3) * 20);
   }
   head.check_gradient(context);
   head.end_step(context);
@@ -226,7 +216,7 @@ TEST_CASE("a training in host memory that was cut goes on in either, to the same
 }
 
 TEST_CASE("rows that hardly ever take part come to their turns beside the steps, to the same bits") {
-  // Rows lag beyond the 768 steps from which on a turn concerns them, then have it while a step has them, or just
+  // Rows lag beyond the kFew steps from which on a turn concerns them, then have it while a step has them, or just
   // before.
   Training t;
   t.classes = 40;
@@ -234,16 +224,52 @@ TEST_CASE("rows that hardly ever take part come to their turns beside the steps,
   t.config.scale = 16;
   t.config.sampling = {"uniform", 0.001};
   t.config.store.dtype = t.config.store.momentum = "bf16";
-  t.steps = 840;
-  t.look_every = 260;
+  t.steps = kFew + 72;
+  t.look_every = kTurns + 4;
   CHECK(train(HeadContext().context, far(t)) == train(HeadContext().context, t));
 
   // In steps that are skipped rows stay as they were, and so need their turn nevertheless: without it they would lag
-  // beyond the table's 1,024 steps when they next come, in step 1,025 and behind.
+  // beyond the table when they next come.
   t.loss_scaling = true;
-  for (int64_t step = 765; step < 810; ++step) t.overflows.insert(step);
-  t.steps = 1100;
+  for (int64_t step = kFew - 3; step < kFew + 42; ++step) t.overflows.insert(step);
+  t.steps = CatchUpTable::kWindow + 76;
   CHECK(train(HeadContext().context, far(t)) == train(HeadContext().context, t));
+}
+
+/// Gives the device time. Returns how many pieces of work it has done in all.
+int64_t work_done(Context& context) {
+  for (int polls = 0; polls < standin::kPolls; ++polls) cudaStreamQuery(compute(context));
+  return standin::counters().kernels;
+}
+
+TEST_CASE("the rows of the next step come while the compute stream is held up") {
+  const standin::TestMachine machine(GENERATE(1u, 2u, 3u, 4u));
+  HeadContext cuda;
+  Context& context = cuda.context;
+  context.device().set_host_wait(standin::wait_a_while);
+  Training t = far(trainings()[0]);
+  t.config.sampling.ratio = 0.5;
+  t.classes = 600;
+  auto head = drawn_head(context, t.config, t.classes, kColumns);
+  head->prepare_step(context, step_of(t, 0));
+  // Until there is room for the rows, and for as many steps of the table as two more need.
+  constexpr int64_t kStep = 36;
+  for (int64_t step = 0; step < kStep; ++step) {
+    run_step(context, *head, t, 4 * step);  // whose loss nobody reads
+    const int64_t before = work_done(context);
+    head->prepare_step(context, step_of(t, 4 * (step + 1)));
+    const int64_t work = work_done(context) - before;
+    if (step + 1 < kStep) continue;
+    std::optional<standin::HeldUp> held;
+    run_step(context, *head, t, 4 * kStep, [&] {
+      work_done(context);  // the rows are there
+      held.emplace(compute(context));
+    });
+    const int64_t held_before = work_done(context);
+    REQUIRE_NOTHROW(head->prepare_step(context, step_of(t, 4 * (kStep + 1))));
+    CHECK(work_done(context) - held_before == work);
+    CHECK(cudaStreamQuery(compute(context)) == cudaErrorNotReady);
+  }
 }
 
 TEST_CASE("steps take no memory and make the host wait for nothing once there is room for their rows") {

@@ -2,8 +2,11 @@
 #pragma once
 #include <cuda_runtime_api.h>
 
+#include <functional>
+#include <memory>
 #include <vector>
 
+#include "base/error.h"
 #include "standin.h"
 #include "support/catch.h"
 
@@ -58,6 +61,38 @@ class Event {
  private:
   cudaEvent_t handle_ = nullptr;
 };
+
+/// Keeps a stream from going on as long as this lives, or until it is let go.
+class HeldUp {
+ public:
+  explicit HeldUp(cudaStream_t stream) {
+    enqueue_polled(stream, "held up", [go = go_] { return *go; });
+  }
+  ~HeldUp() { let_go(); }
+  HeldUp(const HeldUp&) = delete;
+  HeldUp& operator=(const HeldUp&) = delete;
+
+  void let_go() { *go_ = true; }
+
+ private:
+  std::shared_ptr<bool> go_ = std::make_shared<bool>(false);
+};
+
+/// Work that the device comes back to `turns` times before it is done, so that the host and other streams get ahead.
+inline void slow_down(cudaStream_t stream, int turns) {
+  enqueue_polled(stream, "slow", [turns]() mutable { return turns-- == 0; });
+}
+
+/// How often the host asks in the tests of what must not take it long.
+constexpr int kPolls = 3000;
+
+/// For Device::set_host_wait: a wait that comes to nothing ends with an Error.
+inline void wait_a_while(const std::function<bool()>& done) {
+  for (int polls = 0; polls < kPolls; ++polls) {
+    if (done()) return;
+  }
+  fail("the device does not get there");
+}
 
 /// n elements of device memory.
 template <class T>

@@ -14,8 +14,6 @@
 namespace plsc {
 namespace {
 
-constexpr int64_t kMomentumAhead = 4;  // rows, which are some thousand cycles
-
 struct Backward {
   HeadWorkspace& work;
   RowSource& rows;
@@ -60,16 +58,18 @@ struct Backward {
 
   void update_in_place(TileScratch& s, const PreparedTile& tile) const {
     const RowTile& source = tile.source;
+    // Where rows lag, their momentum has been read already.
+    const bool ask = !source.in_order() && source.lag.last_update == nullptr;
     for (int64_t i = 0; i < tile.count; ++i) {
-      if (!source.in_order() && i + kMomentumAhead < tile.count)
-        ask_for_momentum(source, source.stored_row(i + kMomentumAhead), s.columns);
+      if (ask && i + kRowsAhead < tile.count) ask_for_momentum(source, source.stored_row(i + kRowsAhead), s.columns);
       step_row(source, source.stored_row(i), row_gradient(s, i), *gradient.update);
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {
     float* dw = gradient.dweight.data<float>() + tile.source.begin * s.columns;
     for (int64_t i = 0; i < tile.count; ++i) {
-      const float* w = s.row_in_fp32(tile, i);
+      const float* w =
+          s.compute == Dtype::f32 ? static_cast<const float*>(tile.operand) + i * s.columns : s.row_in_fp32(tile, i);
       if (gradient.accumulate) {
         kernels::row_add_gradient(row_gradient(s, i), w, dw + i * s.columns);
       } else {

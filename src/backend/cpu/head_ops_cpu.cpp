@@ -10,6 +10,7 @@
 #include "backend/cpu/head_passes.h"
 #include "backend/cpu/parts.h"
 #include "backend/cpu/row_weights.h"
+#include "kernels/math/rng.h"
 #include "kernels/math/softmax_loss.h"
 
 namespace plsc {
@@ -43,7 +44,7 @@ class CpuHeadOps final : public HeadOps {
 
  private:
   void apply_loss_scale(Tensor& dx) const;
-  /// f(tile, stored row, active row, buffers) for each active row, opened for update, in parallel.
+  /// f(tile, row of the tile, active row, buffers) for each active row, opened for update, in parallel.
   template <class F>
   void change_rows(RowSource& rows, const F& f);
 
@@ -126,9 +127,7 @@ class FoundRows final : public SampledRows {
 
 std::unique_ptr<SampledRows> CpuHeadOps::start_sample(const SampleRows& args) {
   const auto positives = args.positives.span<int64_t>();
-  // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
-  const auto limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
-  const kernels::SampledClasses sample{args.seed, args.step, limit};
+  const kernels::SampledClasses sample{args.seed, args.step, math::sample_limit(args.threshold)};
   constexpr int64_t kBlock = 4096;
   std::vector<std::vector<int64_t>> parts(static_cast<size_t>(threads_));
   parallel_ranges(args.classes, threads_, [&](int64_t begin, int64_t end, int part) {
@@ -220,7 +219,7 @@ void CpuHeadOps::change_rows(RowSource& rows, const F& f) {
     RowScratch buffers(rows.columns());
     for (int64_t first = begin; first < end; first += kRows) {
       const RowTile tile = rows.open(first, std::min(kRows, end - first), RowAccess::update);
-      for (int64_t i = 0; i < tile.count; ++i) f(tile, tile.stored_row(i), first + i, buffers);
+      for (int64_t i = 0; i < tile.count; ++i) f(tile, i, first + i, buffers);
       rows.close(tile, RowAccess::update);
     }
   });
@@ -229,14 +228,20 @@ void CpuHeadOps::change_rows(RowSource& rows, const F& f) {
 void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
   if (math::updates_blocked(state_)) return;
   const int64_t columns = rows.columns();
-  change_rows(rows, [&](const RowTile& tile, int64_t row, int64_t active, RowScratch&) {
+  change_rows(rows, [&](const RowTile& tile, int64_t i, int64_t active, RowScratch&) {
+    if (!tile.in_order() && i + kRowsAhead < tile.count) {
+      const int64_t soon = tile.stored_row(i + kRowsAhead);
+      ask_for_weights(tile, soon, columns);
+      ask_for_momentum(tile, soon, columns);
+    }
     // dweight is d loss / dw already.
-    step_row(tile, row, {dweight.data<float>() + active * columns, 0, columns}, rule);
+    step_row(tile, tile.stored_row(i), {dweight.data<float>() + active * columns, 0, columns}, rule);
   });
 }
 
 void CpuHeadOps::catch_up_rows(RowSource& rows, int64_t few) {
-  change_rows(rows, [&](const RowTile& tile, int64_t row, int64_t, RowScratch& buffers) {
+  change_rows(rows, [&](const RowTile& tile, int64_t i, int64_t, RowScratch& buffers) {
+    const int64_t row = tile.stored_row(i);
     if (tile.lag.last_update != nullptr && tile.lag.next - tile.lag.last_update[row] > few)
       catch_up_row(tile, row, rows.columns(), buffers);
   });

@@ -110,9 +110,9 @@ void TileScratch::gather(const PreparedTile& tile) {
     return;
   }
   float* to = gathered.data<float>();
-  for (int64_t i = 0; i < tile.count; ++i, to += columns) std::copy_n(row_in_fp32(tile, i), columns, to);
+  for (int64_t i = 0; i < tile.count; ++i, to += columns) read_row(source, source.stored_row(i), columns, row, to);
   std::fill_n(to, (tile.padded - tile.count) * columns, 0.0F);
-  kernels::row_inverse_norms(gathered.data<float>(), tile.count, columns, inverse.data<float>());
+  if (unit_rows) kernels::row_inverse_norms(gathered.data<float>(), tile.count, columns, inverse.data<float>());
 }
 
 PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count, RowAccess access) {
@@ -125,7 +125,9 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
     tile.operand = gathered.raw();
   } else {
     tile.operand = tile.source.weight;
-    const auto measure = [&](const auto* w) { kernels::row_inverse_norms(w, count, columns, inverse.data<float>()); };
+    const auto measure = [&](const auto* w) {
+      if (unit_rows) kernels::row_inverse_norms(w, count, columns, inverse.data<float>());
+    };
     compute == Dtype::f32 ? measure(static_cast<const float*>(tile.operand))
                           : measure(static_cast<const kernels::Bf16*>(tile.operand));
   }

@@ -1,6 +1,7 @@
 // A stored row of class centres with its momentum on a CPU, whatever they are stored in: as it lies, as it is to be
 // read, and its step.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -10,7 +11,8 @@
 
 namespace plsc {
 
-inline float* stored_row(void* rows, Dtype type, int64_t row, int64_t columns, float* buffer) {
+/// Row `row` of a table (rows, columns) in `type`: where it lies, or as fp32 in `buffer` (columns).
+inline float* as_fp32(void* rows, Dtype type, int64_t row, int64_t columns, float* buffer) {
   if (type == Dtype::f32) return static_cast<float*>(rows) + row * columns;
   kernels::cast(static_cast<const kernels::Bf16*>(rows) + row * columns, buffer, columns);
   return buffer;
@@ -18,11 +20,11 @@ inline float* stored_row(void* rows, Dtype type, int64_t row, int64_t columns, f
 
 /// The weights of stored row `row`: where they lie, or as fp32 in `buffer` (columns) where they are bf16.
 inline float* row_weights(const RowTile& tile, int64_t row, int64_t columns, float* buffer) {
-  return stored_row(tile.weight, tile.weight_type, row, columns, buffer);
+  return as_fp32(tile.weight, tile.weight_type, row, columns, buffer);
 }
 /// Its momentum in the same way.
 inline float* row_momentum(const RowTile& tile, int64_t row, int64_t columns, float* buffer) {
-  return stored_row(tile.momentum, tile.momentum_type, row, columns, buffer);
+  return as_fp32(tile.momentum, tile.momentum_type, row, columns, buffer);
 }
 
 inline math::RowRandom row_random(const RowTile& tile, int64_t row, math::Draw what) {
@@ -51,6 +53,18 @@ inline const float* current_row(const RowTile& tile, int64_t row, int64_t column
   kernels::row_caught_up(*missed, w, v, columns, buffers.weights.data());
   return buffers.weights.data();
 }
+/// The same, to `to` (columns).
+inline void read_row(const RowTile& tile, int64_t row, int64_t columns, RowScratch& buffers, float* to) {
+  const float* w = row_weights(tile, row, columns, to);
+  if (const auto* missed = missed_steps(tile.lag, row)) {
+    kernels::row_caught_up(*missed, w, row_momentum(tile, row, columns, buffers.momentum.data()), columns, to);
+  } else if (w != to) {
+    std::copy_n(w, columns, to);
+  }
+}
+
+/// How far ahead of its update a row that does not lie in order is asked for: some thousand cycles.
+constexpr int64_t kRowsAhead = 4;
 
 /// Asks for memory that is needed soon, from the second-level cache.
 inline void ask_for(const void* data, int64_t bytes) {

@@ -6,9 +6,10 @@
 // not cut up the large ones.
 //
 // A released block may be handed out while the device still works on it, because everything that uses memory is ordered
-// by the compute stream: whoever is handed the block comes later there. Collectives, uploads and the head's sampling,
-// which use memory on other streams, keep to that by events: the compute stream waits for them before whatever was
-// given to it next, and nobody releases memory before that wait was given, or before the host saw them done.
+// by the compute stream: whoever is handed the block comes later there. Collectives, uploads, the head's sampling
+// and its row buffers, which use memory on other streams, keep to that by events: the compute stream waits for them
+// before whatever was given to it next, and nobody releases memory before that wait was given, or before the host saw
+// them done.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backend/cuda/check.h"
+#include "kernels/math/rng.h"
 
 namespace plsc {
 namespace {
@@ -20,8 +21,7 @@ kernels::cuda::SampleClasses sample_of(const SampleRows& args) {
   kernels::cuda::SampleClasses sample;
   sample.seed = args.seed;
   sample.step = args.step;
-  // A key is below the threshold where its 32 bits are below this; a threshold of 1 takes all.
-  sample.limit = static_cast<uint64_t>(std::clamp(args.threshold, 0.0, 1.0) * 4294967296.0);
+  sample.limit = math::sample_limit(args.threshold);
   sample.first_class = args.first_class;
   sample.classes = args.classes;
   sample.positive_count = args.positives.elements();
@@ -89,8 +89,9 @@ std::unique_ptr<HeadSampler::Slot> HeadSampler::take(int64_t words) {
   return slot;
 }
 
-/// What a slot had before goes back to the arena: this stream is done with it, and the compute stream, which may still
-/// read it, keeps the arena's order.
+/// What a slot had before goes back to the arena: this stream is done with it. The compute stream, which may still read
+/// it, keeps the arena's order; where the row buffers' stream read it, the compute stream has been ordered behind that
+/// by their take, which comes before the slot is taken again.
 void HeadSampler::reserve(Slot& slot, int64_t words) {
   if (slot.host.defined() && slot.host.elements() >= words) return;
   const MemoryScope scope(device_, MemoryUse::head);

@@ -1,5 +1,6 @@
 #include "backend/cuda/row_buffers_cuda.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "backend/cuda/head_sample_cuda.h"
@@ -60,16 +61,18 @@ void CudaRowBuffers::join() {
 }
 
 void CudaRowBuffers::make_room(Buffer& buffer, int64_t rows) {
-  if (buffer.room >= rows && buffer.rows.index.defined()) return;
+  if (buffer.room >= rows && buffer.room > 0) return;
   const MemoryScope scope(device_, MemoryUse::head);
   join();
+  // Numbers that creep up must not make room in every step.
+  const int64_t room = std::max(row_buffer_room(rows), buffer.room + buffer.room / 8), columns = tables_.weight.dim(1);
   buffer.rows = {};
-  buffer.room = row_buffer_room(rows);
-  const int64_t columns = tables_.weight.dim(1);
-  buffer.rows.index = device_.tensor({buffer.room}, Dtype::i64);
-  buffer.rows.weight = device_.tensor({buffer.room, columns}, tables_.weight.dtype());
-  buffer.rows.momentum = device_.tensor({buffer.room, columns}, tables_.momentum.dtype());
-  if (tables_.last_update.defined()) buffer.rows.last_update = device_.tensor({buffer.room}, Dtype::i64);
+  buffer.room = 0;
+  buffer.rows.index = device_.tensor({room}, Dtype::i64);
+  buffer.rows.weight = device_.tensor({room, columns}, tables_.weight.dtype());
+  buffer.rows.momentum = device_.tensor({room, columns}, tables_.momentum.dtype());
+  if (tables_.last_update.defined()) buffer.rows.last_update = device_.tensor({room}, Dtype::i64);
+  buffer.room = room;
 }
 
 void CudaRowBuffers::make_room_for_steps(int64_t values) {
@@ -81,7 +84,6 @@ void CudaRowBuffers::make_room_for_steps(int64_t values) {
 }
 
 void CudaRowBuffers::catch_up(const RowTurn& turn, const gpu::RowList& except) {
-  static_assert(sizeof(math::CatchUpMatrix<float>) == 4 * sizeof(float));
   if (turn.steps.bytes() > 0) device_.upload(turn.steps.raw(), steps_.raw(), turn.steps.bytes(), fetches_.get());
   gpu::HeadRows rows = head_rows_of(turn.rows, tables_.weight.dim(1));
   rows.steps = reinterpret_cast<const math::CatchUpMatrix<float>*>(steps_.data<float>());

@@ -6,7 +6,8 @@
 //   writes:                            [ buffer 0 to the tables
 //
 // A fetch waits for the write-back of the step before the one under way, whose buffer it fills and whose rows it may
-// want, and for nothing else; what it reads and what is written back beside it are never the same rows.
+// want, and for the take of the step under way, which reads that buffer; behind settle, or where room had to be made,
+// for all that the compute stream was given. What it reads and what is written back beside it are never the same rows.
 #pragma once
 #include <array>
 
