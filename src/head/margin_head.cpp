@@ -222,6 +222,7 @@ HeadPass ShardedMarginHead::make_pass(Context& context, const MicroBatch& batch,
   // The gradient of the cosines would leave fp16's range; bf16's is that of fp32.
   const bool narrow = context.activations != Dtype::f32;
   pass.compute = narrow && context.device().supports(Dtype::bf16) ? Dtype::bf16 : Dtype::f32;
+  pass.fixed_order = context.sums_in_double;
   return pass;
 }
 

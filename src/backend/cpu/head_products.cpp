@@ -21,8 +21,8 @@ void* unconst(const void* p) { return const_cast<void*>(p); }
 
 }  // namespace
 
-TileProducts::TileProducts(Allocator& memory, int64_t samples, int64_t columns, Dtype compute)
-    : runtime_(memory), samples_(samples), columns_(columns), type_(dnnl_type(compute)) {}
+TileProducts::TileProducts(Allocator& memory, int64_t samples, int64_t columns, Dtype compute, DotsRead read)
+    : runtime_(memory), samples_(samples), columns_(columns), type_(dnnl_type(compute)), read_(read) {}
 
 std::unique_ptr<DnnlPrimitive> TileProducts::make(Product product, int64_t rows) const {
   constexpr auto kF32 = memory::data_type::f32;
@@ -30,7 +30,9 @@ std::unique_ptr<DnnlPrimitive> TileProducts::make(Product product, int64_t rows)
   dnnl_shim::SrcWeightsDst d;
   switch (product) {
     case Product::dots:
-      d = {matrix(rows, columns_, type_), transposed(columns_, samples_, type_), matrix(rows, samples_, kF32)};
+      d = {matrix(rows, columns_, type_),
+           read_ == DotsRead::columns ? matrix(columns_, samples_, type_) : transposed(columns_, samples_, type_),
+           matrix(rows, samples_, kF32)};
       break;
     case Product::row_gradient:
       d = {matrix(rows, samples_, type_), matrix(samples_, columns_, type_), matrix(rows, columns_, kF32)};
