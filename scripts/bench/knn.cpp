@@ -78,7 +78,7 @@ int main(int argc, char** argv) {
   app.add_option("--device", o.device)->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--classes", o.classes)->check(CLI::PositiveNumber);
   app.add_option("--columns", o.columns)->check(CLI::PositiveNumber);
-  app.add_option("--neighbours", o.neighbours)->check(CLI::Range(int64_t{1}, plsc::GraphSpec::kMostNeighbours));
+  app.add_option("--neighbours", o.neighbours)->check(CLI::Range(int64_t{1}, plsc::SamplingConfig::kMostNeighbours));
   app.add_option("--scoring", o.scoring)->check(CLI::IsMember({"fp32", "bf16"}));
   app.add_option("--threads", o.threads, "on a CPU");
   CLI11_PARSE(app, argc, argv);

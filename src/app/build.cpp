@@ -1,5 +1,6 @@
 #include "app/build.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "app/version.h"
@@ -159,11 +160,11 @@ std::string sampling_mistake(const SamplingConfig& sampling, int64_t classes, co
                        classes);
   }
   if (sampling.method != "knn") return {};
-  if (classes > kMostGraphClasses) {
+  if (classes > GraphSpec::kMostClasses) {
     return fmt::format(
-        "head.sampling.method: found knn with {} classes, expected fewer than 2^31\n"
+        "head.sampling.method: found knn with {} classes, expected at most {}\n"
         "  hint: uniform sampling takes any number",
-        classes);
+        classes, GraphSpec::kMostClasses);
   }
   if (sampling.scoring == "bf16" && !device.empty())
     return fmt::format("head.sampling.scoring: found bf16, expected fp32: {} has no bf16", device);
@@ -172,7 +173,26 @@ std::string sampling_mistake(const SamplingConfig& sampling, int64_t classes, co
 
 namespace {
 
-std::string sampling_error(Context& context, const Config& config, int64_t classes, int local_ranks) {
+/// What the class graph takes of one memory while it is built, and has there.
+struct GraphFit {
+  std::string of;               // "memory"
+  int64_t graph = 0, rows = 0;  // bytes; rows: the class centres with their momentum, where they are there, too
+  int64_t left = 0;             // bytes
+  std::string hint;             // what else helps
+};
+
+std::string fit_error(const GraphFit& fit, const SamplingConfig& sampling, int64_t classes) {
+  if (fit.graph + fit.rows <= fit.left) return {};
+  const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
+  const std::string beside =
+      fit.rows > 0 ? fmt::format(", beside {} of class centres and their momentum", bytes(fit.rows)) : "";
+  return fmt::format(
+      "the class graph of {} classes with head.sampling.neighbours {} takes {} of a rank's {} while it is built{}, and "
+      "there are {} left\n  hint: use fewer neighbours, or {}",
+      classes, sampling.neighbours, bytes(fit.graph), fit.of, beside, bytes(fit.left), fit.hint);
+}
+
+std::string sampling_error(Context& context, const Config& config, int64_t classes, const RankRoom& room) {
   const SamplingConfig& sampling = config.head.sampling;
   const Device& device = context.device();
   const std::string mistake =
@@ -181,20 +201,17 @@ std::string sampling_error(Context& context, const Config& config, int64_t class
   const ClassShard shard = class_shard(classes, context.ranks(), context.rank());
   const GraphMemory need =
       graph_memory(context, shard, config.model.embedding_size, ClassGraph(sampling, shard).spec());
-  const int64_t host = need.kept + need.host + (device.is_host() ? need.device : 0);
   // Rows are made later, their momentum in the first step; the graph is built beside them.
   const StoreConfig& store = config.head.store;
+  const int64_t rows = shard.size() * stored_row_bytes(store, config.model.embedding_size);
   const bool on_host = device.is_host() || store.tier == "host";
-  const int64_t rows = on_host ? shard.size() * stored_row_bytes(store, config.model.embedding_size) : 0;
-  const int64_t left = available_memory() / local_ranks;
-  if (host + rows <= left) return {};
-  const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
-  return fmt::format(
-      "the class graph of {} classes with head.sampling.neighbours {} takes {} of a rank's memory while it "
-      "is built, beside {} of class centres and their momentum, and there are {} left\n  hint: use fewer neighbours, "
-      "or "
-      "ranks on more hosts",
-      classes, sampling.neighbours, bytes(host), bytes(rows), bytes(left));
+  GraphFit host{"memory", need.kept + need.host, on_host ? rows : 0, room.host, "ranks on more hosts"};
+  if (device.is_host()) host.graph += need.device;
+  const std::string error = fit_error(host, sampling, classes);
+  if (!error.empty() || !room.device) return error;
+  GraphFit gpu{"GPU memory", need.device, on_host ? 0 : rows, *room.device, "more GPUs"};
+  if (!on_host) gpu.hint = "head.store: {tier: host}, or more GPUs";
+  return fit_error(gpu, sampling, classes);
 }
 
 std::string table_error(Context& context, const Config& config, int64_t classes, int local_ranks) {
@@ -216,8 +233,23 @@ void require_tables(Context& context, const Config& config, int64_t classes, int
   agree_or_fail(context.host, table_error(context, config, classes, local_ranks));
 }
 
-void require_sampling(Context& context, const Config& config, int64_t classes, int local_ranks) {
-  agree_or_fail(context.host, sampling_error(context, config, classes, local_ranks));
+int ranks_sharing(World& world, const DevicePlace& place) {
+  const std::string where = fmt::format("{}|{}", world.node(), place.bus);
+  const std::vector<std::string> all = gather_texts(world.host_collective(), where);
+  return static_cast<int>(std::ranges::count(all, where));
+}
+
+RankRoom room_of(Session& session, World& world) {
+  const DevicePlace place = together(world.host_collective(), [&] { return place_of(session.context.device()); });
+  const int sharing = ranks_sharing(world, place);
+  RankRoom room;
+  room.host = available_memory() / world.local_size();
+  if (place.total > 0) room.device = place.free / sharing;
+  return room;
+}
+
+void require_sampling(Context& context, const Config& config, int64_t classes, const RankRoom& room) {
+  agree_or_fail(context.host, sampling_error(context, config, classes, room));
 }
 
 int64_t decide_global_batch(const Config& config, int ranks) {

@@ -1,13 +1,16 @@
 // The composition root: which backend, which data, which network; every valid pairing is decided here.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "app/devices.h"
+#include "backend/device_health.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "data/source.h"
 #include "head/margin_head.h"
+#include "head/neighbour_graph.h"
 #include "nn/module.h"
 #include "runtime/context.h"
 
@@ -47,11 +50,24 @@ int64_t decide_classes(Context& context, const Config& config, const DataSource&
 /// text of an error; "" where there is nothing. `device`: what has no bf16; "" where it has.
 std::string sampling_mistake(const SamplingConfig& sampling, int64_t classes, const std::string& device);
 
-/// Classes of which there can be a class graph, whose lists hold them in 32 bits.
-inline constexpr int64_t kMostGraphClasses = (int64_t{1} << 31) - 1;
+/// Classes of which there can be a class graph.
+inline constexpr int64_t kMostGraphClasses = GraphSpec::kMostClasses;
 
-/// Error on all ranks where head.sampling asks for what these classes, this device or this host cannot give.
-void require_sampling(Context& context, const Config& config, int64_t classes, int local_ranks);
+/// Bytes that a rank may take of memory that it shares.
+struct RankRoom {
+  int64_t host = 0;               // of its host's, beside what it has
+  std::optional<int64_t> device;  // of its GPU's; none on a CPU
+};
+/// This rank's part of what its host and its GPU have left. All ranks call it; Error on all of them where one's GPU
+/// does not say.
+RankRoom room_of(Session& session, World& world);
+/// Ranks whose device is at the same place, this one among them. All ranks call it.
+int ranks_sharing(World& world, const DevicePlace& place);
+
+/// Error on all ranks where head.sampling asks for what these classes, this device or its memory cannot give: the class
+/// graph is first built when the warm-up is over, and what it takes then is known now. What the network takes of a GPU
+/// beside it is not counted: `plsc-train plan` does.
+void require_sampling(Context& context, const Config& config, int64_t classes, const RankRoom& room);
 
 /// Error on all ranks, before one of them has taken any, where the host's memory does not hold the class centres with
 /// their momentum (head.store.tier: host) of all ranks of a host together.

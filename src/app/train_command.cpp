@@ -194,7 +194,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
     }
   }();
   const int64_t classes = decide_classes(context, config, *source);
-  require_sampling(context, config, classes, world.local_size());
+  require_sampling(context, config, classes, room_of(session, world));
   require_tables(context, config, classes, world.local_size());
   RunMeta meta = plan_run(config, *source, classes, decide_global_batch(config, world.size()));
   meta.ranks = world.size();

@@ -49,6 +49,8 @@ class NeighbourOps {
  public:
   /// What fits a block's shared memory on a GPU.
   static constexpr int64_t kMostCandidates = 1500;
+  /// Blocks of whole multiples of so many keys need no copy to be filled up.
+  static constexpr int64_t kKeyRows = 1024;
 
   virtual ~NeighbourOps() = default;
   /// out (n, D) fp32 = the active rows [begin, begin + n) as a reader sees them: caught up, in copies.

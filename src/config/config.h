@@ -77,6 +77,8 @@ struct RebuildConfig {
 };
 
 struct SamplingConfig {
+  static constexpr int64_t kMostNeighbours = 750;
+
   std::string method = "full";  // full | uniform | knn
   double ratio = 0.1;
   int64_t active = 0;  // classes of a step; 0: ratio of all

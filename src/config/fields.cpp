@@ -49,8 +49,7 @@ void add_data_fields(std::vector<Field>& fields) {
            "Divides what is left; one number, or one a channel.", {"127.5, fixed", "NormalizeImage.std (of x / 255)"})
       .key("resize", &DataConfig::resize, one_of({"exact", "stretch", "fit_crop"}),
            "What to do with images of another size. exact: an error; stretch: to the size, whatever the shape; "
-           "fit_crop: "
-           "keep the shape, crop the middle.")
+           "fit_crop: keep the shape, crop the middle.")
       .key("augment", &DataConfig::augment, augmentations(),
            "Done to training images, in order. `flip: p` mirrors with probability p.",
            {"flip .5, fixed", "RandFlipImage"})
@@ -78,7 +77,7 @@ void add_sampling_fields(std::vector<Field>& fields) {
            {"sample_rate", "sample_ratio, pfc_config.sample_ratio"})
       .key("active", &SamplingConfig::active, zero_is("auto", whole(1)),
            "uniform, knn: the same as a number of classes; where given, it counts and not ratio.")
-      .key("neighbours", &SamplingConfig::neighbours, whole(1, 750),
+      .key("neighbours", &SamplingConfig::neighbours, whole(1, SamplingConfig::kMostNeighbours),
            "knn: how many of its nearest the graph has for each class. 12 bytes each in host memory, over all ranks.")
       .key("uniform_share", &SamplingConfig::uniform_share, number({0, 1, false, true}),
            "knn: at least this part of a step's classes is drawn at random, or centres far from all labels would never "
@@ -133,8 +132,7 @@ void add_model_fields(std::vector<Field>& fields) {
            {"num_classes", "class_num, Model.class_num"})
       .key("margin", &HeadConfig::margin, margin(),
            "On the target's angle: cos(m1 theta + m2) - m3. arcface {1, .5, 0}, cosface {1, 0, .4}, sphereface {1.35, "
-           "0, "
-           "0}, none {1, 0, 0}; or a mapping, in which what is left out is m1: 1, m2: 0, m3: 0.",
+           "0, 0}, none {1, 0, 0}; or a mapping, in which what is left out is m1: 1, m2: 0, m3: 0.",
            {"margin_list", "loss_type, Loss.MarginLoss"})
       .key("scale", &HeadConfig::scale, number(above(0)), "Of the cosines: s.", {"64, fixed", "MarginLoss.s"})
       .key("termination", &HeadConfig::termination, number({-1, 2}),
@@ -144,8 +142,7 @@ void add_model_fields(std::vector<Field>& fields) {
   add_sampling_fields(fields);
   head.key("update", &HeadConfig::update, one_of({"dense", "lazy"}),
            "Rows that were not sampled. dense: decay and coast on their momentum exactly as in dense SGD, at sparse "
-           "cost; "
-           "lazy: rest.",
+           "cost; lazy: rest.",
            {"dense", "sparse_update"})
       .key("interclass_filter", &HeadConfig::interclass_filter, absent_is("off", number({-1, 1})),
            "Negatives with a cosine above this count as cosine 0: for noisy labels.",
@@ -159,10 +156,8 @@ void add_model_fields(std::vector<Field>& fields) {
   Section<StoreConfig>(fields, "head.store.", [](Config& c) -> StoreConfig& { return c.head.store; })
       .key("tier", &StoreConfig::tier, one_of({"device", "host"}),
            "Whose memory the class centres and their momentum are in. host: as many classes as that holds, over all "
-           "ranks "
-           "of a host; a GPU then has the rows of a sampled step twice in its own, and fetches the next step's "
-           "meanwhile. "
-           "The same results.")
+           "ranks of a host; a GPU then has the rows of a sampled step twice in its own, and fetches the next step's "
+           "meanwhile. The same results.")
       .key("dtype", &StoreConfig::dtype, one_of({"fp32", "bf16"}),
            "Of the class centres in memory. bf16: half of their memory; updates are rounded at random, up or down, so "
            "that small ones count on average.")

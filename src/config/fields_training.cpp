@@ -65,14 +65,12 @@ void add_train_fields(std::vector<Field>& fields) {
       .key("accumulate", &TrainConfig::accumulate, whole(1),
            "Passes that make one update: divides the batch where memory is short.",
            {"gradient_acc", "Global.accum_steps"})
-      .key(
-          "deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
-          "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
-          "last "
-          "bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without which "
-          "ranks see different statistics. A step takes longer: see scripts/bench. On a GPU true picks algorithms that "
-          "repeat to the bit on the same number of ranks; auto: false.",
-          {})
+      .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
+           "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
+           "last bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without "
+           "which ranks see different statistics. A step takes longer: see scripts/bench. On a GPU true picks "
+           "algorithms that repeat to the bit on the same number of ranks; auto: false.",
+           {})
       .key("graphs", &TrainConfig::graphs, one_of({"auto", "true", "false"}),
            "On a GPU: record what a step gives the device once, and replay it, which costs the host less. auto: where "
            "nothing forbids it. A CPU has none.")

@@ -2,6 +2,7 @@
 #include "head/class_sampler.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace plsc {
 
@@ -21,26 +22,35 @@ double active_part(const SamplingConfig& config, int64_t classes) {
   return std::min(1.0, static_cast<double>(config.active) / static_cast<double>(classes));
 }
 
+void add_own_rows(const ClassShard& shard, const std::vector<int64_t>& classes, std::vector<int64_t>& rows) {
+  for (const int64_t c : classes) {
+    if (c >= shard.begin && c < shard.end) rows.push_back(c - shard.begin);
+  }
+}
+
+Sampling start_rest(Context& context, const ClassShard& shard, UniformRest rest) {
+  SampleRows sample;
+  sample.seed = context.seed;
+  sample.step = rest.step;
+  sample.first_class = shard.begin;
+  sample.classes = shard.size();
+  const double left = static_cast<double>(shard.total) - rest.taken;
+  if (left > 0) sample.threshold = std::max(0.0, (rest.wanted - rest.taken) / left);
+  std::ranges::sort(rest.rows);
+  sample.positives = Tensor::from(rest.rows, {static_cast<int64_t>(rest.rows.size())});
+  return {context.backend.head->start_sample(sample)};
+}
+
 Sampling start_sampling(Context& context, const SamplingConfig& config, const ClassShard& shard, int64_t step,
                         const std::vector<int64_t>& labels) {
   if (config.method == "full") return {};
   const std::vector<int64_t> positives = distinct_labels(labels);
-  const double part = active_part(config, shard.total);
-
-  SampleRows sample;
-  sample.seed = context.seed;
-  sample.step = step;
-  sample.first_class = shard.begin;
-  sample.classes = shard.size();
-  const auto classes = static_cast<double>(shard.total), taken = static_cast<double>(positives.size());
-  if (taken < classes) sample.threshold = std::max(0.0, (part * classes - taken) / (classes - taken));
-  std::vector<int64_t> local;
-  for (int64_t c : positives) {
-    if (c >= shard.begin && c < shard.end) local.push_back(c - shard.begin);
-  }
-  sample.positives = Tensor::from(local, {static_cast<int64_t>(local.size())});
-
-  return {context.backend.head->start_sample(sample)};
+  UniformRest rest;
+  rest.step = step;
+  rest.wanted = active_part(config, shard.total) * static_cast<double>(shard.total);
+  rest.taken = static_cast<double>(positives.size());
+  add_own_rows(shard, positives, rest.rows);
+  return start_rest(context, shard, std::move(rest));
 }
 
 ActiveClasses active_classes(const Sampling& sampling, int64_t rows) {

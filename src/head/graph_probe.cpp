@@ -51,8 +51,8 @@ std::optional<GraphRecall> probe_graph(Context& context, const ProbeRows& rows, 
   search.candidates = probe.spec.candidates();
   search.first_class = NeighbourSearchSpec::kNotInOrder;
   search.scores = probe.spec.scores;
-  const auto found = find_neighbours(
-      context, {rows.all, rows.queries, probe.shard, search, "probe of the class graph", probe.interrupted});
+  const auto found = find_neighbours(context, {rows.all, rows.queries, probe.shard, search, probe.spec.block_rows,
+                                               "probe of the class graph", probe.interrupted});
   if (!found) return {};
   GraphRecall recall;
   std::vector<int32_t> nearest;

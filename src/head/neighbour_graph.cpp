@@ -7,8 +7,6 @@
 namespace plsc {
 namespace {
 
-constexpr int64_t kWayBytes = 4 << 20;
-
 /// How many of the entries of `graph` (n, K) each rank owns.
 std::vector<int64_t> entries_by_owner(const Tensor& graph, int64_t classes, int ranks) {
   std::vector<int64_t> ends, counts(static_cast<size_t>(ranks));
@@ -36,16 +34,15 @@ int64_t own_entries(Context& context, const ClassShard& shard, const Tensor& gra
 GraphMemory graph_memory(Context& context, const ClassShard& shard, int64_t columns, const GraphSpec& spec) {
   // A thread's tile of scores and the products' scratch memory; the tiles of a GPU fit its second-level cache.
   constexpr int64_t kThreadBytes = 16 << 20, kGpuBytes = 320 << 20;
-  constexpr int64_t kTileRows = 1024;  // to whole tiles of which keys are filled up
-  const int64_t rows =
-      std::min(NeighbourRounds::block_rows(columns), class_shard(shard.total, context.ranks(), 0).size());
-  const int64_t block = (rows + kTileRows) * columns * int64_t{sizeof(float)};
+  const int64_t most = spec.block_rows > 0 ? spec.block_rows : NeighbourRounds::block_rows(columns);
+  const int64_t rows = std::min(most, class_shard(shard.total, context.ranks(), 0).size());
+  const int64_t block = (rows + NeighbourOps::kKeyRows) * columns * int64_t{sizeof(float)};  // filled up
   const bool gpu = context.device().kind() == DeviceKind::cuda;
   GraphMemory bytes;
   bytes.device = shard.size() * spec.candidates() * int64_t{sizeof(float) + sizeof(int64_t)} + 4 * block +
                  (gpu ? kGpuBytes : context.device().threads() * kThreadBytes);
   const int64_t entries = shard.size() * spec.neighbours;
-  bytes.host = entries * int64_t{sizeof(int32_t)} + kWayBytes;
+  bytes.host = entries * int64_t{sizeof(int32_t)} + kListBytes;
   // Lists; row and place of an entry; where a class's entries begin; the sampler's place of each row.
   bytes.kept = entries * int64_t{3 * sizeof(int32_t)} + (shard.total + 1) * int64_t{sizeof(int64_t)} +
                shard.size() * int64_t{sizeof(int32_t)};
@@ -55,14 +52,15 @@ GraphMemory graph_memory(Context& context, const ClassShard& shard, int64_t colu
 Tensor build_graph(Context& context, RowSource& rows, const ClassShard& shard, const GraphSpec& spec,
                    const Interrupted& interrupted) {
   const int64_t k = spec.neighbours;
-  PLSC_CHECK(k >= 1 && k <= GraphSpec::kMostNeighbours, "{} neighbours, at most {}", k, GraphSpec::kMostNeighbours);
-  PLSC_CHECK(rows.count() == shard.size() && shard.total < (int64_t{1} << 31), "{} of {} rows of {} classes",
+  PLSC_CHECK(k >= 1 && k <= SamplingConfig::kMostNeighbours, "{} neighbours, at most {}", k,
+             SamplingConfig::kMostNeighbours);
+  PLSC_CHECK(rows.count() == shard.size() && shard.total <= GraphSpec::kMostClasses, "{} of {} rows of {} classes",
              rows.count(), shard.size(), shard.total);
   NeighbourSearchSpec search;
   search.candidates = spec.candidates();
   search.first_class = shard.begin;
   search.scores = spec.scores;
-  const auto found = find_neighbours(context, {rows, rows, shard, search, "class graph", interrupted});
+  const auto found = find_neighbours(context, {rows, rows, shard, search, spec.block_rows, "class graph", interrupted});
   if (!found) return {};
   Tensor graph(host_allocator(), {shard.size(), k}, Dtype::i32);
   read_lists(context, *found, [&](int64_t first, const Tensor& lists) {
@@ -80,7 +78,7 @@ OwnedNeighbours share_graph(Context& context, const ClassShard& shard, const Ten
   const int64_t k = graph.dim(1), entries = own_entries(context, shard, graph);
   OwnedNeighbours out{Tensor(host_allocator(), {shard.total + 1}, Dtype::i64),
                       Tensor(host_allocator(), {entries}, Dtype::i32), Tensor(host_allocator(), {entries}, Dtype::i32)};
-  const int64_t piece = std::max<int64_t>(kWayBytes / (k * int64_t{sizeof(int32_t)}), 1);
+  const int64_t piece = std::max<int64_t>(kListBytes / (k * int64_t{sizeof(int32_t)}), 1);
   int64_t* offset = out.offsets.data<int64_t>();
   int64_t at = 0;
   for (const ClassBlock& block : class_blocks(shard.total, context.ranks(), piece)) {

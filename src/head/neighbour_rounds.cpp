@@ -10,11 +10,11 @@
 namespace plsc {
 namespace {
 
-constexpr int64_t kBlockBytes = 32 << 20, kWayBytes = 4 << 20, kRowMultiple = 1024;
+constexpr int64_t kBlockBytes = 32 << 20;
 // Pieces of the queries between questions whether to leave off: some seconds of a CPU, a few milliseconds of a GPU.
 constexpr int64_t kPiecesBetween = 4;
 
-/// The part of the keys that is behind, as a line for people.
+/// The part of a round's keys that is behind, as a line for people.
 class RoundsProgress {
  public:
   RoundsProgress(Log& log, std::string what, int64_t classes)
@@ -39,7 +39,8 @@ class RoundsOfBlocks {
       : context_(context),
         rounds_(rounds),
         most_queries_(std::max<int64_t>(1, class_shard(rounds.shard.total, context.ranks(), 0).size())),
-        block_(std::min(most_queries_, NeighbourRounds::block_rows(columns()))),
+        block_(
+            std::min(most_queries_, rounds.most_rows > 0 ? rounds.most_rows : NeighbourRounds::block_rows(columns()))),
         blocks_(class_blocks(rounds.shard.total, context.ranks(), block_)),
         visiting_{make_block(), make_block()},
         own_(make_block()),
@@ -51,9 +52,8 @@ class RoundsOfBlocks {
     PLSC_CHECK(spec.queries <= most_queries_, "{} queries, at most {}", spec.queries, most_queries_);
     spec.columns = columns();
     auto search = context_.backend.neighbours->start(spec);
-    RoundsProgress progress(context_.log, rounds_.what, rounds_.shard.total);
-    const bool whole = each_block([&](const NeighbourBlock& block) { search->score(block); }, &progress) &&
-                       each_block([&](const NeighbourBlock& block) { search->measure(block); }, nullptr);
+    const bool whole = each_block("candidates", [&](const NeighbourBlock& block) { search->score(block); }) &&
+                       each_block("their cosines", [&](const NeighbourBlock& block) { search->measure(block); });
     if (!whole) return nullptr;
     search->sort();
     return search;
@@ -71,6 +71,15 @@ class RoundsOfBlocks {
     return rows;
   }
 
+  /// Queries from `begin` on as unit rows, a block of them at most. They are read again where another block was in
+  /// between: where one holds them all, once.
+  Tensor query_block(int64_t begin) {
+    const int64_t count = std::min(block_, rounds_.queries.count() - begin);
+    if (own_begin_ != begin) unit_rows(rounds_.queries, begin, count, own_);
+    own_begin_ = begin;
+    return own_.rows(0, count);
+  }
+
   /// Starts to send block i to all ranks; null behind the last one.
   Pending send(size_t i) {
     if (i >= blocks_.size()) return nullptr;
@@ -86,8 +95,10 @@ class RoundsOfBlocks {
     if (pending) context_.comm.wait(std::move(pending), fmt::format("class centres of rank {}", blocks_[i].owner));
   }
 
-  /// use(block) for each block of keys against each block of this rank's queries; false where interrupted.
-  bool each_block(const std::function<void(const NeighbourBlock&)>& use, RoundsProgress* progress) {
+  /// use(block) for each block of keys against each block of this rank's queries; false where interrupted. `round`:
+  /// for people.
+  bool each_block(const char* round, const std::function<void(const NeighbourBlock&)>& use) {
+    RoundsProgress progress(context_.log, fmt::format("{}, {}", rounds_.what, round), rounds_.shard.total);
     Pending pending = send(0);
     int64_t keys = 0;
     const int64_t queries = rounds_.queries.count();
@@ -100,7 +111,7 @@ class RoundsOfBlocks {
       for (int64_t begin = 0; begin < most_queries_; begin += block_) {
         if (begin < queries) {
           block.first_query = begin;
-          block.queries = unit_rows(rounds_.queries, begin, std::min(block_, queries - begin), own_);
+          block.queries = query_block(begin);
           use(block);
         }
         const bool last = begin + block_ >= most_queries_;
@@ -112,7 +123,7 @@ class RoundsOfBlocks {
         }
       }
       keys += blocks_[i].count;
-      if (progress != nullptr) progress->done(keys);
+      progress.done(keys);
     }
     return true;
   }
@@ -123,6 +134,7 @@ class RoundsOfBlocks {
   int64_t block_;
   std::vector<ClassBlock> blocks_;
   Tensor visiting_[2], own_, norms_;
+  int64_t own_begin_ = -1;  // of the queries in own_
 };
 
 }  // namespace
@@ -139,7 +151,8 @@ std::vector<ClassBlock> class_blocks(int64_t classes, int ranks, int64_t rows) {
 }
 
 int64_t NeighbourRounds::block_rows(int64_t columns) {
-  return std::max<int64_t>(kBlockBytes / (columns * int64_t{sizeof(float)}) / kRowMultiple, 1) * kRowMultiple;
+  constexpr int64_t kRows = NeighbourOps::kKeyRows;
+  return std::max<int64_t>(kBlockBytes / (columns * int64_t{sizeof(float)}) / kRows, 1) * kRows;
 }
 
 std::unique_ptr<NeighbourSearch> find_neighbours(Context& context, const NeighbourRounds& rounds) {
@@ -150,7 +163,8 @@ std::unique_ptr<NeighbourSearch> find_neighbours(Context& context, const Neighbo
 void read_lists(Context& context, const NeighbourSearch& search,
                 const std::function<void(int64_t first, const Tensor& lists)>& use) {
   const Tensor& all = search.lists().rows;
-  const int64_t queries = all.dim(0), piece = std::max<int64_t>(kWayBytes / (all.dim(1) * int64_t{sizeof(int64_t)}), 1);
+  const int64_t queries = all.dim(0),
+                piece = std::max<int64_t>(kListBytes / (all.dim(1) * int64_t{sizeof(int64_t)}), 1);
   for (int64_t begin = 0; begin < queries; begin += piece) {
     const Tensor lists = all.rows(begin, std::min(piece, queries - begin));
     Tensor host(host_allocator(), lists.shape(), Dtype::i64);

@@ -68,25 +68,16 @@ std::vector<int64_t> NeighbourSampler::take_near(const Cut& cut, uint64_t seed, 
 Sampling NeighbourSampler::start(Context& context, const NeighbourSampling& sampling, int64_t step,
                                  const std::vector<int64_t>& labels) {
   const std::vector<int64_t> positives = distinct_labels(labels);
-  const auto classes = static_cast<double>(shard_.total), positive = static_cast<double>(positives.size());
-  const double active = sampling.ratio * classes;
+  const auto positive = static_cast<double>(positives.size());
+  UniformRest rest;
+  rest.step = step;
+  rest.wanted = sampling.ratio * static_cast<double>(shard_.total);
   find_near(positives);
-  const Cut near = cut(context, std::max(0.0, active * (1 - sampling.uniform_share) - positive));
-
-  SampleRows sample;
-  sample.seed = context.seed;
-  sample.step = step;
-  sample.first_class = shard_.begin;
-  sample.classes = shard_.size();
-  const double taken = positive + near.taken;
-  if (taken < classes) sample.threshold = std::max(0.0, (active - taken) / (classes - taken));
-  std::vector<int64_t> rows = take_near(near, context.seed, step);
-  for (const int64_t c : positives) {
-    if (c >= shard_.begin && c < shard_.end) rows.push_back(c - shard_.begin);
-  }
-  std::ranges::sort(rows);
-  sample.positives = Tensor::from(rows, {static_cast<int64_t>(rows.size())});
-  return {context.backend.head->start_sample(sample)};
+  const Cut near = cut(context, std::max(0.0, rest.wanted * (1 - sampling.uniform_share) - positive));
+  rest.taken = positive + near.taken;
+  rest.rows = take_near(near, context.seed, step);
+  add_own_rows(shard_, positives, rest.rows);
+  return start_rest(context, shard_, std::move(rest));
 }
 
 }  // namespace plsc

@@ -1,5 +1,6 @@
 #include "train/graph_keeper.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
@@ -77,8 +78,9 @@ void GraphKeeper::announce(int64_t first_step, int64_t total_steps) const {
 std::string GraphKeeper::state(int64_t first_step, int64_t total_steps) const {
   const ClassGraph& graph = *head_.graph();
   if (graph.built()) return fmt::format("that of step {}", graph.age().built);
-  const int64_t next = schedule_.next_first(first_step);
+  const int64_t next = std::max(first_step, schedule_.first());
   if (next >= total_steps) return "none in this run, which ends before it: sampling is uniform";
+  if (next == first_step) return "none yet: it is built before the first step";
   return fmt::format("none yet: sampling is uniform up to step {}", next);
 }
 

@@ -133,9 +133,28 @@ std::string graph_obstacle(const CheckpointReader& reader, const ClassGraph& gra
   if (!classes.same()) return "it is of other classes";
   const auto found = reader.find(kGraphGroup, kGraphName);
   const Shape expected{classes.classes, graph.spec().neighbours};
-  if (found && found->dtype == Dtype::i32 && found->shape == expected) return {};
-  return fmt::format("it is of {} (classes, neighbours), expected {}", found ? found->shape.text() : "nothing",
+  if (found && found->dtype == Dtype::i32 && found->shape.size() == 2 && found->shape[0] == expected[0] &&
+      found->shape[1] >= expected[1]) {
+    return {};
+  }
+  return fmt::format("it is of {} (classes, neighbours), expected {} or wider", found ? found->shape.text() : "nothing",
                      expected.text());
+}
+
+/// The first columns of what is stored: the nearest of the nearest. A few rows at a time where that has more of them.
+void read_graph(Context& context, const CheckpointReader& reader, int64_t first_class, Tensor& lists) {
+  const int64_t stored = reader.find(kGraphGroup, kGraphName)->shape[1], columns = lists.dim(1);
+  const int64_t piece = stored == columns ? lists.dim(0) : kListBytes / (stored * int64_t{sizeof(int32_t)}) + 1;
+  for (int64_t begin = 0; begin < lists.dim(0); begin += piece) {
+    const int64_t count = std::min(piece, lists.dim(0) - begin);
+    Tensor to = lists.rows(begin, count);
+    Tensor wide = stored == columns ? to : Tensor(host_allocator(), {count, stored}, Dtype::i32);
+    reader.read_rows(context, kGraphGroup, kGraphName, first_class + begin, wide);
+    if (stored == columns) continue;
+    for (int64_t row = 0; row < count; ++row) {
+      std::copy_n(wide.data<int32_t>() + row * stored, columns, to.data<int32_t>() + row * columns);
+    }
+  }
 }
 
 void restore_graph(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes) {
@@ -143,12 +162,11 @@ void restore_graph(Context& context, const CheckpointReader& reader, MarginHead&
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
   if (!meta.graph) return;
   if (const std::string why = graph_obstacle(reader, graph, classes); !why.empty()) {
-    context.log.warn("the class graph of {} is left: {}; sampling is uniform until the next one is built",
-                     reader.folder(), why);
+    context.log.warn("the class graph of {} is left: {}; this run builds its own", reader.folder(), why);
     return;
   }
   Tensor lists = graph.lists();
-  reader.read_rows(context, kGraphGroup, kGraphName, head.shard().begin, lists);
+  read_graph(context, reader, head.shard().begin, lists);
   graph.restore(context, lists, *meta.graph);
 }
 

@@ -45,7 +45,8 @@ NamedRows graph_rows(MarginHead& head);
 /// Reads all of a run's state. Error when the checkpoint is of another model, naming the first tensor that differs, or
 /// of another kind of head.
 /// Each class goes on with the centre that `classes` gives it; new ones are drawn, with no momentum. A class graph
-/// holds for the very classes that it was built of, and for as many neighbours: otherwise it is left, with a warning.
+/// holds for the very classes that it was built of, and for as many neighbours or fewer: otherwise it is left, with a
+/// warning.
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes);
 

@@ -53,7 +53,7 @@ TrainEnd Trainer::run(int64_t first_step) {
   // Now, and not after the first epoch.
   require_checkpoint_space(context_, config_.output, largest_state(first_step));
   if (graph_) graph_->announce(first_step, meta_.total_steps);
-  if (graph_ && graph_->due(first_step)) {  // the run was stopped before it was done
+  if (graph_ && graph_->due(first_step)) {  // the run was stopped before it was done, or its checkpoint has none for it
     update_graph(first_step);
     if (all_agree_to_stop()) {
       context_.log.info("stopped on request before the next step; the same command goes on from there");

@@ -151,6 +151,17 @@ class Cuda(E2eCase):
         for text in ("out of GPU memory", "asked for", "activations", "free"):
             self.assertIn(text, out)
 
+    def test_a_graph_that_a_gpu_cannot_hold_is_refused_at_the_start(self):
+        """50,000 lists of 1,500 candidates are 858 MiB, which are taken when the warm-up is over."""
+        for tier, hint in (("device", "head.store: {tier: host}"), ("host", "more GPUs")):
+            out = self.cuda(tier, "head.classes=50000", f"head.store.tier={tier}",
+                            "head.sampling={method: knn, ratio: .01, neighbours: 750}",
+                            env={"PLSC_STANDIN_MEMORY": "512MiB"}, fails=True)
+            for text in ("the class graph of 50000 classes with head.sampling.neighbours 750", "of a rank's GPU memory", hint):
+                self.assertIn(text, out)
+            self.assertEqual(out.count("of a rank's GPU memory"), 1, out)
+            self.assertFalse(os.path.exists(self.folder(f"{tier}/metrics.jsonl")))
+
     def test_absurd_rate_stops_without_a_checkpoint_of_it(self):
         out = self.cuda("absurd", "schedule={base_lr: 1e30, warmup_steps: 0}", "checkpoint.every_steps=1", fails=True,
                         ranks=2)

@@ -35,6 +35,8 @@ class Knn(E2eCase):
             out = self.train(f"ranks{ranks}", ranks, overrides=KNN + NO_EVAL + ["train.steps=20", "train.batch_size=31"])
             self.assertIn("knn sampling of 32 classes, 5 neighbours", out.stdout)
             self.assertIn("sampling is uniform up to step 5", out.stdout)
+            for part in ("candidates", "their cosines"):
+                self.assertEqual(out.stdout.count(f"class graph, {part}  100 %"), len(BUILDS))
             self.assertEqual(self.built(f"ranks{ranks}"), BUILDS)
         first = self.losses("ranks1")
         for ranks in (2, 3):
@@ -118,16 +120,30 @@ class Knn(E2eCase):
         self.assertEqual(self.built("classes"), [3])  # an epoch has 5 steps
         out = self.train("classes", 2, config=self.config("classes", train=folders["more"]), overrides=options(16)).stdout
         self.assertIn("20 classes -> 24: 4 new", out)
-        self.assertIn("is left: it is of other classes; sampling is uniform until the next one", out)
-        self.assertIn("sampling is uniform up to step 9", out)  # an epoch has 6 steps now
-        self.assertEqual(self.built("classes"), [3, 9, 15])
+        self.assertIn("is left: it is of other classes", out)
+        self.assertIn("none yet: it is built before the first step", out)
+        self.assertEqual(self.built("classes"), [3, 6, 9, 15])  # an epoch has 6 steps now
 
-    def test_another_number_of_neighbours_leaves_the_graph(self):
-        self.train("neighbours", overrides=KNN + NO_EVAL + ["train.steps=8"])
-        out = self.train("neighbours", overrides=KNN + NO_EVAL + ["train.steps=14", "head.sampling.neighbours=4"]).stdout
-        self.assertIn("is of (40, 5) (classes, neighbours), expected (40, 4)", out)
-        self.assertIn("head.sampling.neighbours 5 -> 4", out)
-        self.assertEqual(self.built("neighbours"), [5, 11])
+    def test_more_neighbours_leave_the_graph(self):
+        never = ["head.sampling.rebuild.every_epochs=none"]
+        self.train("more", overrides=KNN + NO_EVAL + never + ["train.steps=8"])
+        out = self.train("more", 2, overrides=KNN + NO_EVAL + never + ["train.steps=14", "head.sampling.neighbours=6"]).stdout
+        self.assertIn("is of (40, 5) (classes, neighbours), expected (40, 6) or wider", out)
+        self.assertIn("head.sampling.neighbours 5 -> 6", out)
+        self.assertEqual(self.built("more"), [5, 8])  # not a step without one
+
+    def test_fewer_neighbours_take_the_graph(self):
+        """Up to its first graph, and while that is in use, the run is that of the fewer neighbours."""
+        options = KNN + NO_EVAL + ["train.steps=14", "checkpoint.every_steps=5", "checkpoint.keep=9"]
+        self.train("narrow", overrides=options + ["head.sampling.neighbours=3"])
+        self.train("wide", 2, overrides=options)
+        for step in (10, 14):
+            shutil.rmtree(self.checkpoint("wide", step))
+        out = self.train("wide", 3, overrides=options + ["head.sampling.neighbours=3"]).stdout
+        self.assertIn("head.sampling.neighbours 5 -> 3", out)
+        self.assertIn("that of step 5", out)
+        self.assertEqual(self.built("wide"), [5, 11])
+        self.assert_same_tensors("narrow", "wide", 14)
 
     def test_a_run_that_ends_before_the_first_graph(self):
         out = self.train("short", overrides=KNN + NO_EVAL + ["train.steps=4"]).stdout

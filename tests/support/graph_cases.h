@@ -45,6 +45,16 @@ inline TensorRows rows_of(Device& device, const GraphCase& c, const ClassShard& 
   return TensorRows(rows);
 }
 
+/// What a search's products can be in here: a CPU without bf16 instructions has none of it.
+inline std::vector<Dtype> score_types(const Device& device) {
+  if (!device.supports(Dtype::bf16)) return {Dtype::f32};
+  return {Dtype::f32, Dtype::bf16};
+}
+inline std::vector<Dtype> score_types() {
+  const CpuContext cpu;
+  return score_types(*cpu.backend.device);
+}
+
 inline std::vector<double> unit_rows(const GraphCase& c) {
   std::vector<double> unit(c.rows.begin(), c.rows.end());
   for (int64_t j = 0; j < c.classes; ++j) {

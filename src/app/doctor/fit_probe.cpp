@@ -30,9 +30,7 @@ Rooms rooms_of(Session& session, World& world, RankSheet& sheet) {
   } catch (const std::exception& error) {
     sheet.fail_with(kSection, error.what());
   }
-  const std::string where = fmt::format("{}|{}", world.node(), place.bus);
-  const std::vector<std::string> all = gather_texts(world.host_collective(), where);
-  const auto sharing = static_cast<double>(std::count(all.begin(), all.end(), where));
+  const int sharing = ranks_sharing(world, place);
   Rooms rooms;
   if (place.total > 0) rooms.device = static_cast<double>(place.free) / sharing;
   if (const std::optional<int64_t> host = known_memory()) rooms.host = static_cast<double>(*host) / world.local_size();

@@ -56,7 +56,7 @@ class CandidateBuffer {
 struct NeighbourScratch {
   /// Products have this shape always, with zero rows where there are fewer: so the bits of a score do not depend on how
   /// rows were cut into blocks.
-  static constexpr int64_t kQueryTile = 128, kKeyTile = 1024;
+  static constexpr int64_t kQueryTile = 128, kKeyTile = NeighbourOps::kKeyRows;
 
   /// One thread's.
   struct Part {

@@ -30,7 +30,7 @@ TEST_CASE("the graph is that of brute force in double, in fp32 and in bf16") {
   const GraphCase c = clustered_rows(3001, 40, 5);
   for (const int64_t k : {1, 10, 50}) {
     const std::vector<int32_t> expected = brute_force(c, k);
-    for (const Dtype scores : {Dtype::f32, Dtype::bf16}) {
+    for (const Dtype scores : score_types()) {
       INFO(k << " neighbours, " << dtype_name(scores));
       CHECK(differences(c, whole_graph(1, c, {k, scores}, 2), expected, k) == 0);
     }
@@ -64,10 +64,55 @@ TEST_CASE("equal centres are neighbours by class id, and a centre of zeros has n
 
 TEST_CASE("the graph does not depend on the ranks or the threads") {
   const GraphCase c = clustered_rows(2500, 33, 4);
-  for (const Dtype scores : {Dtype::f32, Dtype::bf16}) {
+  for (const Dtype scores : score_types()) {
     const auto one = whole_graph(1, c, {12, scores});
     CHECK(whole_graph(1, c, {12, scores}, 3) == one);
     for (const int ranks : {2, 3, 4}) CHECK(whole_graph(ranks, c, {12, scores}) == one);
+  }
+}
+
+TEST_CASE("the graph does not depend on how rows are cut into blocks") {
+  struct Case {
+    int64_t classes, rows;
+  };
+  // Ends of shards and of blocks fall together, or not: 2500 is 25 hundreds, of which three ranks have parts.
+  for (const auto& [classes, rows] : {Case{70, 1}, Case{2500, 100}, Case{2500, 1024}}) {
+    const GraphCase c = clustered_rows(classes, 33, 4);
+    for (const Dtype scores : score_types()) {
+      const auto expected = whole_graph(1, c, {12, scores});
+      CHECK(differences(c, expected, brute_force(c, 12), 12) == 0);
+      for (const int ranks : {1, 2, 3}) {
+        INFO(rows << " rows of " << classes << ", " << ranks << " ranks, " << dtype_name(scores));
+        CHECK(whole_graph(ranks, c, {12, scores, rows}) == expected);
+      }
+    }
+  }
+}
+
+TEST_CASE("a search of many pieces can be left between them, by all ranks together") {
+  constexpr int64_t kRows = 20, kPieces = 8;  // of a rank's queries: asked behind the fourth and the eighth
+  for (const int ranks : {1, 2, 3}) {
+    const GraphCase c = clustered_rows(ranks * kRows * kPieces - 5, 16, 4);  // the last rank's last piece is short
+    const GraphSpec spec{9, Dtype::f32, kRows};
+    const auto expected = whole_graph(1, c, {9});
+    const int64_t questions = 2 * (2 * ranks * kPieces);  // two a visiting block, in either round
+    run_ranks(ranks, [&](ThreadRank& rank) {
+      CpuContext cpu(rank);
+      const ClassShard shard = class_shard(c.classes, ranks, rank.rank);
+      TensorRows rows = rows_of(cpu.context.device(), c, shard);
+      const auto before = cpu.context.device().memory().in_use;
+      // Within a block, behind one, where the owner changes, in the second round, at the very end.
+      for (const int64_t stop : {int64_t{1}, int64_t{2}, int64_t{3}, 2 * kPieces, questions / 2 + 1, questions}) {
+        int64_t asked = 0;
+        PLSC_CHECK(!build_graph(cpu.context, rows, shard, spec, [&] { return ++asked == stop; }).defined());
+        PLSC_CHECK(asked == stop && cpu.context.device().memory().in_use == before);
+      }
+      int64_t asked = 0;
+      const Tensor graph = build_graph(cpu.context, rows, shard, spec, [&] { return ++asked < 0; });
+      PLSC_CHECK(asked == questions);
+      const auto begin = expected.begin() + shard.begin * spec.neighbours;
+      PLSC_CHECK(std::ranges::equal(graph.span<int32_t>(), std::span(begin, static_cast<size_t>(graph.elements()))));
+    });
   }
 }
 
@@ -121,7 +166,9 @@ TEST_CASE("the graph of 50000 classes is that of brute force in double", "[.full
   constexpr int64_t kNeighbours = 50;
   const auto expected = brute_force(c, kNeighbours);
   CHECK(differences(c, whole_graph(1, c, {kNeighbours}, 2), expected, kNeighbours) == 0);
-  CHECK(recall(whole_graph(1, c, {kNeighbours, Dtype::bf16}, 2), expected, kNeighbours) >= 0.999);
+  for (const Dtype scores : score_types()) {
+    CHECK(recall(whole_graph(1, c, {kNeighbours, scores}, 2), expected, kNeighbours) >= 0.999);
+  }
 }
 
 }  // namespace

@@ -48,14 +48,13 @@ TEST_CASE("probes come four times an epoch, and not where the graph is built any
   CHECK(run({{0.0, 0.9}, 8, 1}, 11).probes == Steps{9, 10, 11});
 }
 
-TEST_CASE("a graph that is lost is replaced where the next is built or probed, or after an epoch") {
-  CHECK(run({{3.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 18, 38});
-  CHECK(run({{0.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 18});
-  CHECK(run({{0.0, 0.9}, 8, 20}, 40, 9).builds == Steps{8, 13});
-  const GraphSchedule schedule({3.0, {}}, 8, 10);
-  CHECK(schedule.next_first(0) == 8);
-  CHECK(schedule.next_first(8) == 8);
-  CHECK(schedule.next_first(9) == 18);
+TEST_CASE("a run without a graph builds one at once, but not before the first is due") {
+  CHECK(run({{3.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 9, 38});
+  CHECK(run({{0.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 9});
+  CHECK(run({{0.0, 0.9}, 8, 20}, 40, 9).builds == Steps{8, 9});
+  const GraphSchedule schedule({0.0, {}}, 8, 10);
+  CHECK(schedule.at(7, false) == GraphAction::none);
+  for (const int64_t done : {8, 9, 1000}) CHECK(schedule.at(done, false) == GraphAction::build);
 }
 
 }  // namespace

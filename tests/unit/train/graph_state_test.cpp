@@ -87,7 +87,7 @@ TEST_CASE("a checkpoint has the graph, and any number of ranks takes it up") {
   }
 }
 
-TEST_CASE("a graph of other classes, of other neighbours, or for another sampling is left") {
+TEST_CASE("a graph of other classes, of fewer neighbours, or for another sampling is left") {
   TempFolder folder;
   const std::string with = folder.path() + "/checkpoints/step_00000009";
   run_ranks(2, [&](ThreadRank& rank) {
@@ -95,9 +95,9 @@ TEST_CASE("a graph of other classes, of other neighbours, or for another samplin
     run.head->build_graph(run.cpu.context, 9, {});
     run.save(folder.path(), 9);
 
-    Trained fewer(rank, knn_head(kNeighbours - 1));
-    fewer.restore(with, ClassMap::identity(kClasses));
-    PLSC_CHECK(!fewer.head->graph()->built());
+    Trained wider(rank, knn_head(kNeighbours + 1));
+    wider.restore(with, ClassMap::identity(kClasses));
+    PLSC_CHECK(!wider.head->graph()->built());
 
     HeadConfig uniform = knn_head();
     uniform.sampling.method = "uniform";
@@ -119,6 +119,56 @@ TEST_CASE("a graph of other classes, of other neighbours, or for another samplin
     renamed.restore(with, swapped);
     PLSC_CHECK(!renamed.head->graph()->built());
   });
+}
+
+TEST_CASE("the graph of fewer neighbours is the first columns of the one that was stored") {
+  TempFolder folder;
+  const std::string with = folder.path() + "/checkpoints/step_00000009";
+  run_ranks(2, [&](ThreadRank& rank) {
+    Trained run(rank);
+    run.head->build_graph(run.cpu.context, 9, {});
+    run.head->graph()->passed(11);
+    run.save(folder.path(), 9);
+  });
+  for (const int64_t neighbours : {int64_t{1}, kNeighbours - 1}) {
+    for (const int ranks : {1, 3}) {
+      run_ranks(ranks, [&](ThreadRank& rank) {
+        Trained fewer(rank, knn_head(neighbours));
+        fewer.restore(with, ClassMap::identity(kClasses));
+        PLSC_CHECK((fewer.head->graph()->age() == GraphAge{9, 11}));
+        const auto taken = fewer.head->graph()->lists().values<int32_t>();
+        fewer.head->build_graph(fewer.cpu.context, 9, {});
+        PLSC_CHECK(fewer.head->graph()->lists().values<int32_t>() == taken, "{} neighbours", neighbours);
+      });
+    }
+  }
+}
+
+TEST_CASE("long lists are shortened a few at a time") {
+  constexpr int64_t kMany = 3000, kLong = SamplingConfig::kMostNeighbours, kShort = 3;
+  static_assert(kMany * kLong * int64_t{sizeof(int32_t)} > 2 * kListBytes);
+  TempFolder folder;
+  run_ranks(2, [&](ThreadRank& rank) {
+    Trained run(rank, knn_head(kLong), kMany);
+    const Tensor lists = run.head->graph()->lists();
+    for (int64_t i = 0; i < lists.elements(); ++i) {
+      const int64_t c = run.head->shard().begin + i / kLong;
+      lists.data<int32_t>()[i] = static_cast<int32_t>((c + 1 + i % kLong) % kMany);
+    }
+    run.head->graph()->restore(run.cpu.context, lists, {9, 9});
+    run.save(folder.path(), 9);
+  });
+  for (const int ranks : {1, 3}) {
+    run_ranks(ranks, [&](ThreadRank& rank) {
+      Trained fewer(rank, knn_head(kShort), kMany);
+      fewer.restore(folder.path() + "/checkpoints/step_00000009", ClassMap::identity(kMany));
+      const auto taken = fewer.head->graph()->lists().values<int32_t>();
+      for (int64_t i = 0; i < std::ssize(taken); ++i) {
+        const int64_t c = fewer.head->shard().begin + i / kShort;
+        PLSC_CHECK(taken[static_cast<size_t>(i)] == (c + 1 + i % kShort) % kMany, "{} of {}", i % kShort, c);
+      }
+    });
+  }
 }
 
 TEST_CASE("what is due is done once, and what was interrupted is due again") {
