@@ -129,7 +129,7 @@ an assumption: for a convolution's workspace, twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
 active (of these in a step), images, parameters; memory {purpose: bytes}, kept, counted (what the program itself will
-count; of a GPU's memory with what is kept for reuse where there is room, by which nothing is judged), host_memory,
+count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing is judged), host_memory,
 device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far (bytes between a GPU and its
 host's memory), sent, seconds}], graph (such a phase: building the class graph once; null where there is none),
 step_seconds; largest_classes, largest_replicated, advice. An entry of --sweep that could not be trained has ranks,

@@ -52,7 +52,7 @@ struct DryRun {
   std::vector<Purpose> device;    // what is in use at the peak; on a CPU this is host memory
   double kept = 0;                // bytes beyond that: of a CPU's blocks that are kept, of a GPU's as they round up
   double counted = 0;             // what the device itself would say it held at most (DeviceMemory::most): on a GPU
-                                  // with what it keeps to be used again, where there is room for that
+                                  // with what it keeps to be used again, and for recordings
   std::vector<Purpose> host;      // memory of the host that the process takes besides
   std::vector<DryPhase> phases;   // of one step
   std::optional<DryPhase> graph;  // of building the class graph once, where classes are sampled by it

@@ -48,7 +48,7 @@ std::string memory_table(const Plan& plan) {
   out += row("kept for reuse", plan.run.kept);
   if (plan.on_gpu())
     out += fmt::format("  {:<24}{:>12}{}\n  {:<24}{:>12}\n\nhost memory of a rank\n", "together",
-                       human_bytes(plan.device_bytes()), of_room(plan.room.device), "and kept where there is room",
+                       human_bytes(plan.device_bytes()), of_room(plan.room.device), "kept beyond that",
                        human_bytes(std::max(0.0, plan.run.counted - plan.device_bytes())));
   for (const Purpose& p : plan.run.host) out += row(p.name, p.bytes);
   return out + fmt::format("  {:<24}{:>12}{}\n", "together", human_bytes(plan.host_bytes()), of_room(plan.host_room()));

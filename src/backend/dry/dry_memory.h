@@ -22,7 +22,7 @@ class DryMemory {
   virtual DeviceMemory counts() const = 0;
   /// Bytes that the process has at the most. Of a CPU those that somebody would have written to: its blocks are larger
   /// than what was asked for, and the system gives pages to those that are touched alone. Of a GPU its blocks at the
-  /// peak: what the arena keeps beyond them it takes where there is room, and gives back where there is none.
+  /// peak: what the arena keeps beyond them it gives back where there is no more, but for the memory of recordings.
   virtual size_t resident() const = 0;
   /// A GPU's; null where a CPU is played.
   virtual Arena* arena() { return nullptr; }
