@@ -4,6 +4,7 @@
 
 #include "app/exit_status.h"
 #include "app/version.h"
+#include "config/limits.h"
 
 namespace plsc {
 namespace {
@@ -127,18 +128,19 @@ rows are its host's memory: how many fit is known where that is, and the time wh
 an assumption: for a convolution's workspace, twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
-active (of these in a step), images, parameters; memory {purpose: bytes}, kept, counted
-(what the program itself will count), host_memory, device_bytes, host_bytes,
-device_room, host_room, fits; phases [{phase, flop, bytes, far (bytes between a GPU and its host's memory), sent,
-seconds}], graph (such a phase: building the class graph once; null where there is none), step_seconds;
-largest_classes, largest_replicated, advice.)";
+active (of these in a step), images, parameters; memory {purpose: bytes}, kept, counted (what the program itself will
+count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing is judged), host_memory,
+device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far (bytes between a GPU and its
+host's memory), sent, seconds}], graph (such a phase: building the class graph once; null where there is none),
+step_seconds; largest_classes, largest_replicated, advice. An entry of --sweep that could not be trained has ranks,
+fits and error alone.)";
 
 void add_plan(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");
   PlanLine& plan = line.plan;
   add_config_options(*sub, line, true);
   sub->add_option("--ranks", line.ranks, "ranks (default: as the configuration says, or one a GPU)")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(CLI::Range(1, kMostRanks));
   sub->add_option("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)")
       ->transform(CLI::AsSizeValue(true));
   sub->add_option("--host-memory", plan.host_memory, "of one host: 1TiB (default: what is free on this one)")

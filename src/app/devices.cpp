@@ -6,12 +6,11 @@
 #include <map>
 #include <numeric>
 
+#include "backend/capability.h"
 #include "base/error.h"
 
 namespace plsc {
 namespace {
-
-constexpr int kTensorCores16 = 70, kTensorCoresBf16 = 80;  // compute capabilities, times ten
 
 std::string count_of(size_t n, const std::string& what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
 
@@ -110,7 +109,7 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
   const int capability = gpu != nullptr ? gpu->capability : 0;
   // On a CPU fp32 even where it has bf16: its results are exact, and the same on any number of ranks.
   if (wanted == "auto")
-    chosen.precision = capability >= kTensorCoresBf16 ? "bf16" : capability >= kTensorCores16 ? "fp16" : "fp32";
+    chosen.precision = capability >= kBf16Capability ? "bf16" : capability >= kFp16Capability ? "fp16" : "fp32";
   const std::string& p = chosen.precision;
   const auto refuse = [&](const std::string& lacks, const std::string& instead) {
     fail_hint("use train.precision: " + instead, "train.precision: {}: {}", p, lacks);
@@ -124,10 +123,10 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
       return fmt::format("{} has compute capability {}.{}, and it needs {}.{}", gpu->name, capability / 10,
                          capability % 10, least / 10, least % 10);
     };
-    const bool has16 = capability >= kTensorCores16;
-    if ((p == "tf32" || p == "bf16") && capability < kTensorCoresBf16)
-      refuse(lacks(kTensorCoresBf16), has16 ? (p == "bf16" ? "fp16 or fp32" : "fp32 or fp16") : "fp32");
-    if (p == "fp16" && !has16) refuse(lacks(kTensorCores16), "fp32");
+    const bool has16 = capability >= kFp16Capability;
+    const int least = p == "bf16" ? kBf16Capability : p == "tf32" ? kTf32Capability : 0;
+    if (capability < least) refuse(lacks(least), has16 ? (p == "bf16" ? "fp16 or fp32" : "fp32 or fp16") : "fp32");
+    if (p == "fp16" && !has16) refuse(lacks(kFp16Capability), "fp32");
   }
   chosen.activations = p == "bf16" ? Dtype::bf16 : p == "fp16" ? Dtype::f16 : Dtype::f32;
   chosen.tf32 = p == "tf32";

@@ -44,7 +44,7 @@ Product linear_product(Context& context, int64_t side) {
 }
 
 /// In 16 bit, as the networks have it: a convolution of 1 x 1 is a product.
-Product pointwise_product(Context& context, int64_t side) {
+Product pointwise_product(Context& context, int64_t side, Dtype type) {
   ConvSpec spec;
   spec.batch = 1;
   spec.height = side;
@@ -52,20 +52,20 @@ Product pointwise_product(Context& context, int64_t side) {
   spec.in_channels = spec.out_channels = side;
   spec.kernel = 1;
   spec.pad = 0;
-  spec.dtype = Dtype::bf16;
+  spec.dtype = type;
   Device& device = context.device();
   const std::shared_ptr<ConvOp> op = context.nn().make_conv(spec);
   const Shape map{1, side, 1, side};
-  const Tensor x = device.zeros(map, Dtype::bf16), weight = device.zeros({side, side, 1, 1});
-  Tensor y = device.zeros(map, Dtype::bf16);
+  const Tensor x = device.zeros(map, type), weight = device.zeros({side, side, 1, 1});
+  Tensor y = device.zeros(map, type);
   return [=]() mutable { op->forward(x, weight, y); };
 }
 
-/// FLOP a second, at the size that the device needs to be busy.
-double product_rate(Context& context, Product (*make)(Context&, int64_t side)) {
-  Device& device = context.device();
+/// FLOP a second of make(side), a Product, at the size that the device needs to be busy.
+template <class Make>
+double product_rate(Device& device, const Make& make) {
   for (int64_t side = kSmallest;; side *= 2) {
-    const Product run = make(context, side);
+    const Product run = make(side);
     run();
     device.synchronize();
     const Stopwatch watch;
@@ -78,8 +78,13 @@ double product_rate(Context& context, Product (*make)(Context&, int64_t side)) {
 
 }  // namespace
 
-double fp32_product_rate(Context& context) { return product_rate(context, linear_product); }
-double half_product_rate(Context& context) { return product_rate(context, pointwise_product); }
+double fp32_product_rate(Context& context) {
+  return product_rate(context.device(), [&](int64_t side) { return linear_product(context, side); });
+}
+double half_product_rate(Context& context, Dtype type) {
+  PLSC_CHECK(type == Dtype::bf16 || type == Dtype::f16, "a rate of {}", dtype_name(type));
+  return product_rate(context.device(), [&](int64_t side) { return pointwise_product(context, side, type); });
+}
 
 double host_copy_rate(Device& device) {
   constexpr int64_t kBytes = 64 << 20;  // beyond most caches

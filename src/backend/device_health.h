@@ -55,6 +55,9 @@ struct DevicePlace {
 };
 DevicePlace place_of(Device& device);
 
+/// Bytes of the second-level cache of a GPU, by its number among those that this process sees. There is one.
+int64_t second_level_cache(int number);
+
 /// Bytes a second, measured for a fraction of a second each, with page-locked memory on the host's side. Zero where
 /// there is nothing to copy to: the device is the host.
 struct CopyRates {

@@ -30,6 +30,8 @@ CudaHealth examine_cuda() {
 
 DevicePlace place_of(Device&) { return {}; }
 
+int64_t second_level_cache(int) { PLSC_CHECK(false, "a build without CUDA sees no GPU"); }
+
 CopyRates measure_copies(Device&) { return {}; }
 
 }  // namespace plsc

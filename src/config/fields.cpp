@@ -1,6 +1,8 @@
 // The table itself: the keys of data, model, init and head. Meanings are what configs/README.md prints.
 #include "config/fields.h"
 
+#include "config/limits.h"
+
 namespace plsc {
 
 std::vector<Field> config_fields() {
@@ -19,7 +21,7 @@ std::vector<Field> config_fields() {
            "Which GPUs of each node its ranks take, one each, in this order: numbers among those that are visible "
            "(CUDA_VISIBLE_DEVICES, Slurm). []: all of them.",
            {"CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"})
-      .key("ranks", &Config::ranks, zero_is("auto", whole(1, 1 << 20)),
+      .key("ranks", &Config::ranks, zero_is("auto", whole(1, kMostRanks)),
            "Processes to start when `plsc-train` is started plainly; auto: one a GPU of this node, or 1 on the CPU. "
            "Under mpirun or srun their number counts.",
            {"torchrun --nproc_per_node", "-m paddle.distributed.launch"});

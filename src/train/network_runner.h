@@ -12,6 +12,9 @@ namespace plsc {
 
 class NetworkRunner {
  public:
+  /// The first steps find algorithms, make caches and lay out memory: they are done call by call.
+  static constexpr int64_t kPlainSteps = 2;
+
   /// `records`: where the device can. References outlive the object.
   NetworkRunner(Context& context, Backbone& backbone, GradSync& sync, bool records);
 
@@ -28,8 +31,6 @@ class NetworkRunner {
   void backward(const Tensor& d_embeddings);
 
  private:
-  /// The first steps find algorithms, make caches and lay out memory: they are done call by call.
-  static constexpr int64_t kPlainSteps = 2;
   enum class Way { plain, record, play };
   struct MicroBatch {
     Tensor input, embeddings, d_embeddings;

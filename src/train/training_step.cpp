@@ -106,7 +106,7 @@ void TrainingStep::micro_batch(const Batch& batch, StepRecord& record) {
   const Tensor embeddings = network_.forward(info_);
   phase("head");
   const HeadResult result = head_.run(context_, embeddings);
-  phase("backward");
+  phase(kBackwardPhase);
   network_.backward(result.d_embedding);
   if (sums_.defined()) {
     context_.nn().add(result.sums, sums_);

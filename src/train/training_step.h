@@ -17,6 +17,9 @@
 
 namespace plsc {
 
+/// The phase whose collectives travel beside its work: gradients do, while the layers before them are computed.
+inline constexpr const char* kBackwardPhase = "backward";
+
 class TrainingStep {
  public:
   /// References outlive the object. `note_phase` is told (step, phase) as they change.

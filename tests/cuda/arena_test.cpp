@@ -1,11 +1,12 @@
 // The arena: blocks never overlap, memory comes back, rounds of the same work allocate nothing, and the end of the
 // memory is told.
-#include "backend/cuda/arena.h"
+#include "backend/arena.h"
 
 #include <cstring>
 #include <map>
 #include <random>
 
+#include "backend/cuda/device_segments.h"
 #include "standin_test.h"
 #include "support/error_text.h"
 
@@ -15,7 +16,7 @@ namespace {
 constexpr size_t kMiB = size_t{1} << 20;
 
 struct TestArena : Arena {
-  explicit TestArena(size_t limit = 0) : Arena({limit, [] {}}) {}
+  explicit TestArena(size_t limit = 0) : Arena(make_device_segments(), {limit, [] {}}) {}
   std::byte* take(size_t bytes) { return static_cast<std::byte*>(allocate(bytes)); }
 };
 
@@ -154,7 +155,7 @@ TEST_CASE("arena: rounds of the same work allocate nothing after the second") {
 TEST_CASE("arena: what is kept is given back before there is none") {
   standin::TestMachine machine;
   int waits = 0;
-  Arena arena({64 * kMiB, [&waits] { ++waits; }});
+  Arena arena(make_device_segments(), {64 * kMiB, [&waits] { ++waits; }});
   void* large = arena.allocate(40 * kMiB);
   arena.release(large);
   CHECK(waits == 0);
@@ -249,7 +250,7 @@ TEST_CASE("arena: a pool outlives its owner's blocks and the other way round") {
 
 TEST_CASE("arena: nothing is given back while a pool is open") {
   standin::TestMachine machine;
-  Arena arena({64 * kMiB, [] { FAIL("a wait while work is recorded"); }});
+  Arena arena(make_device_segments(), {64 * kMiB, [] { FAIL("a wait while work is recorded"); }});
   arena.release(arena.allocate(40 * kMiB));
   arena.begin_pool();
   CHECK(contains(error_text([&] { arena.allocate(30 * kMiB); }), "kept for reuse: 40.0 MiB"));

@@ -47,6 +47,7 @@ TEST_CASE("device health: copies have rates, and their memory is given back") {
   CHECK(device.memory().in_use == in_use);
   CHECK(before.number == 0);
   CHECK(before.total > 0);
+  CHECK(second_level_cache(before.number) > 1 << 20);
   const DevicePlace after = place_of(device);
   // What is kept for reuse counts as free, but for the arena's own rounding.
   CHECK(after.free > before.free - before.total / 50);

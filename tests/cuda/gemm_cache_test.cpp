@@ -63,7 +63,7 @@ TEST_CASE("gemm cache: products of one after another share one workspace") {
   for (const Tensor& r : results) {
     p.cache.run({.m = 16, .n = 16, .k = 256, .transpose_b = true}, {t.raw(), t.raw(), r.raw()});
   }
-  CHECK(p.on.device.memory().in_use == before + 3 * 16 * 16 * 4 + GemmCache::kWorkspace);
+  CHECK(p.on.device.memory().in_use == before + 3 * 16 * 16 * 4 + kProductWorkspace);
   for (const Tensor& r : results) {
     CHECK(download(p.on.device, r) == download(p.on.device, results[0]));
   }

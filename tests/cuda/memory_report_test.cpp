@@ -1,5 +1,5 @@
 // What the error of a full GPU says, and the key that its hint names.
-#include "backend/cuda/memory_report.h"
+#include "backend/memory_report.h"
 
 #include "support/catch.h"
 #include "support/error_text.h"

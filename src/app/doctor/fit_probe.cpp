@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "app/doctor/probes.h"
+#include "app/plan/live_setup.h"
 #include "app/plan/plan.h"
 #include "app/quantity.h"
 #include "backend/device_health.h"
@@ -53,19 +54,11 @@ struct LeastRooms {
 };
 
 plan::Plan plan_for(Session& session, const Config& config, int64_t classes, const LeastRooms& least) {
-  const Device& device = session.context.device();
-  const plan::Setup setup{config,
-                          session.context.ranks(),
-                          std::max<int64_t>(classes, session.context.ranks()),
-                          device.kind(),
-                          device.threads(),
-                          session.machine.arithmetic,
-                          resident_memory(),
-                          true};
+  const plan::Setup setup = plan::live_setup(session, config, std::max<int64_t>(classes, session.context.ranks()));
   std::optional<double> of_host;
   if (least.host.room < kNotKnown) of_host = least.host.room * least.sharing;
   plan::Room room = plan::room_beside(of_host, setup.program, least.sharing);
-  if (device.kind() == DeviceKind::cuda && least.device.room < kNotKnown) room.device = least.device.room;
+  if (setup.device == DeviceKind::cuda && least.device.room < kNotKnown) room.device = least.device.room;
   return plan::make_plan(setup, room, {});
 }
 

@@ -63,7 +63,8 @@ void probe_rates(Session& session, RankSheet& sheet) {
     sheet.add({"rates", "product", std::string(tf32 ? "tf32" : "fp32") + " product {}", fp32_product_rate(context),
                "FLOP/s", Agreement::rate});
     if (context.device().supports(Dtype::bf16))
-      sheet.add({"rates", "bf16 product", "bf16 {}", half_product_rate(context), "FLOP/s", Agreement::rate});
+      sheet.add(
+          {"rates", "bf16 product", "bf16 {}", half_product_rate(context, Dtype::bf16), "FLOP/s", Agreement::rate});
     add_copies(context, sheet);
     context.device().trim();
   } catch (const std::exception& error) {

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "app/build.h"
+#include "app/plan/graph_work.h"
+#include "app/plan/on_line.h"
+#include "backend/dry/counting.h"
 #include "backend/dry/dry_backend.h"
 #include "base/error.h"
 #include "comm/dry_collective.h"
@@ -14,20 +16,31 @@
 #include "train/training_step.h"
 
 namespace plsc::plan {
+
+using counting::number;
+
 namespace {
 
 // What a process takes beside its tensors: the program with its libraries (where the process that plans does not know
 // its own), code that they make at run time, stacks of threads. Resident, as seen with oneDNN 2.6 and Open MPI 4.1; of
 // CUDA's context an assumption.
 constexpr double kProgram = 60 << 20, kAtRunTime = 10 << 20, kMpi = 10 << 20, kGpuContext = 500 << 20;
-constexpr double kValue = 4;    // bytes of an fp32 value
 constexpr double kBatches = 3;  // that the loader holds: one in use, and those that it is ahead
-
-double number(int64_t n) { return static_cast<double>(n); }
 
 double sum_of(const std::vector<Purpose>& purposes) {
   double sum = 0;
   for (const Purpose& p : purposes) sum += p.bytes;
+  return sum;
+}
+
+/// This rank's part of each micro-batch of a step.
+std::vector<BatchSlice> slices_of(const Setup& setup) {
+  return plan_slices(decide_global_batch(setup.config, setup.ranks), setup.config.train.accumulate, 0, setup.ranks);
+}
+
+int64_t images_of(const std::vector<BatchSlice>& slices) {
+  int64_t sum = 0;
+  for (const BatchSlice& slice : slices) sum += slice.count;
   return sum;
 }
 
@@ -40,27 +53,28 @@ int64_t active_rows(const Setup& setup, int64_t images_of_rank, int64_t rows) {
 /// A training without a machine: what app/build.h puts together for a real one.
 class DryTraining {
  public:
-  explicit DryTraining(const Setup& setup)
+  /// `images`: of the rank, a step, as they decide how many rows are active, where the setup has fewer for a while.
+  DryTraining(const Setup& setup, int64_t images)
       : setup_(setup),
-        slices_(
-            plan_slices(decide_global_batch(setup.config, setup.ranks), setup.config.train.accumulate, 0, setup.ranks)),
+        images_(images),
+        slices_(slices_of(setup)),
         log_(1),
-        backend_(make_dry_backend({setup.device,
-                                   setup.threads,
-                                   {},
-                                   [this](const SampleRows& s) { return active_rows(setup_, images(), s.classes); }},
+        backend_(make_dry_backend({setup.device, setup.threads, setup.gpu,
+                                   [this](const SampleRows& s) { return active_rows(setup_, images_, s.classes); }},
                                   tally_)),
         tensors_(make_dry_collective({setup.ranks, true, [this](double bytes) { tally_.send(bytes); },
                                       [this](double bytes) { note_buffers(bytes); }})),
         host_(make_dry_collective({setup.ranks, false, {}, {}})),
+        tape_(backend_.device->can_record() ? std::make_unique<Tape>(*backend_.device, *tensors_) : nullptr),
         context_{backend_,
-                 *tensors_,
+                 tape_ ? static_cast<Collective&>(*tape_) : *tensors_,
                  *host_,
                  log_,
                  setup.arithmetic.activations,
                  setup.config.seed,
                  setup.arithmetic.sums_in_double,
-                 setup.arithmetic.loss_scaling},
+                 setup.arithmetic.loss_scaling,
+                 tape_.get()},
         backbone_(
             make_backbone(context_, setup.config.model, setup.config.data.image_size, setup.config.data.channels)) {
     backbone_->freeze(setup.config.init.freeze);
@@ -73,15 +87,15 @@ class DryTraining {
   DryRun run() {
     TrainingStep step(context_, setup_.config, *backbone_, *head_,
                       [this](int64_t, const char* name) { tally_.begin(name); });
-    for (int64_t s = 0; s < kSteps; ++s) {
+    for (int64_t s = 0; s < steps(); ++s) {
       tally_.clear();
       step.prepare(s, decide_global_batch(setup_.config, setup_.ranks), batches());
       step.run(0.1);
     }
     DryRun out;
     out.rows = head_->shard().size();
-    out.images = images();
-    out.active = setup_.config.head.sampling.method == "full" ? out.rows : active_rows(setup_, out.images, out.rows);
+    out.images = images_of(slices_);
+    out.active = setup_.config.head.sampling.method == "full" ? out.rows : active_rows(setup_, images_, out.rows);
     out.phases = tally_.phases();
     if (ClassGraph* graph = head_->graph()) add_graph(out, graph->spec());
     add_memory(out);
@@ -89,12 +103,10 @@ class DryTraining {
   }
 
  private:
-  static constexpr int64_t kSteps = 2;  // momentum is made in the first
-
-  int64_t images() const {
-    int64_t sum = 0;
-    for (const BatchSlice& slice : slices_) sum += slice.count;
-    return sum;
+  /// Momentum is made in the first. A recording takes memory of its own, and ops are asked for the last time in it.
+  int64_t steps() const {
+    const bool records = tape_ != nullptr && setup_.config.train.graphs != "false";
+    return NetworkRunner::kPlainSteps + (records ? 1 : 0);
   }
   void note_buffers(double bytes) {
     buffers_ += bytes;
@@ -132,64 +144,97 @@ class DryTraining {
     const int64_t columns = head_->row_columns();
     graph_memory_ = graph_memory(context_, shard, columns, spec);
     backend_.device->trim();  // as train/graph_keeper.cpp does
-    head_->build_graph(context_, kSteps, [] { return true; });
-    const double rows = number(shard.size()), all = number(shard.total) * number(columns);
-    // Each block of own rows meets all classes.
-    const double rounds = std::ceil(rows / number(NeighbourRounds::block_rows(columns)));
-    const double others = 1 - 1 / number(setup_.ranks);
-    out.graph = DryPhase{"class graph",
-                         {{.flop = 2 * rows * all, .bytes = rounds * all * kValue, .type = spec.scores},
-                          {.bytes = rounds * all * kValue}},
-                         setup_.ranks == 1 ? 0 : 2 * others * all * kValue,
-                         0};
+    head_->build_graph(context_, steps(), [] { return true; });
+    GraphRows rows{shard, columns, setup_.ranks, spec.scores, 0, false};
+    const auto stored = stored_rows();
+    for (const StoredRows& part : stored) {
+      const bool lags = std::ranges::any_of(stored, [](const StoredRows& r) { return r.name == "last_update"; });
+      if (part.name == "centers" || (part.name == "momentum" && lags)) rows.element += part.element;
+      rows.far = rows.far || (part.on_host && !backend_.device->is_host());
+    }
+    out.graph = graph_work(rows);
+  }
+
+  const DryDevice& device() const { return static_cast<const DryDevice&>(*backend_.device); }
+
+  /// One of the head's tables.
+  struct StoredRows {
+    std::string name;  // HeadRows::name
+    double bytes = 0;
+    double element = 0;    // bytes of one
+    bool on_host = false;  // of tier host: tables that are the host's whatever the device
+  };
+  std::vector<StoredRows> stored_rows() const {
+    std::vector<StoredRows> out;
+    for (const HeadRows& rows : head_->state()) {
+      out.push_back({rows.name, counting::bytes_of(rows.rows),
+                     number(static_cast<int64_t>(dtype_size(rows.rows.dtype()))), device().is_table(rows.rows.raw())});
+    }
+    return out;
+  }
+  /// Of one table, in the memory that it was taken of; 0 where it is not there.
+  double stored(const std::string& name, bool on_host) const {
+    double bytes = 0;
+    for (const StoredRows& rows : stored_rows()) bytes += rows.name == name && rows.on_host == on_host ? rows.bytes : 0;
+    return bytes;
+  }
+
+  /// What the network's parameters take.
+  struct OfParams {
+    int64_t count = 0;
+    double weights = 0, gradients = 0, momentum = 0;
+    double places = 0;  // tables of exact sums, on the host
+  };
+  OfParams of_params() const {
+    OfParams sum;
+    for (const Param* p : backbone_->params()) {
+      sum.weights += counting::bytes_of(p->value);
+      if (p->kind != ParamKind::buffer) sum.count += p->value.elements();
+      if (p->grad.defined()) sum.gradients += counting::bytes_of(p->grad);
+      // Of each element of a convolution's weights, where oneDNN has it: see backend/cpu/conv_weight_sums.h.
+      if (p->grad.defined() && p->grad.dtype() == Dtype::f64 && p->value.shape().size() == 4)
+        sum.places += number(p->value.elements() * static_cast<int64_t>(sizeof(int64_t)));
+      if (p->momentum.defined()) sum.momentum += counting::bytes_of(p->momentum);
+    }
+    return sum;
   }
 
   void add_memory(DryRun& out) {
-    double weights = 0, gradients = 0, momentum = 0, places = 0;
-    for (const Param* p : backbone_->params()) {
-      weights += number(static_cast<int64_t>(p->value.bytes()));
-      if (p->kind != ParamKind::buffer) out.parameters += p->value.elements();
-      if (p->grad.defined()) gradients += number(static_cast<int64_t>(p->grad.bytes()));
-      // Of each element of a convolution's weights, where oneDNN has it: see backend/cpu/conv_weight_sums.h.
-      if (p->grad.defined() && p->grad.dtype() == Dtype::f64 && p->value.shape().size() == 4)
-        places += number(p->value.elements() * static_cast<int64_t>(sizeof(int64_t)));
-      if (p->momentum.defined()) momentum += number(static_cast<int64_t>(p->momentum.bytes()));
-    }
-    const auto& device = static_cast<const DryDevice&>(*backend_.device);
-    // Each in the memory that it was taken of: of tier host, tables that are the host's whatever the device.
-    std::map<std::string, double> stored, of_host;
-    for (const HeadRows& rows : head_->state()) {
-      auto& side = device.is_table(rows.rows.raw()) ? of_host : stored;
-      side[rows.name] = number(static_cast<int64_t>(rows.rows.bytes()));
-    }
-    const auto use = [&](MemoryUse u) { return static_cast<double>(device.peak_by_use()[static_cast<size_t>(u)]); };
-    const auto memory = device.memory();
-    out.device = {{"weights", weights},
-                  {"gradients", gradients},
-                  {"momentum", momentum},
-                  {"class centres", stored["centers"]},
-                  {"their momentum", stored["momentum"]},
-                  {"their last updates", stored["last_update"]},
-                  {"activations", use(MemoryUse::activations)},
-                  {"head's tiles", use(MemoryUse::head)},
-                  {"workspaces", use(MemoryUse::workspace)}};
-    // Weights of a CPU's network are plain host memory, which the device does not count.
-    const double apart = backend_.device->is_host() ? weights : 0;
-    double at_peak = apart;
-    for (const size_t bytes : device.peak_by_use()) at_peak += static_cast<double>(bytes);
-    out.device.push_back({"other", std::max(0.0, at_peak - sum_of(out.device))});
-    out.kept = std::max(0.0, static_cast<double>(device.resident()) + apart - sum_of(out.device));
-    out.counted = static_cast<double>(memory.most);
-    out.host = {{"class centres", of_host["centers"]},
-                {"their momentum", of_host["momentum"]},
+    const OfParams params = of_params();
+    out.parameters = params.count;
+    add_device_memory(out, params);
+    out.host = {{purpose::kCentres, stored("centers", true)},
+                {purpose::kTheirMomentum, stored("momentum", true)},
                 {"class graph", number(graph_memory_.kept + graph_memory_.host)},
                 {"program and libraries", program_bytes()},
                 {"buffers of collectives", setup_.device == DeviceKind::cpu ? most_buffers_ : 0},
-                {"tables of exact sums", places},
+                {"tables of exact sums", params.places},
                 {"images on their way", kBatches * number(out.images) * image_bytes()}};
   }
 
+  void add_device_memory(DryRun& out, const OfParams& params) {
+    const BytesByUse& at_peak = device().peak_by_use();
+    const auto use = [&](MemoryUse u) { return static_cast<double>(at_peak[static_cast<size_t>(u)]); };
+    out.device = {{purpose::kWeights, params.weights},
+                  {"gradients", params.gradients},
+                  {purpose::kMomentum, params.momentum},
+                  {purpose::kCentres, stored("centers", false)},
+                  {purpose::kTheirMomentum, stored("momentum", false)},
+                  {purpose::kTheirLastUpdates, stored("last_update", false)},
+                  {purpose::kActivations, use(MemoryUse::activations)},
+                  {"head's tiles", use(MemoryUse::head)},
+                  {purpose::kWorkspaces, use(MemoryUse::workspace)}};
+    // Weights of a CPU's network are plain host memory, which the device does not count.
+    const double apart = device().is_host() ? params.weights : 0;
+    double all = apart;
+    for (const size_t bytes : at_peak) all += static_cast<double>(bytes);
+    out.device.push_back({"other", std::max(0.0, all - sum_of(out.device))});
+    out.kept = std::max(0.0, static_cast<double>(device().resident()) + apart - sum_of(out.device));
+    out.counted = static_cast<double>(device().memory().most);
+  }
+
   const Setup& setup_;
+  int64_t images_;
   std::vector<BatchSlice> slices_;
   DryTally tally_;
   GraphMemory graph_memory_;
@@ -198,63 +243,38 @@ class DryTraining {
   DryDevice nowhere_{DeviceKind::cpu, 1};
   Backend backend_;
   std::unique_ptr<Collective> tensors_, host_;
+  std::unique_ptr<Tape> tape_;
   Context context_;
   std::unique_ptr<Backbone> backbone_;
   std::unique_ptr<MarginHead> head_;
 };
 
 /// The images of a pass that a plan goes through with: what comes of one image is listed for each, and vendors' code is
-/// not made for more than there is memory for. Beyond, everything grows along a line.
+/// not made for more than there is memory for. Beyond, everything grows along a line, but for the active rows: these
+/// are those of all images from the start.
 constexpr int64_t kMostImages = 4096;
-
-struct Counted {
-  int64_t images = 0;  // of a pass
-  DryRun run;
-};
 
 DryRun counted_with(const Setup& setup, int64_t images) {
   Setup less = setup;
   less.config.train.batch_per_rank = images * setup.config.train.accumulate;
-  return DryTraining(less).run();
-}
-
-/// What two numbers of images say of a third.
-DryRun on_line(const Counted& few, const Counted& more, double images) {
-  const double t = (images - number(few.images)) / number(more.images - few.images);
-  const auto extend = [&](double& of_more, double of_few) { of_more = std::max(0.0, of_few + t * (of_more - of_few)); };
-  const auto extend_all = [&](std::vector<Purpose>& of_more, const std::vector<Purpose>& of_few) {
-    for (size_t i = 0; i < of_more.size(); ++i) extend(of_more[i].bytes, of_few[i].bytes);
-  };
-  DryRun run = more.run;
-  extend_all(run.device, few.run.device);
-  extend_all(run.host, few.run.host);
-  extend(run.kept, few.run.kept);
-  extend(run.counted, few.run.counted);
-  PLSC_CHECK(run.phases.size() == few.run.phases.size());
-  for (size_t p = 0; p < run.phases.size(); ++p) {
-    DryPhase& phase = run.phases[p];
-    const DryPhase& of_few = few.run.phases[p];
-    PLSC_CHECK(phase.work.size() == of_few.work.size());
-    extend(phase.wire, of_few.wire);
-    for (size_t w = 0; w < phase.work.size(); ++w) {
-      extend(phase.work[w].flop, of_few.work[w].flop);
-      extend(phase.work[w].bytes, of_few.work[w].bytes);
-      extend(phase.work[w].far, of_few.work[w].far);
-      extend(phase.work[w].beside, of_few.work[w].beside);
-    }
-  }
-  return run;
+  return DryTraining(less, images_of(slices_of(setup))).run();
 }
 
 }  // namespace
 
 double DryRun::device_bytes() const { return sum_of(device) + kept; }
 double DryRun::host_bytes() const { return sum_of(host); }
-double DryRun::of(const std::string& purpose) const {
+double DryRun::of(const std::string& name) const {
   double sum = 0;
+  bool known = false;
   for (const auto* side : {&device, &host}) {
-    for (const Purpose& p : *side) sum += p.name == purpose ? p.bytes : 0;
+    for (const Purpose& p : *side) {
+      if (p.name != name) continue;
+      sum += p.bytes;
+      known = true;
+    }
   }
+  PLSC_CHECK(known, "no purpose of memory is called {}", name);
   return sum;
 }
 
@@ -273,10 +293,10 @@ DryRun dry_run(const Setup& setup) {
   }
   const int64_t passes = setup.ranks * setup.config.train.accumulate;
   const double images = number(decide_global_batch(setup.config, setup.ranks)) / number(passes);
-  if (images <= number(kMostImages)) return DryTraining(setup).run();
+  if (images <= number(kMostImages)) return DryTraining(setup, images_of(slices_of(setup))).run();
   DryRun run = on_line({kMostImages / 2, counted_with(setup, kMostImages / 2)},
                        {kMostImages, counted_with(setup, kMostImages)}, images);
-  run.images = std::llround(images * number(setup.config.train.accumulate));
+  run.images = images_of(slices_of(setup));
   return run;
 }
 

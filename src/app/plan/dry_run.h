@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "app/devices.h"
+#include "backend/dry/gpu_traits.h"
 #include "backend/dry/tally.h"
 #include "config/config.h"
 
@@ -20,6 +21,7 @@ struct Setup {
   DeviceKind device = DeviceKind::cpu;
   int threads = 1;  // of a rank, on a CPU
   Arithmetic arithmetic;
+  GpuTraits gpu;
   /// Bytes of a process that has loaded its libraries: with CUDA's it is three times as large as without. 0: not known.
   int64_t program = 0;
   bool running = false;  // and these are of a process where MPI and the GPU's context, which take more, are begun
@@ -31,22 +33,34 @@ struct Purpose {
   double bytes = 0;
 };
 
+/// The names of purposes that others than those who print them ask for.
+namespace purpose {
+inline constexpr const char* kWeights = "weights";
+inline constexpr const char* kMomentum = "momentum";
+inline constexpr const char* kCentres = "class centres";
+inline constexpr const char* kTheirMomentum = "their momentum";
+inline constexpr const char* kTheirLastUpdates = "their last updates";
+inline constexpr const char* kActivations = "activations";
+inline constexpr const char* kWorkspaces = "workspaces";
+}  // namespace purpose
+
 struct DryRun {
   int64_t parameters = 0;         // of the network, without buffers
   int64_t rows = 0;               // classes of the rank
   int64_t active = 0;             // of these, in a step
   int64_t images = 0;             // of the rank, a step
   std::vector<Purpose> device;    // what is in use at the peak; on a CPU this is host memory
-  double kept = 0;                // bytes beyond that, which are kept to be used again
-  double counted = 0;             // bytes that the device itself would say it holds (DeviceMemory::most)
+  double kept = 0;                // bytes beyond that: of a CPU's blocks that are kept, of a GPU's as they round up
+  double counted = 0;             // what the device itself would say it held at most (DeviceMemory::most): on a GPU
+                                  // with what it keeps to be used again, and for recordings
   std::vector<Purpose> host;      // memory of the host that the process takes besides
   std::vector<DryPhase> phases;   // of one step
   std::optional<DryPhase> graph;  // of building the class graph once, where classes are sampled by it
 
   double device_bytes() const;  // all of it, with `kept`
   double host_bytes() const;
-  /// Bytes of one purpose, of device and host together; 0 where there is none of that name.
-  double of(const std::string& purpose) const;
+  /// Bytes of one purpose, of device and host together. There is one of that name.
+  double of(const std::string& name) const;
 };
 
 /// The most classes of which there can be a dry run, or a training.

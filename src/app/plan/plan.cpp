@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/dry/counting.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "train/training_step.h"
 
 namespace plsc::plan {
 namespace {
 
-constexpr double kValue = 4;              // bytes of an fp32 value,
-constexpr double kNeighbour = 4;          // and of a neighbour's number
-constexpr int kMostRanks = 4096;          // that are advised,
+constexpr double kNeighbour = 4;          // bytes of a neighbour's number
+constexpr int kMostAdvisedRanks = 4096;   // that are advised,
 constexpr int64_t kMostPasses = 1 << 10;  // and micro-batches
 
 bool is_half(Dtype type) { return type == Dtype::bf16 || type == Dtype::f16; }
@@ -28,8 +29,8 @@ std::optional<double> seconds_of(const DryPhase& phase, const Rates& rates) {
   if (phase.wire == 0) return compute;
   if (rates.link <= 0) return std::nullopt;
   const double wire = phase.wire / rates.link;
-  // Gradients travel while the layers before them are computed; nothing else has work beside it.
-  return phase.name == "backward" ? std::max(compute, wire) : compute + wire;
+  // Nothing else has work beside it.
+  return phase.name == kBackwardPhase ? std::max(compute, wire) : compute + wire;
 }
 
 PhasePlan plan_of(const DryPhase& phase, const Rates& rates) {
@@ -109,11 +110,8 @@ std::string ranks_text(const Room& room, int ranks) {
 
 std::vector<Change> changes(const Plan& plan) {
   const Setup& now = plan.setup;
-  const double centers = plan.run.of("class centres") + plan.run.of("their momentum");
-  double activations = 0;
-  for (const Purpose& p : plan.run.device) {
-    if (p.name == "activations" || p.name == "workspaces") activations += p.bytes;
-  }
+  const double centers = plan.run.of(purpose::kCentres) + plan.run.of(purpose::kTheirMomentum);
+  const double activations = plan.run.of(purpose::kActivations) + plan.run.of(purpose::kWorkspaces);
   std::vector<Change> found;
   const auto add = [&](const std::string& text, const auto& change) {
     Setup setup = now;
@@ -136,7 +134,7 @@ std::vector<Change> changes(const Plan& plan) {
     smaller_passes();
     smaller_store();
   }
-  for (int ranks = 2 * now.ranks; ranks <= kMostRanks; ranks *= 2)
+  for (int ranks = 2 * now.ranks; ranks <= kMostAdvisedRanks; ranks *= 2)
     add(ranks_text(plan.room, ranks), [&](Setup& s) { s.ranks = ranks; });
   return found;
 }
@@ -171,11 +169,12 @@ Plan with_classes(const Plan& plan, int64_t classes) {
 
 int64_t checkpoint_bytes(const Plan& plan) {
   const DryRun& run = plan.run;
-  const double rows = run.of("class centres") + run.of("their momentum") + run.of("their last updates");
+  const double rows = run.of(purpose::kCentres) + run.of(purpose::kTheirMomentum) + run.of(purpose::kTheirLastUpdates);
   const SamplingConfig& sampling = plan.setup.config.head.sampling;
   const double neighbours = sampling.method == "knn" ? kNeighbour * static_cast<double>(sampling.neighbours) : 0;
   const double a_class = rows / static_cast<double>(run.rows) + neighbours;
-  return std::llround(run.of("weights") + run.of("momentum") + a_class * static_cast<double>(plan.setup.classes));
+  return std::llround(run.of(purpose::kWeights) + run.of(purpose::kMomentum) +
+                      a_class * static_cast<double>(plan.setup.classes));
 }
 
 Plan make_plan(const Setup& setup, const Room& room, const Rates& rates) {
@@ -225,7 +224,7 @@ std::optional<int64_t> largest_replicated(const Plan& plan) {
   if (!room) return std::nullopt;
   const Plan least = with_classes(plan, plan.setup.ranks);
   const double columns = static_cast<double>(plan.setup.config.model.embedding_size);
-  const double a_class = kValue * (3 * columns + 2 * static_cast<double>(plan.run.images));
+  const double a_class = counting::kValue * (3 * columns + 2 * static_cast<double>(plan.run.images));
   return static_cast<int64_t>(
       std::max(0.0, (*room - (plan.on_gpu() ? least.device_bytes() : least.host_bytes())) / a_class));
 }

@@ -6,20 +6,19 @@
 #include "app/commands.h"
 #include "app/plan/print.h"
 #include "app/rates.h"
+#include "backend/capability.h"
 #include "backend/device_health.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/threads.h"
+#include "config/limits.h"
 
 namespace plsc {
 namespace plan {
 namespace {
 
 constexpr int kMostRanksPerHost = 8;
-constexpr int kCapability = 90;      // what a plan takes a GPU to be that is not here
-constexpr int kBf16Capability = 80;  // from which on GPUs have bf16
-
-double number(uint64_t n) { return static_cast<double>(n); }
+constexpr int kCapability = 90;  // what a plan takes a GPU to be that is not here
 
 int64_t classes_of(const Config& config) {
   if (config.head.classes > 0) return config.head.classes;
@@ -33,14 +32,17 @@ int64_t classes_of(const Config& config) {
 
 /// Numbers behind "ranks=".
 std::vector<int> swept_ranks(const std::string& text) {
-  const auto refuse = [&] { fail_hint("--sweep ranks=8,64,256", "--sweep: found '{}'", text); };
+  const auto refuse = [&] {
+    fail_hint("--sweep ranks=8,64,256", "--sweep: found '{}', expected ranks=N,N,... with each N from 1 to {}", text,
+              kMostRanks);
+  };
   if (text.rfind("ranks=", 0) != 0) refuse();
   std::vector<int> ranks;
   std::istringstream list(text.substr(6));
   for (std::string part; std::getline(list, part, ',');) {
     if (part.empty() || part.size() > 7 || part.find_first_not_of("0123456789") != std::string::npos) refuse();
     ranks.push_back(std::stoi(part));
-    if (ranks.back() < 1) refuse();
+    if (ranks.back() < 1 || ranks.back() > kMostRanks) refuse();
   }
   if (ranks.empty()) refuse();
   return ranks;
@@ -88,6 +90,13 @@ class Planner {
     return {"the GPU of this plan", "", kCapability, static_cast<int64_t>(line_.plan.device_memory)};
   }
 
+  GpuTraits gpu_traits() const {
+    GpuTraits traits;
+    traits.bf16 = gpu().capability >= kBf16Capability;
+    if (!probe_.gpus.empty()) traits.cache = second_level_cache(0);
+    return traits;
+  }
+
   Arithmetic arithmetic() const {
     const CudaProbe::Gpu of_plan = gpu();
     return choose_arithmetic(config_, on_gpu_ ? &of_plan : nullptr, true);
@@ -97,8 +106,7 @@ class Planner {
   void check_sampling() const {
     const CudaProbe::Gpu of_plan = gpu();
     const std::string mistake =
-        sampling_mistake(config_.head.sampling, classes_,
-                         on_gpu_ && of_plan.capability < kBf16Capability ? of_plan.name : std::string());
+        sampling_mistake(config_.head.sampling, classes_, on_gpu_ && !gpu_traits().bf16 ? of_plan.name : std::string());
     if (!mistake.empty()) throw Error(mistake);
   }
 
@@ -110,9 +118,10 @@ class Planner {
     setup.device = on_gpu_ ? DeviceKind::cuda : DeviceKind::cpu;
     setup.threads = threads(ranks);
     setup.arithmetic = arithmetic();
+    setup.gpu = gpu_traits();
     setup.program = program_;
     Room room;
-    if (on_gpu_ && line_.plan.device_memory > 0) room.device = number(line_.plan.device_memory);
+    if (on_gpu_ && line_.plan.device_memory > 0) room.device = static_cast<double>(line_.plan.device_memory);
     if (on_gpu_ && !room.device && !probe_.gpus.empty()) room.device = static_cast<double>(probe_.gpus.front().memory);
     room.host = host_memory();
     room.ranks_per_host = ranks_per_host();
@@ -120,7 +129,7 @@ class Planner {
   }
 
   std::optional<double> host_memory() const {
-    if (line_.plan.host_memory > 0) return number(line_.plan.host_memory);
+    if (line_.plan.host_memory > 0) return static_cast<double>(line_.plan.host_memory);
     const std::optional<int64_t> here = known_memory();
     // Of hosts with GPUs elsewhere this one's memory says nothing.
     if (!here || (on_gpu_ && probe_.gpus.empty())) return {};
@@ -132,7 +141,8 @@ class Planner {
     if (line_.plan.measure) rates = measured();
     const bool half = arithmetic().activations != Dtype::f32;
     if (line_.plan.tflops > 0) (half ? rates.half : rates.fp32) = 1e12 * line_.plan.tflops;
-    // Parts of a 16-bit network are in fp32 (the last linear layer): they are small, and no faster than this.
+    // Parts of a 16-bit network are in fp32 (the last linear layer; the head, on a GPU without bf16): no faster than
+    // this.
     if (half && rates.fp32 == 0) rates.fp32 = rates.half / 16;
     if (line_.plan.memory_gbps > 0) rates.memory = 1e9 * line_.plan.memory_gbps;
     if (line_.plan.host_gbps > 0) rates.host = 1e9 * line_.plan.host_gbps;
@@ -157,7 +167,9 @@ class Planner {
     Context& context = session.context;
     Rates rates;
     rates.fp32 = fp32_product_rate(context);
-    if (context.device().supports(Dtype::bf16)) rates.half = half_product_rate(context);
+    // The network's type; of one in fp32 what the class graph may be scored in.
+    const Dtype half = context.activations == Dtype::f32 ? Dtype::bf16 : context.activations;
+    if (context.device().supports(half)) rates.half = half_product_rate(context, half);
     const CopyRates copies = measure_copies(context.device());
     rates.memory = 2 * (on_gpu_ ? copies.on_device : host_copy_rate(context.device()));
     rates.host = std::min(copies.to_device, copies.to_host);
@@ -183,13 +195,21 @@ class Planner {
   int sweep() const {
     std::vector<SweepRow> rows;
     for (const int ranks : swept_ranks(line_.plan.sweep)) {
-      Plan plan = plan_of(ranks);
-      const auto largest = largest_classes(plan);
-      rows.push_back({std::move(plan), largest});
+      SweepRow row;
+      row.ranks = ranks;
+      try {
+        row.plan = plan_of(ranks);
+        row.largest = largest_classes(*row.plan);
+      } catch (const Error& error) {  // the others may be possible
+        const std::string text = error.what();
+        row.plan.reset();
+        row.error = text.substr(0, text.find('\n'));
+      }
+      rows.push_back(std::move(row));
     }
     print(line_.json ? sweep_json(rows) : sweep_table(rows));
     bool all = true;
-    for (const SweepRow& r : rows) all = all && r.plan.fits();
+    for (const SweepRow& r : rows) all = all && r.plan && r.plan->fits();
     return all ? 0 : 1;
   }
 

@@ -1,5 +1,6 @@
 #include "app/plan/print.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "app/quantity.h"
@@ -46,8 +47,9 @@ std::string memory_table(const Plan& plan) {
   for (const Purpose& p : plan.run.device) out += row(p.name, p.bytes);
   out += row("kept for reuse", plan.run.kept);
   if (plan.on_gpu())
-    out += fmt::format("  {:<24}{:>12}{}\n\nhost memory of a rank\n", "together", human_bytes(plan.device_bytes()),
-                       of_room(plan.room.device));
+    out += fmt::format("  {:<24}{:>12}{}\n  {:<24}{:>12}\n\nhost memory of a rank\n", "together",
+                       human_bytes(plan.device_bytes()), of_room(plan.room.device), "kept beyond that",
+                       human_bytes(std::max(0.0, plan.run.counted - plan.device_bytes())));
   for (const Purpose& p : plan.run.host) out += row(p.name, p.bytes);
   return out + fmt::format("  {:<24}{:>12}{}\n", "together", human_bytes(plan.host_bytes()), of_room(plan.host_room()));
 }
@@ -72,8 +74,10 @@ std::string step_table(const Plan& plan) {
     out += fmt::format("  {:.{}f} images/s over all ranks\n", rate, rate < 10 ? 2 : 0);
   }
   if (plan.graph) {
-    out += fmt::format("  the class graph, each time that it is built: {} on each rank, {} sent, {}\n",
-                       giga(plan.graph->flop, "GFLOP"), giga(plan.graph->wire, "GB"), time_text(plan.graph->seconds));
+    const std::string far = plan.graph->far > 0 ? giga(plan.graph->far, "GB") + " from its host's memory, " : "";
+    out +=
+        fmt::format("  the class graph, each time that it is built: {} on each rank, {}{} sent, {}\n",
+                    giga(plan.graph->flop, "GFLOP"), far, giga(plan.graph->wire, "GB"), time_text(plan.graph->seconds));
   }
   return out;
 }
@@ -145,18 +149,26 @@ std::string json(const Plan& plan, const Outlook& outlook) {
 
 std::string sweep_table(const std::vector<SweepRow>& rows) {
   constexpr const char* kRow = "{:>6}{:>16}{:>14}{:>14}{:>14}{:>12}{:>6}{:>18}\n";
-  std::string out = rows.empty() ? "" : work(rows.front().plan) + "\n";
+  std::string out;
+  if (const auto some = std::ranges::find_if(rows, [](const SweepRow& r) { return r.plan.has_value(); });
+      some != rows.end())
+    out = work(*some->plan) + "\n";
   out +=
       fmt::format(kRow, "ranks", "classes a rank", "memory", "GFLOP", "sent a step", "step", "fits", "at most classes");
   for (const SweepRow& r : rows) {
+    if (!r.plan) {
+      out += fmt::format("{:>6}{:>16}  {}\n", r.ranks, "-", r.error);
+      continue;
+    }
+    const Plan& plan = *r.plan;
     double flop = 0, wire = 0;
-    for (const PhasePlan& p : r.plan.phases) {
+    for (const PhasePlan& p : plan.phases) {
       flop += p.flop;
       wire += p.wire;
     }
-    out += fmt::format(kRow, r.plan.setup.ranks, grouped(r.plan.run.rows),
-                       human_bytes(r.plan.on_gpu() ? r.plan.device_bytes() : r.plan.host_bytes()), giga(flop, ""),
-                       giga(wire, "GB"), time_text(r.plan.step_seconds), r.plan.fits() ? "yes" : "no",
+    out += fmt::format(kRow, r.ranks, grouped(plan.run.rows),
+                       human_bytes(plan.on_gpu() ? plan.device_bytes() : plan.host_bytes()), giga(flop, ""),
+                       giga(wire, "GB"), time_text(plan.step_seconds), plan.fits() ? "yes" : "no",
                        r.largest ? grouped(*r.largest) : "?");
   }
   return out;
@@ -165,7 +177,11 @@ std::string sweep_table(const std::vector<SweepRow>& rows) {
 std::string sweep_json(const std::vector<SweepRow>& rows) {
   Json out = Json::array();
   for (const SweepRow& r : rows) {
-    out.push_back(object(r.plan));
+    if (!r.plan) {
+      out.push_back({{"ranks", r.ranks}, {"fits", false}, {"error", r.error}});
+      continue;
+    }
+    out.push_back(object(*r.plan));
     out.back()["largest_classes"] = or_null(r.largest);
   }
   return out.dump(1) + "\n";

@@ -17,8 +17,10 @@ std::string table(const Plan& plan, const Outlook& outlook);
 std::string json(const Plan& plan, const Outlook& outlook);
 
 struct SweepRow {
-  Plan plan;
-  std::optional<int64_t> largest;
+  int ranks = 1;
+  std::optional<Plan> plan;        // none: there is no such training,
+  std::string error;               // and this says why, in a line
+  std::optional<int64_t> largest;  // classes
 };
 /// One line a number of ranks.
 std::string sweep_table(const std::vector<SweepRow>& rows);

@@ -12,14 +12,11 @@
 namespace plsc {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kLargeBlock = size_t{4} << 20;
-
 void* system_allocate(size_t bytes) {
-  const size_t alignment = bytes >= kLargeBlock ? kHugePage : 64;
+  const size_t alignment = bytes >= BlockCache::kLargeBlock ? BlockCache::kHugePage : 64;
   void* data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   // Advice only: activations of a hundred megabytes cost far fewer page-table walks on huge pages.
-  if (data != nullptr && bytes >= kLargeBlock) ::madvise(data, bytes, MADV_HUGEPAGE);
+  if (data != nullptr && bytes >= BlockCache::kLargeBlock) ::madvise(data, bytes, MADV_HUGEPAGE);
   return data;
 }
 

@@ -14,6 +14,9 @@ namespace plsc {
 /// Safe to call from several threads.
 class BlockCache {
  public:
+  static constexpr size_t kHugePage = size_t{2} << 20;
+  static constexpr size_t kLargeBlock = size_t{4} << 20;  // from which on blocks lie on huge pages
+
   BlockCache() = default;
   ~BlockCache();
   BlockCache(const BlockCache&) = delete;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backend/cuda/check.h"
+#include "backend/cuda/device_segments.h"
 #include "base/clock.h"
 
 namespace plsc {
@@ -86,7 +87,7 @@ CudaDevice::CudaDevice(const CudaOptions& options, const cudaDeviceProp& gpu)
       memory_(gpu.totalGlobalMem),
       capability_(capability_of(gpu)),
       uploads_(kRingBytes, waiter_),
-      arena_({static_cast<size_t>(options.memory_limit), [this] { synchronize(); }}) {}
+      arena_(make_device_segments(), {static_cast<size_t>(options.memory_limit), [this] { synchronize(); }}) {}
 
 CudaDevice::~CudaDevice() {
   capture_.reset();
@@ -108,8 +109,8 @@ std::string CudaDevice::library_versions() const {
 }
 
 bool CudaDevice::supports(Dtype dtype) const {
-  // fp16 has fast products on all that this program runs on, bf16 from 8.0 on.
-  return dtype != Dtype::bf16 || capability_ >= 80;
+  // fp16 has fast products on all that this program runs on.
+  return dtype != Dtype::bf16 || capability_ >= kBf16Capability;
 }
 
 void CudaDevice::copy(const Tensor& from, Tensor& to) {

@@ -5,8 +5,9 @@
 #include <memory>
 #include <string>
 
+#include "backend/arena.h"
 #include "backend/backend.h"
-#include "backend/cuda/arena.h"
+#include "backend/capability.h"
 #include "backend/cuda/event.h"
 #include "backend/cuda/pinned_pool.h"
 #include "backend/cuda/pinned_ring.h"
@@ -35,7 +36,7 @@ class CudaDevice final : public Device {
   int threads() const override { return 1; }
   bool supports(Dtype dtype) const override;
   /// Whether fp32 products may round their factors to TF32.
-  bool supports_tf32() const { return capability_ >= 80; }
+  bool supports_tf32() const { return capability_ >= kTf32Capability; }
   DeviceMemory memory() const override { return arena_.memory(); }
   void trim() override { arena_.trim(); }
   Allocator& table_memory() override { return tables_; }

@@ -127,6 +127,12 @@ DevicePlace place_of(Device& device) {
   return {number, bus_of(number), static_cast<int64_t>(free + own.reserved - own.in_use), static_cast<int64_t>(total)};
 }
 
+int64_t second_level_cache(int number) {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, number), "cudaDeviceGetAttribute");
+  return bytes;
+}
+
 CopyRates measure_copies(Device& device) {
   if (device.kind() != DeviceKind::cuda) return {};
   const auto& gpu = dynamic_cast<const CudaDevice&>(device);

@@ -88,7 +88,7 @@ Gemm::Gemm(const CudaRuntime& runtime, const GemmSpec& s, const GemmAlignment& a
   cublasLtMatmulPreference_t raw = nullptr;
   check(cublasLtMatmulPreferenceCreate(&raw), "cublasLtMatmulPreferenceCreate");
   const VendorPtr<cublasLtMatmulPreferenceOpaque_t, cublasLtMatmulPreferenceDestroy> preference(raw);
-  set(raw, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(GemmCache::kWorkspace));
+  set(raw, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kProductWorkspace));
   set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment[1]);
   set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment[0]);
   set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment[2]);
@@ -126,7 +126,7 @@ void GemmCache::run(const GemmSpec& spec, const GemmOperands& operands) {
   const Gemm& gemm = plan({spec, {alignment_of(operands.a), alignment_of(operands.b), alignment_of(operands.c)}});
   if (gemm.workspace_bytes() > 0 && !workspace_.defined()) {
     const MemoryScope use(runtime_.device, MemoryUse::workspace);
-    workspace_ = runtime_.device.tensor({static_cast<int64_t>(kWorkspace)}, Dtype::u8);
+    workspace_ = runtime_.device.tensor({static_cast<int64_t>(kProductWorkspace)}, Dtype::u8);
   }
   gemm.run(runtime_, operands, workspace_.raw(), stream_);
 }

@@ -5,6 +5,7 @@
 #include <list>
 #include <map>
 
+#include "backend/cuda/product_workspace.h"
 #include "backend/cuda/vendor_handles.h"
 
 namespace plsc {
@@ -51,8 +52,6 @@ class Gemm {
 /// another on one stream, which is the runtime's unless another is named.
 class GemmCache {
  public:
-  static constexpr size_t kWorkspace = size_t{32} << 20;
-
   /// `capacity`: plans that are kept. The head asks for a new shape with each step's number of active classes.
   explicit GemmCache(const CudaRuntime& runtime, size_t capacity = 256)
       : GemmCache(runtime, capacity, runtime.stream) {}

@@ -2,30 +2,12 @@
 #pragma once
 #include <cuda_runtime_api.h>
 
-#include <cstdint>
 #include <memory>
 
-#include "backend/cuda/arena.h"
+#include "backend/arena_pool.h"
 #include "backend/device.h"
 
 namespace plsc {
-
-/// A pool of the arena, which must outlive it.
-class ArenaPool final : public RecordingMemory {
- public:
-  explicit ArenaPool(Arena& arena) : arena_(arena), pool_(arena.make_pool()) {}
-  /// Others may use it at once: they come later on the stream.
-  ~ArenaPool() override { arena_.drop_pool(pool_); }
-  ArenaPool(const ArenaPool&) = delete;
-  ArenaPool& operator=(const ArenaPool&) = delete;
-
-  void open() { arena_.open_pool(pool_); }
-  void close() { arena_.end_pool(); }
-
- private:
-  Arena& arena_;
-  int64_t pool_;
-};
 
 /// A capture of what `stream` is given while it lives. The mode is cudaStreamCaptureModeRelaxed: the stricter ones
 /// forbid cudaMalloc meanwhile, which the arena may need while it fills the capture's pool, and there is no other

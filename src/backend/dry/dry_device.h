@@ -1,18 +1,16 @@
-// A device that has no memory and hands it out all the same: addresses that nobody may look at, and exact accounts of
-// how much there would be in use. Copies and fills do nothing.
+// A device that has no memory and hands it out all the same: addresses that nobody may look at, and the accounts that
+// the device which is played would keep (dry_memory.h). Copies and fills do nothing.
 #pragma once
-#include <array>
 #include <map>
 #include <mutex>
 #include <utility>
-#include <vector>
 
+#include "backend/arena_pool.h"
 #include "backend/device.h"
+#include "backend/dry/dry_memory.h"
+#include "backend/dry/gpu_traits.h"
 
 namespace plsc {
-
-inline constexpr size_t kDryUses = 7;
-using DryBytes = std::array<size_t, kDryUses>;  // by static_cast<size_t>(MemoryUse)
 
 /// Addresses of host memory for tables.
 class DryTables final : public Allocator {
@@ -28,8 +26,8 @@ class DryTables final : public Allocator {
 
 class DryDevice final : public Device {
  public:
-  /// Accounts as the CPU's memory does (blocks of size classes, kept by class), or as a GPU's arena.
-  DryDevice(DeviceKind kind, int threads);
+  /// `threads`: of a CPU.
+  DryDevice(DeviceKind kind, int threads, const GpuTraits& gpu = {});
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) noexcept override;
@@ -40,13 +38,14 @@ class DryDevice final : public Device {
   std::string description() const override { return "dry run"; }
   std::string library_versions() const override { return ""; }
   int threads() const override { return threads_; }
-  bool supports(Dtype dtype) const override { return kind_ == DeviceKind::cuda || dtype != Dtype::f16; }
+  bool supports(Dtype dtype) const override {
+    if (kind_ == DeviceKind::cpu) return dtype != Dtype::f16;
+    return dtype != Dtype::bf16 || gpu_.bf16;
+  }
   void trim() override;
   /// As the device that is played would count.
-  DeviceMemory memory() const override { return {in_use_, peak_, reserved_, most_}; }
-  /// Of the most that was reserved, the bytes that somebody would have written to: a CPU's blocks are larger than what
-  /// was asked for, and the system gives pages to those that are touched alone.
-  size_t resident() const { return most_resident_; }
+  DeviceMemory memory() const override;
+  size_t resident() const;  // DryMemory::resident
   MemoryUse exchange_use(MemoryUse use) override { return std::exchange(use_, use); }
 
   void copy(const Tensor&, Tensor&) override {}
@@ -59,28 +58,32 @@ class DryDevice final : public Device {
   /// Whether memory is of there.
   bool is_table(const void* data) const { return tables_.has(data); }
 
+  /// A GPU records, for the memory that it takes: ops between begin and end count once, and a replay nothing.
+  bool can_record() const override { return memory_->arena() != nullptr; }
+  std::shared_ptr<RecordingMemory> make_recording_memory() override;
+  void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override;
+  std::unique_ptr<Recording> end_recording() override;
+
   /// What was asked for at the peak, by its use.
-  const DryBytes& peak_by_use() const { return at_peak_; }
+  const BytesByUse& peak_by_use() const { return at_peak_; }
 
  private:
   struct Block {
     MemoryUse use = MemoryUse::other;
     size_t asked = 0;
-    size_t touched = 0;  // of all that it has been handed out for so far
   };
-  size_t block_size(size_t bytes) const;
-  size_t touched(size_t bytes, size_t block) const;
 
   DeviceKind kind_;
   int threads_;
+  GpuTraits gpu_;
   MemoryUse use_ = MemoryUse::other;
   mutable std::mutex mutex_;  // threads of an op take memory of their own
   DryTables tables_;
-  uintptr_t next_;
+  std::unique_ptr<DryMemory> memory_;
+  std::shared_ptr<ArenaPool> recording_;  // while work is recorded
   std::map<void*, Block> blocks_;
-  std::map<size_t, std::vector<size_t>> free_;  // what is touched of the free blocks of a size, on a CPU
-  DryBytes in_use_by_{}, at_peak_{};
-  size_t in_use_ = 0, peak_ = 0, reserved_ = 0, most_ = 0, resident_ = 0, most_resident_ = 0;
+  BytesByUse in_use_by_{}, at_peak_{};
+  size_t peak_ = 0;
 };
 
 }  // namespace plsc

@@ -3,12 +3,13 @@
 #include <array>
 #include <cmath>
 
+#include "backend/dry/counting.h"
 #include "backend/dry/dry_ops.h"
 
 namespace plsc {
 namespace {
 
-double bytes_of(const Tensor& t) { return static_cast<double>(t.bytes()); }
+using counting::bytes_of, counting::kValue, counting::number;
 
 class DrySampledRows final : public SampledRows {
  public:
@@ -125,8 +126,6 @@ class DryHeadOps final : public HeadOps {
   }
 
  private:
-  static constexpr double kValue = 4;  // bytes of an fp32 element
-
   /// How an element of a row is stored.
   struct Stored {
     double weight = 0, momentum = 0;  // bytes
@@ -143,7 +142,6 @@ class DryHeadOps final : public HeadOps {
             tile.lag.last_update != nullptr, tile.far};
   }
 
-  static double number(int64_t n) { return static_cast<double>(n); }
   static double elements(const RowSource& rows) { return number(rows.count() * rows.columns()); }
   static double product(const RowSource& rows, const HeadPass& pass) {
     return 2 * elements(rows) * number(pass.x.dim(0));

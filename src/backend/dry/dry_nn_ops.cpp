@@ -1,11 +1,11 @@
 // Network ops: their memory is taken, their arithmetic counted.
+#include "backend/dry/counting.h"
 #include "backend/dry/dry_ops.h"
 
 namespace plsc {
 namespace {
 
-double bytes_of(const Tensor& t) { return static_cast<double>(t.bytes()); }
-double number(int64_t n) { return static_cast<double>(n); }
+using counting::bytes_of, counting::number;
 
 class DryConv final : public ConvOp {
  public:

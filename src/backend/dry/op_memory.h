@@ -39,10 +39,6 @@ class OpMemory {
 
 std::unique_ptr<OpMemory> make_cpu_op_memory(DryDevice& device);
 
-/// What no function of sizes says of a GPU.
-struct GpuTraits {
-  int64_t cache = int64_t{50} << 20;  // bytes of second-level cache, which the head's tiles are cut by: an H100's
-};
 std::unique_ptr<OpMemory> make_gpu_op_memory(DryDevice& device, const GpuTraits& gpu);
 
 }  // namespace plsc

@@ -3,12 +3,11 @@
 // holds it against cuDNN: the tests' stand-in wants what is assumed here.
 #include "backend/cuda/head_tile_plan.h"
 #include "backend/cuda/neighbour_ops_cuda.h"
+#include "backend/cuda/product_workspace.h"
 #include "backend/dry/op_memory.h"
 
 namespace plsc {
 namespace {
-
-constexpr int64_t kProductWorkspace = int64_t{32} << 20;  // of cuBLASLt: one for a stream's products
 
 Tensor scratch(Device& device, const Shape& shape, Dtype dtype = Dtype::f32) {
   const MemoryScope use(device, MemoryUse::workspace);
@@ -20,7 +19,7 @@ class ProductWorkspace {
  public:
   explicit ProductWorkspace(Device& device) : device_(device) {}
   void take() {
-    if (!memory_.defined()) memory_ = scratch(device_, {kProductWorkspace}, Dtype::u8);
+    if (!memory_.defined()) memory_ = scratch(device_, {static_cast<int64_t>(kProductWorkspace)}, Dtype::u8);
   }
 
  private:

@@ -85,11 +85,13 @@ TEST_CASE("plan: what a class takes of memory and of a checkpoint") {
   CHECK(a_class({"head.store={tier: host, momentum: bf16}", uniform}) == 512 * 6 + 8);
   CHECK(a_class({"head.sampling={method: knn, ratio: 0.1, neighbours: 20}"}) == 512 * 8 + 8 + 20 * 4);
   // Loss scaling keeps the gradient of a step until it is known to be finite.
-  Setup scaled = on_gpus(head_of(classes, 1));
+  // A flag besides, and of each segment of the arena less than a mebibyte that is not cut off: of so many classes
+  // little.
+  const int64_t many = 40 * classes;
+  Setup scaled = on_gpus(head_of(many, 1));
   const double without = dry_run(scaled).device_bytes();
   scaled.arithmetic.loss_scaling = true;
-  // A flag and blocks' alignment besides.
-  CHECK(near(dry_run(scaled).device_bytes() - without, 512 * 4 * classes, 0.01));
+  CHECK(near(dry_run(scaled).device_bytes() - without, 512 * 4 * many, 0.01));
 }
 
 TEST_CASE("plan: a network keeps what its maps are worth") {
@@ -123,6 +125,15 @@ TEST_CASE("plan: a batch beyond all memory is counted, too") {
   // The line begins where counting ends.
   const DryRun next = dry_run(head_of(1000, 1, {"train.batch_per_rank=4097"}));
   CHECK(near(next.device_bytes(), some.run.device_bytes() * 4097 / 4096, 1e-3));
+}
+
+TEST_CASE("plan: a batch beyond all counting takes its own number of sampled classes") {
+  // Fewer images than a tenth of the rows as far as they are counted one by one, and more of them here.
+  const std::vector<std::string> tenth{"head.sampling={method: uniform, ratio: 0.1}", "train.batch_per_rank=20000"};
+  const Plan many = make_plan(head_of(100'000, 1, tenth), {}, {});
+  CHECK(many.run.images == 20'000);
+  CHECK(many.run.active == 20'000);
+  CHECK(near(phase(many, "head").flop, 8 * 20'000.0 * 512 * 20'000, 1e-9));
 }
 
 TEST_CASE("plan: rows in host memory are the host's, and none of it is taken") {
@@ -181,6 +192,75 @@ TEST_CASE("plan: the head multiplies 8 B C D times a step, and sampling saves it
   const Plan sampled = make_plan(head_of(classes, 4, {"head.sampling={method: uniform, ratio: 0.1}"}), {}, {});
   CHECK(near(phase(sampled, "head").flop, products / 10, 1e-12));
   CHECK(sampled.run.active == 2500);
+}
+
+TEST_CASE("plan: the class graph is all classes against the rank's own, and both are read for it") {
+  constexpr int64_t kClasses = 300'000;
+  constexpr double kRows = kClasses / 4.0, kAll = kClasses * 512.0;
+  const auto graph_of = [](const std::vector<std::string>& more, const Rates& rates) {
+    std::vector<std::string> overrides{"head.sampling={method: knn, ratio: 0.1}"};
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    return make_plan(on_gpus(head_of(kClasses, 4, overrides)), {}, rates).graph.value();
+  };
+  const PhasePlan graph = graph_of({}, {});
+  CHECK(graph.flop == 2 * kRows * kAll);
+  CHECK(near(graph.wire, 2 * (3.0 / 4) * kAll * 4, 1e-12));
+  CHECK(graph.far == 0);
+  CHECK_FALSE(graph.seconds.has_value());
+  // Blocks of 16,384 classes, five a rank: each that comes by meets all rows of the rank, which also sends its own.
+  const double own = 2 * (4 * 5 + 1) * kRows * 512;
+  CHECK(graph_of({"head.store.tier=host", "head.update=lazy"}, {}).far == own * 4);
+  CHECK(graph_of({"head.store={tier: host, dtype: bf16}", "head.update=lazy"}, {}).far == own * 2);
+  // Whoever reads a row that lags reads its momentum, too.
+  CHECK(graph_of({"head.store.tier=host"}, {}).far == own * (4 + 4));
+  // The rows that were read for it, wherever they lie.
+  CHECK(graph.bytes - graph_of({"head.store.tier=host"}, {}).bytes == own * (4 + 4));
+
+  const double much = 1e24;
+  Rates rates{.fp32 = 1e12, .half = much, .memory = much, .link = much, .host = much};
+  CHECK(near(graph_of({}, rates).seconds.value(), 2 * kRows * kAll / 1e12, 1e-6));
+  rates = {.fp32 = much, .half = much, .memory = much, .link = much, .host = kGb};
+  CHECK(near(graph_of({"head.store.tier=host"}, rates).seconds.value(), own * 8 / kGb, 1e-6));
+  rates = {.fp32 = much, .half = much, .memory = much, .link = kGb, .host = much};
+  CHECK(near(graph_of({}, rates).seconds.value(), 2 * (3.0 / 4) * kAll * 4 / kGb, 1e-6));
+  CHECK_FALSE(make_plan(head_of(1000, 1), {}, {}).graph.has_value());
+}
+
+TEST_CASE("plan: the head's products are in fp32 on a GPU without bf16") {
+  Setup setup = on_gpus(head_of(100'000, 1));
+  setup.arithmetic.activations = Dtype::f16;
+  const auto type_of_head = [&] {
+    for (const DryPhase& phase : dry_run(setup).phases) {
+      if (phase.name != "head") continue;
+      for (const DryWork& work : phase.work)
+        if (work.flop > 0) return work.type;
+    }
+    FAIL("the head multiplies nothing");
+    return Dtype::f64;
+  };
+  CHECK(type_of_head() == Dtype::bf16);
+  setup.gpu.bf16 = false;
+  CHECK(type_of_head() == Dtype::f32);
+  // Of which there is a rate of its own.
+  const Rates rates{.fp32 = 1e12, .half = 1e18, .memory = 1e18};
+  const Plan plan = make_plan(setup, {}, rates);
+  CHECK(near(phase(plan, "head").seconds.value(), phase(plan, "head").flop / 1e12, 1e-6));
+}
+
+TEST_CASE("plan: tiles of the head are cut by the GPU's cache") {
+  Setup setup = on_gpus(head_of(1'000'000, 1));
+  const double tiles = dry_run(setup).of("head's tiles");
+  setup.gpu.cache /= 4;
+  CHECK(dry_run(setup).of("head's tiles") < tiles / 2);
+}
+
+TEST_CASE("plan: memory of a GPU is counted by its arena, with what it keeps") {
+  const DryRun run = dry_run(on_gpus(head_of(100'000, 1)));
+  // 204.8 MB each: whole segments of 2 MiB, cut where a mebibyte is left.
+  CHECK(run.kept > 0);
+  CHECK(run.counted > run.device_bytes());
+  CHECK(std::fmod(run.counted, 2 << 20) == 0);
+  CHECK_THROWS_AS(run.of("class centers"), LogicError);
 }
 
 TEST_CASE("plan: bytes on the wire are those of rings") {

@@ -1,4 +1,4 @@
-#include "backend/cuda/memory_report.h"
+#include "backend/memory_report.h"
 
 #include <algorithm>
 #include <string>

@@ -8,7 +8,7 @@
 
 namespace plsc {
 
-inline constexpr size_t kMemoryUses = 7;
+inline constexpr size_t kMemoryUses = static_cast<size_t>(MemoryUse::workspace) + 1;  // the last one's place, and one
 using BytesByUse = std::array<size_t, kMemoryUses>;  // by static_cast<size_t>(MemoryUse)
 
 /// "class centres"

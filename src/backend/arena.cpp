@@ -1,11 +1,7 @@
-#include "backend/cuda/arena.h"
-
-#include <cuda_runtime_api.h>
+#include "backend/arena.h"
 
 #include <algorithm>
 #include <iterator>
-
-#include "backend/cuda/check.h"
 
 namespace plsc {
 namespace {
@@ -26,10 +22,11 @@ size_t segment_size(size_t block) {
 
 }  // namespace
 
-Arena::Arena(ArenaOptions options) : options_(std::move(options)) {}
+Arena::Arena(std::unique_ptr<SegmentSource> source, ArenaOptions options)
+    : source_(std::move(source)), options_(std::move(options)) {}
 
 Arena::~Arena() {
-  for (const auto& [data, segment] : segments_) cudaFree(data);
+  for (const auto& [data, segment] : segments_) source_->give_back(data);
 }
 
 void* Arena::allocate(size_t bytes) {
@@ -78,14 +75,8 @@ void* Arena::take(size_t bytes, size_t segment_bytes) {
 
 bool Arena::add_segment(size_t bytes, bool small) {
   if (options_.limit > 0 && reserved_ + bytes > options_.limit) return false;
-  void* data = nullptr;
-  const cudaError_t status = cudaMalloc(&data, bytes);
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // told here; the next call begins without it
-    return false;
-  }
-  check(status, "cudaMalloc");
-  auto* begin = static_cast<std::byte*>(data);
+  auto* begin = static_cast<std::byte*>(source_->take(bytes));
+  if (begin == nullptr) return false;
   Segment& segment = segments_[begin];
   segment = {bytes, small, open_};
   blocks_[begin] = {bytes, &segment, State::free, MemoryUse::other};
@@ -176,7 +167,7 @@ void Arena::trim_locked() noexcept {
     }
     free_blocks(segment).erase({segment.bytes, data});
     blocks_.erase(block);
-    cudaFree(data);
+    source_->give_back(data);
     common_.bytes -= segment.bytes;
     reserved_ -= segment.bytes;
     it = segments_.erase(it);
@@ -237,7 +228,9 @@ MemoryReport Arena::report(size_t asked) const {
     }
   }
   r.kept = reserved_ - in_use_ - r.recorded;
-  check(cudaMemGetInfo(&r.free, &r.total), "cudaMemGetInfo");
+  const SegmentSource::Room room = source_->room();
+  r.free = room.free;
+  r.total = room.total;
   r.limit = options_.limit;
   return r;
 }

@@ -1,5 +1,6 @@
-// The memory of one GPU, kept to be handed out again: cudaMalloc and cudaFree stop the device, so after the first steps
-// of a training neither is called.
+// The memory of one GPU, kept to be handed out again: to take memory of a GPU and to give it back stops the device, so
+// after the first steps of a training neither is done. No vendor is called here (SegmentSource is what takes and gives
+// back), so that a dry run keeps its accounts by this very text.
 //
 // Blocks are cut from segments of device memory: the smallest free block that is large enough, split where more than a
 // grain is left; a released block joins its free neighbours. Small requests have segments of their own, so that they do
@@ -15,15 +16,31 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <utility>
 #include <vector>
 
-#include "backend/cuda/memory_report.h"
 #include "backend/device.h"
+#include "backend/memory_report.h"
 
 namespace plsc {
+
+/// Where segments come from. Addresses are the device's: the arena looks at nothing behind them.
+class SegmentSource {
+ public:
+  /// Bytes of the device, to everybody.
+  struct Room {
+    size_t free = 0, total = 0;
+  };
+  virtual ~SegmentSource() = default;
+  /// Aligned to Arena::kAlignment at least; null where the device has no such piece. Error where it fails otherwise.
+  virtual void* take(size_t bytes) = 0;
+  virtual void give_back(void* data) noexcept = 0;
+  /// For the error that there is no more.
+  virtual Room room() const = 0;
+};
 
 struct ArenaOptions {
   size_t limit = 0;  // most bytes that are taken from the device; 0: what it has
@@ -40,7 +57,7 @@ class Arena {
   static constexpr size_t kSmallSegment = size_t{2} << 20;
   static constexpr size_t kLargeSegment = size_t{32} << 20;  // at least, where the device has it
 
-  explicit Arena(ArenaOptions options);
+  Arena(std::unique_ptr<SegmentSource> source, ArenaOptions options);
   /// Gives all segments back: whoever still holds a block has outlived the device.
   ~Arena();
   Arena(const Arena&) = delete;
@@ -50,8 +67,8 @@ class Arena {
   /// while a pool is open) and tries again; then throws the Error of fail_out_of_memory.
   void* allocate(size_t bytes);
   void release(void* data) noexcept;
-  /// Gives the segments that are wholly free back to the device. Waits for it. Not while a pool is open: cudaFree waits
-  /// for the whole device, which breaks a capture.
+  /// Gives the segments that are wholly free back to the device. Waits for it. Not while a pool is open: giving back
+  /// waits for the whole device, which breaks a capture.
   void trim();
 
   MemoryUse exchange_use(MemoryUse use);
@@ -105,6 +122,7 @@ class Arena {
   void trim_locked() noexcept;
   MemoryReport report(size_t asked) const;
 
+  std::unique_ptr<SegmentSource> source_;
   ArenaOptions options_;
   mutable std::mutex mutex_;
   std::map<std::byte*, Segment> segments_;
