@@ -23,7 +23,7 @@ struct HeadPass {
   bool unit_rows = true;       // rows count with length 1; false: as they are
   math::LogitRule logits;      // of the negatives
   Dtype compute = Dtype::f32;  // of the matrix products' inputs: f32 or bf16 (fp16's range is too narrow for them)
-  bool fixed_order = false;    // a cosine's bits do not depend on which other rows are here; f32 on a CPU alone
+  bool fixed_order = false;  // a row's cosines and gradient do not depend on which others are here; f32 on a CPU alone
 };
 
 /// What the forward pass sums over this rank's negatives.

@@ -14,6 +14,7 @@ struct ConvSpec {
   int64_t in_channels = 0, out_channels = 0;
   int64_t kernel = 3, stride = 1, pad = 1;
   Dtype dtype = Dtype::f32;  // of x, y, dx, dy
+  bool fixed_order = false;  // an image's y or dx is the same whatever the batch and the number of threads
 
   int64_t out_height() const { return (height + 2 * pad - kernel) / stride + 1; }
   int64_t out_width() const { return (width + 2 * pad - kernel) / stride + 1; }

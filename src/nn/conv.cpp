@@ -41,6 +41,7 @@ Tensor Conv::forward(Context& context, const Tensor& x, const Pass& pass) {
   spec.stride = shape_.stride;
   spec.pad = shape_.pad;
   spec.dtype = x.dtype();
+  spec.fixed_order = context.sums_in_double;
   Tensor y = context.device().tensor({spec.batch, spec.out_height(), spec.out_width(), spec.out_channels}, x.dtype());
   ops_.get(context, spec).forward(x, weight_.value, y);
   if (pass.train()) {

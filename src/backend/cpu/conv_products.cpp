@@ -62,6 +62,7 @@ DnnlPrimitive product(const DnnlRuntime& runtime, const dnnl_shim::SrcWeightsDst
 }  // namespace
 
 bool ConvProducts::preferred(const ConvSpec& s, ConvPass pass) {
+  if (s.fixed_order) return false;  // oneDNN chooses a product's order of sums by its rows
   if (images_at_once(s) < std::min<int64_t>(s.batch, 8)) return false;  // products of a few rows do not pay
   const PixelLimits limits = pixel_limits(s);
   return pixels(s) <= (pass == ConvPass::forward ? limits.forward

@@ -18,6 +18,7 @@ Tensor ConvWeightSums::sum_images(OneImage& image, const Tensor& x, const Tensor
   Tensor sum(runtime_.allocator, {elements}, Dtype::f64), one(runtime_.allocator, {elements}, Dtype::f32);
   if (!runtime_.computes) return sum;
   std::fill_n(sum.data<double>(), elements, 0.0);
+  const OneThreadPrimitives guard;  // some kernels look again, and here may be one part for all threads
   for (int64_t i = begin; i < end; ++i) {
     image.primitive.run({{DNNL_ARG_SRC, image_of(x, batch, i)},
                          {DNNL_ARG_DIFF_WEIGHTS, one.raw()},

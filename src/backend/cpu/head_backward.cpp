@@ -99,7 +99,7 @@ struct Backward {
     const TilePlan& plan = work.plan();
     const RowAccess access = gradient.update ? RowAccess::update : RowAccess::read;
     const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), access);
-    s.products.dots(tile.padded, tile.operand, work.x_of_dots(), s.dots.data<float>());
+    s.products.dots(tile.padded, tile.operand, work.x(), s.dots.data<float>());
     const void* g = to_gradient(s, tile, NextTile(rows, plan, t + 1, end));
     if (gradient.dx.dtype() == Dtype::f64) {
       add_in_double(s, tile);

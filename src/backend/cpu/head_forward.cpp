@@ -44,7 +44,7 @@ struct Forward {
     const TilePlan& plan = work.plan();
     const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), RowAccess::read);
     float* dots = s.dots.data<float>();
-    s.products.dots(tile.padded, tile.operand, work.x_of_dots(), dots);
+    s.products.dots(tile.padded, tile.operand, work.x(), dots);
     rows.close(tile.source, RowAccess::read);
     targets.each(plan.begin(t), tile.count, [&](int64_t sample, int64_t position) {
       dots[(position - plan.begin(t)) * work.padded_samples() + sample] = kMinusInfinity;

@@ -21,8 +21,8 @@ void* unconst(const void* p) { return const_cast<void*>(p); }
 
 }  // namespace
 
-TileProducts::TileProducts(Allocator& memory, int64_t samples, int64_t columns, Dtype compute, DotsRead read)
-    : runtime_(memory), samples_(samples), columns_(columns), type_(dnnl_type(compute)), read_(read) {}
+TileProducts::TileProducts(Allocator& memory, int64_t samples, int64_t columns, Dtype compute)
+    : runtime_(memory), samples_(samples), columns_(columns), type_(dnnl_type(compute)) {}
 
 std::unique_ptr<DnnlPrimitive> TileProducts::make(Product product, int64_t rows) const {
   constexpr auto kF32 = memory::data_type::f32;
@@ -30,9 +30,7 @@ std::unique_ptr<DnnlPrimitive> TileProducts::make(Product product, int64_t rows)
   dnnl_shim::SrcWeightsDst d;
   switch (product) {
     case Product::dots:
-      d = {matrix(rows, columns_, type_),
-           read_ == DotsRead::columns ? matrix(columns_, samples_, type_) : transposed(columns_, samples_, type_),
-           matrix(rows, samples_, kF32)};
+      d = {matrix(rows, columns_, type_), transposed(columns_, samples_, type_), matrix(rows, samples_, kF32)};
       break;
     case Product::row_gradient:
       d = {matrix(rows, samples_, type_), matrix(samples_, columns_, type_), matrix(rows, columns_, kF32)};
@@ -62,12 +60,23 @@ DnnlPrimitive& TileProducts::prepared(Product product, int64_t rows) {
   return *found->second;
 }
 
+void TileProducts::multiply(Product product, int64_t rows, const Rows& r, const void* x) {
+  const int64_t at_once = at_once_ > 0 ? at_once_ : rows;
+  PLSC_CHECK(rows % at_once == 0, "{} rows, {} at once", rows, at_once);
+  const auto row_bytes = r.from_columns * static_cast<int64_t>(dnnl::memory::data_type_size(type_));
+  DnnlPrimitive& primitive = prepared(product, at_once);
+  for (int64_t first = 0; first < rows; first += at_once) {
+    primitive.run({{DNNL_ARG_SRC, static_cast<std::byte*>(unconst(r.from)) + first * row_bytes},
+                   {DNNL_ARG_WEIGHTS, unconst(x)},
+                   {DNNL_ARG_DST, r.to + first * r.to_columns}});
+  }
+}
+
 void TileProducts::dots(int64_t rows, const void* w, const void* x, float* dots) {
-  prepared(Product::dots, rows).run({{DNNL_ARG_SRC, unconst(w)}, {DNNL_ARG_WEIGHTS, unconst(x)}, {DNNL_ARG_DST, dots}});
+  multiply(Product::dots, rows, {w, columns_, dots, samples_}, x);
 }
 void TileProducts::row_gradient(int64_t rows, const void* g, const void* x, float* u) {
-  prepared(Product::row_gradient, rows)
-      .run({{DNNL_ARG_SRC, unconst(g)}, {DNNL_ARG_WEIGHTS, unconst(x)}, {DNNL_ARG_DST, u}});
+  multiply(Product::row_gradient, rows, {g, samples_, u, columns_}, x);
 }
 void TileProducts::add_sample_gradient(int64_t rows, const void* g, const void* w, float* dx) {
   prepared(Product::sample_gradient, rows)

@@ -36,7 +36,7 @@ void tile(HeadWorkspace& work, RowSource& rows, int64_t t, TileScratch& s, float
   const TilePlan& plan = work.plan();
   const PreparedTile tile = s.prepare(rows, plan.begin(t), plan.count(t), RowAccess::read);
   float* dots = s.dots.data<float>();
-  s.products.dots(tile.padded, tile.operand, work.x_of_dots(), dots);
+  s.products.dots(tile.padded, tile.operand, work.x(), dots);
   rows.close(tile.source, RowAccess::read);
   for (int64_t j = 0; j < tile.count; ++j) {
     const float inverse = s.inverse.data<float>()[j];

@@ -55,12 +55,11 @@ void NextTile::ask(int64_t first, int64_t count) const {
   }
 }
 
-TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, int64_t columns_, Dtype compute_,
-                         DotsRead read)
+TileScratch::TileScratch(Device& device_, int64_t tile, int64_t padded_samples, int64_t columns_, Dtype compute_)
     : device(device_),
       columns(columns_),
       compute(compute_),
-      products(device, padded_samples, columns_, compute_, read),
+      products(device, padded_samples, columns_, compute_),
       gathered(device.tensor({tile, columns_}, compute_)),
       inverse(device.tensor({tile})),
       dots(device.tensor({tile, padded_samples})),
@@ -137,18 +136,21 @@ PreparedTile TileScratch::prepare(RowSource& rows, int64_t begin, int64_t count,
 }
 
 void HeadWorkspace::prepare(const RowSource& rows, const HeadPass& pass) {
-  allocate(rows, pass);
-  samples_ = pass.x.dim(0);
-  for (const auto& scratch : scratch_) scratch->unit_rows = pass.unit_rows;
+  const int64_t samples = pass.x.dim(0);
+  allocate(rows, samples, pass.compute);
+  samples_ = samples;
+  PLSC_CHECK(!pass.fixed_order || pass.compute == Dtype::f32, "an order of sums in {}", dtype_name(pass.compute));
+  for (const auto& scratch : scratch_) {
+    scratch->unit_rows = pass.unit_rows;
+    scratch->products.set_rows_at_once(pass.fixed_order ? TilePlan::kRowMultiple : 0);
+  }
 }
 
-void HeadWorkspace::allocate(const RowSource& rows, const HeadPass& pass) {
-  const Dtype compute = pass.compute;
-  PLSC_CHECK(!pass.fixed_order || compute == Dtype::f32, "an order of sums in {}", dtype_name(compute));
-  const int64_t padded = round_up(std::max<int64_t>(pass.x.dim(0), 1), kSampleMultiple);
+void HeadWorkspace::allocate(const RowSource& rows, int64_t samples, Dtype compute) {
+  const int64_t padded = round_up(std::max<int64_t>(samples, 1), kSampleMultiple);
   plan_ = TilePlan::make(rows.count(), padded, rows.columns(), threads_);
   const bool same = !scratch_.empty() && padded == padded_ && compute == compute_ && rows.columns() == columns_ &&
-                    plan_.tile <= scratch_tile_ && pass.fixed_order == by_columns_.defined();
+                    plan_.tile <= scratch_tile_;
   if (same) return;
   scratch_.clear();
   padded_ = padded;
@@ -157,10 +159,8 @@ void HeadWorkspace::allocate(const RowSource& rows, const HeadPass& pass) {
   scratch_tile_ = plan_.tile;
   x32_ = device_.tensor({padded_, columns_});
   x16_ = compute == Dtype::bf16 ? device_.tensor({padded_, columns_}, Dtype::bf16) : Tensor();
-  by_columns_ = pass.fixed_order ? device_.tensor({columns_, padded_}) : Tensor();
-  const DotsRead read = pass.fixed_order ? DotsRead::columns : DotsRead::samples;
   for (int p = 0; p < threads_; ++p) {
-    scratch_.push_back(std::make_unique<TileScratch>(device_, scratch_tile_, padded_, columns_, compute_, read));
+    scratch_.push_back(std::make_unique<TileScratch>(device_, scratch_tile_, padded_, columns_, compute_));
   }
 }
 
@@ -170,11 +170,6 @@ void HeadWorkspace::set_samples(const Tensor& x) {
   std::fill(to + x.elements(), to + padded_ * columns_, 0.0F);
   if (x16_.defined()) {
     kernels::cast(to, reinterpret_cast<uint16_t*>(x16_.data<bf16_t>()), padded_ * columns_);
-  }
-  if (!by_columns_.defined()) return;
-  float* transposed = by_columns_.data<float>();
-  for (int64_t i = 0; i < padded_; ++i) {
-    for (int64_t d = 0; d < columns_; ++d) transposed[d * padded_ + i] = to[i * columns_ + d];
   }
 }
 

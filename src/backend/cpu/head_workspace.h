@@ -64,7 +64,7 @@ class NextTile {
 
 /// One thread's memory. Sizes: T rows of a tile, S padded samples, D columns.
 struct TileScratch {
-  TileScratch(Device& device, int64_t tile, int64_t padded_samples, int64_t columns, Dtype compute, DotsRead read);
+  TileScratch(Device& device, int64_t tile, int64_t padded_samples, int64_t columns, Dtype compute);
 
   /// Opens rows [begin, begin + count), gathers or points at them, and takes their inverse norms (1 where rows count
   /// as they are).
@@ -115,12 +115,10 @@ class HeadWorkspace {
   int64_t padded_samples() const { return padded_; }
   TileScratch& scratch(int part) { return *scratch_[static_cast<size_t>(part)]; }
   const void* x() const { return compute_ == Dtype::f32 ? x32_.raw() : x16_.raw(); }
-  /// As TileProducts::dots takes it.
-  const void* x_of_dots() const { return by_columns_.defined() ? by_columns_.raw() : x(); }
 
  private:
   /// Memory for these sizes, kept where it fits.
-  void allocate(const RowSource& rows, const HeadPass& pass);
+  void allocate(const RowSource& rows, int64_t samples, Dtype compute);
 
   Device& device_;
   int threads_;
@@ -128,7 +126,6 @@ class HeadWorkspace {
   int64_t samples_ = 0, padded_ = 0, columns_ = 0, scratch_tile_ = 0;
   Dtype compute_ = Dtype::f32;
   Tensor x32_, x16_;
-  Tensor by_columns_;  // x32_ transposed, where the pass has a fixed order
   std::vector<std::unique_ptr<TileScratch>> scratch_;
 };
 

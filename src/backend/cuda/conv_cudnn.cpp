@@ -404,6 +404,7 @@ std::unique_ptr<ConvOp> make_cuda_conv(CudaRuntime& runtime, const ConvSpec& spe
   PLSC_CHECK(spec.batch > 0 && spec.in_channels > 0 && spec.out_channels > 0 && spec.kernel > 0 && spec.stride > 0 &&
                  spec.pad >= 0 && spec.out_height() > 0 && spec.out_width() > 0,
              "convolution {}", text(spec));
+  PLSC_CHECK(!spec.fixed_order, "a convolution with a fixed order of sums is not offered on CUDA");
   return std::make_unique<CudaConv>(runtime, spec);
 }
 
