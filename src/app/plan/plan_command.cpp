@@ -99,14 +99,14 @@ class Planner {
 
   Arithmetic arithmetic() const {
     const CudaProbe::Gpu of_plan = gpu();
-    return choose_arithmetic(config_, on_gpu_ ? &of_plan : nullptr, true);
+    return choose_arithmetic(config_, on_gpu_ ? &of_plan : nullptr, cpu_has_bf16());
   }
 
-  /// As at the start of a training; a CPU is taken to have bf16, as for its arithmetic.
+  /// As at the start of a training. A CPU is taken to be this one.
   void check_sampling() const {
-    const CudaProbe::Gpu of_plan = gpu();
-    const std::string mistake =
-        sampling_mistake(config_.head.sampling, classes_, on_gpu_ && !gpu_traits().bf16 ? of_plan.name : std::string());
+    const bool has_bf16 = on_gpu_ ? gpu_traits().bf16 : cpu_has_bf16();
+    const std::string device = on_gpu_ ? gpu().name : "this CPU";
+    const std::string mistake = sampling_mistake(config_.head.sampling, classes_, has_bf16 ? "" : device);
     if (!mistake.empty()) throw Error(mistake);
   }
 

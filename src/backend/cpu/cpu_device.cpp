@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "backend/capability.h"
 #include "backend/cpu/dnnl_shim.h"
 #include "backend/cpu/parts.h"
 
@@ -14,8 +15,7 @@ std::string CpuDevice::description() const { return fmt::format("cpu, {} threads
 std::string CpuDevice::library_versions() const { return dnnl_version_text(); }
 
 bool CpuDevice::supports(Dtype dtype) const {
-  // Without the instructions oneDNN would still compute bf16, at a tenth of the speed of fp32.
-  if (dtype == Dtype::bf16) return dnnl_has_bf16();
+  if (dtype == Dtype::bf16) return cpu_has_bf16();
   return dtype != Dtype::f16;
 }
 

@@ -1,6 +1,7 @@
 // Names of the instruction sets that oneDNN knows. They are sets of bits, each including those below it.
 #include <fmt/format.h>
 
+#include "backend/capability.h"
 #include "backend/cpu/dnnl_shim.h"
 
 namespace plsc {
@@ -45,6 +46,6 @@ std::string dnnl_version_text() {
   return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
 }
 
-bool dnnl_has_bf16() { return includes(effective_isa(), dnnl::cpu_isa::avx512_core_bf16); }
+bool cpu_has_bf16() { return includes(effective_isa(), dnnl::cpu_isa::avx512_core_bf16); }
 
 }  // namespace plsc

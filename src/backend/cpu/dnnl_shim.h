@@ -114,7 +114,5 @@ inline auto matmul(const Engine& engine, const SrcWeightsDst& d, const Attr& att
 /// The instruction set that oneDNN uses here: "avx512_core_amx". It may be limited by DNNL_MAX_CPU_ISA.
 std::string dnnl_isa_name();
 std::string dnnl_version_text();  // "oneDNN 2.6.3"
-/// True where that set multiplies bf16 (AVX-512 bf16, AMX).
-bool dnnl_has_bf16();
 
 }  // namespace plsc

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "backend/arena_pool.h"
+#include "backend/capability.h"
 #include "backend/device.h"
 #include "backend/dry/dry_memory.h"
 #include "backend/dry/gpu_traits.h"
@@ -39,7 +40,7 @@ class DryDevice final : public Device {
   std::string library_versions() const override { return ""; }
   int threads() const override { return threads_; }
   bool supports(Dtype dtype) const override {
-    if (kind_ == DeviceKind::cpu) return dtype != Dtype::f16;
+    if (kind_ == DeviceKind::cpu) return dtype == Dtype::bf16 ? cpu_has_bf16() : dtype != Dtype::f16;
     return dtype != Dtype::bf16 || gpu_.bf16;
   }
   void trim() override;
