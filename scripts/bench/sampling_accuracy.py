@@ -9,11 +9,12 @@ Both are scored on images of the trained classes that were not trained on (top-1
 (verification).
 
     scripts/bench/sampling_accuracy.py --out runs/sampling --omniglot data/omniglot     # hours: see --small
-    scripts/bench/sampling_accuracy.py --out runs/sampling --table                      # what there is so far
+    scripts/bench/sampling_accuracy.py --out runs/sampling --results scripts/bench/results/sampling --table
 
 DATA of --omniglot has background/ and evaluation/, as for configs/omniglot.yaml. What was interrupted goes on where it was:
-a run that has its result is left out, one that was under way resumes from its last epoch. CPU ms are of the process's own
-time, so that other work on the machine does not count; "to full" compares runs of the same seed."""
+a run that has its result is left out, one that was under way resumes from its last epoch; scripts/bench/results/sampling
+has the results that were measured so far. CPU ms are of the process's own time, so that other work on the machine does not
+count; "to full" compares runs of the same seed."""
 import argparse
 import json
 import os
@@ -215,7 +216,8 @@ def run_one(options, data, sampling, seed, result):
     watch = time.monotonic()
     cpu = train([os.path.join(options.bin, "plsc-train"), "-c", config] + options.options, run + ".log", run)
     found = result_of(run, data.recipe["batch"])
-    found.update(cpu_ms=cpu and 1000 * cpu, seconds=time.monotonic() - watch, config=text, overrides=options.overrides)
+    found.update(cpu_ms=cpu and 1000 * cpu, seconds=time.monotonic() - watch, config=text.replace(options.out, "OUT"),
+                 overrides=options.overrides)
     with open(result + ".new", "w") as f:
         json.dump(found, f)
     os.rename(result + ".new", result)
@@ -224,7 +226,7 @@ def run_one(options, data, sampling, seed, result):
 
 
 def result_path(options, data, name, seed):
-    return os.path.join(options.out, "results", f"{data.name}-{name.replace(' %', '').replace(' ', '-')}-{seed}.json")
+    return os.path.join(options.results, f"{data.name}-{name.replace(' %', '').replace(' ', '-')}-{seed}.json")
 
 
 def run_all(options, sets):
@@ -232,7 +234,7 @@ def run_all(options, sets):
     missing = [(data, name, sampling, seed) for seed in options.seeds for data in sets
                for name, sampling in samplings(options.ratios)
             if not os.path.exists(result_path(options, data, name, seed))]
-    os.makedirs(os.path.join(options.out, "results"), exist_ok=True)
+    os.makedirs(options.results, exist_ok=True)
     signal.signal(signal.SIGTERM, raise_interrupted)
     signal.signal(signal.SIGINT, raise_interrupted)
     watch = time.monotonic()
@@ -280,6 +282,7 @@ def table(options, sets):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder for data, runs and results")
+    parser.add_argument("--results", metavar="DIR", help="folder of the results, OUT/results where it is not given")
     parser.add_argument("--bin", default=os.path.join(ROOT, "build/cpu/bin"), help="folder of plsc-train and plsc-data")
     parser.add_argument("--omniglot", default="data/omniglot", metavar="DATA")
     parser.add_argument("--sets", default="omniglot,glyphs", type=lambda text: text.split(","))
@@ -292,6 +295,7 @@ def main():
     options = parser.parse_args()
     options.options = [word for override in options.overrides for word in ("-o", override)]
     options.out = os.path.abspath(os.path.join(options.out, "small") if options.small else options.out)
+    options.results = options.results or os.path.join(options.out, "results")
     sets = sets_of(options)
     try:
         if not options.table:
