@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "backend/device.h"
 #include "backend/row_source.h"
 #include "tensor/tensor.h"
 
@@ -22,6 +23,22 @@ struct RowTables {
 struct FetchedRows {
   Tensor index;                          // (n) i64: where they are in the tables, ascending
   Tensor weight, momentum, last_update;  // (n, D), (n, D), (n)
+
+  /// Memory for `room` rows of `tables`.
+  static FetchedRows make(Device& device, const RowTables& tables, int64_t room) {
+    const int64_t columns = tables.weight.dim(1);
+    FetchedRows rows;
+    rows.index = device.tensor({room}, Dtype::i64);
+    rows.weight = device.tensor({room, columns}, tables.weight.dtype());
+    rows.momentum = device.tensor({room, columns}, tables.momentum.dtype());
+    if (tables.last_update.defined()) rows.last_update = device.tensor({room}, Dtype::i64);
+    return rows;
+  }
+  /// The first `count` of them.
+  FetchedRows first(int64_t count) const {
+    const auto part = [count](const Tensor& t) { return t.defined() ? t.rows(0, count) : t; };
+    return {part(index), part(weight), part(momentum), part(last_update)};
+  }
 };
 
 /// Rows that are to be caught up where they lie if they missed more than `few` updates.

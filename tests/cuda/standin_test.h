@@ -94,6 +94,14 @@ inline void wait_a_while(const std::function<bool()>& done) {
   fail("the device does not get there");
 }
 
+/// Since `before` no memory was taken, and no call made the host wait.
+inline void check_steady_since(const Counters& before) {
+  const Counters after = counters();
+  CHECK(after.synchronisations == before.synchronisations);
+  CHECK(after.device_allocations == before.device_allocations);
+  CHECK(after.pinned_allocations == before.pinned_allocations);
+}
+
 /// n elements of device memory.
 template <class T>
 class DeviceArray {

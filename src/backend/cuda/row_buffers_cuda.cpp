@@ -11,9 +11,6 @@ namespace {
 
 namespace gpu = kernels::cuda;
 
-/// The first `count` rows of a tensor that may be undefined.
-Tensor first_rows(const Tensor& t, int64_t count) { return t.defined() ? t.rows(0, count) : t; }
-
 int64_t row_bytes(const Tensor& rows) { return rows.dim(1) * static_cast<int64_t>(dtype_size(rows.dtype())); }
 
 }  // namespace
@@ -65,13 +62,10 @@ void CudaRowBuffers::make_room(Buffer& buffer, int64_t rows) {
   const MemoryScope scope(device_, MemoryUse::head);
   join();
   // Numbers that creep up must not make room in every step.
-  const int64_t room = std::max(row_buffer_room(rows), buffer.room + buffer.room / 8), columns = tables_.weight.dim(1);
+  const int64_t room = std::max(row_buffer_room(rows), buffer.room + buffer.room / 8);
   buffer.rows = {};
   buffer.room = 0;
-  buffer.rows.index = device_.tensor({room}, Dtype::i64);
-  buffer.rows.weight = device_.tensor({room, columns}, tables_.weight.dtype());
-  buffer.rows.momentum = device_.tensor({room, columns}, tables_.momentum.dtype());
-  if (tables_.last_update.defined()) buffer.rows.last_update = device_.tensor({room}, Dtype::i64);
+  buffer.rows = FetchedRows::make(device_, tables_, room);
   buffer.room = room;
 }
 
@@ -122,8 +116,7 @@ FetchedRows CudaRowBuffers::take() {
   to.has_latest = true;
   before.has_latest = false;
   state_ = State::in_use;
-  return {first_rows(to.rows.index, to.count), first_rows(to.rows.weight, to.count),
-          first_rows(to.rows.momentum, to.count), first_rows(to.rows.last_update, to.count)};
+  return to.rows.first(to.count);
 }
 
 void CudaRowBuffers::write_back() {

@@ -33,23 +33,15 @@ class DryRowBuffers final : public RowBuffers {
       : device_(device), tally_(tally), tables_(tables) {}
 
   void fetch(SampledRows& rows, const RowTurn*) override {
-    const int64_t count = static_cast<DrySampledRows&>(rows).count(), columns = tables_.weight.dim(1);
+    const int64_t count = static_cast<DrySampledRows&>(rows).count();
     FetchedRows& to = buffers_[turn_];
     count_[turn_] = count;
     if (to.index.defined() && to.index.dim(0) >= count) return;
     const MemoryScope scope(device_, MemoryUse::head);
     to = {};
-    const int64_t room = row_buffer_room(count);
-    to.index = device_.tensor({room}, Dtype::i64);
-    to.weight = device_.tensor({room, columns}, tables_.weight.dtype());
-    to.momentum = device_.tensor({room, columns}, tables_.momentum.dtype());
-    if (tables_.last_update.defined()) to.last_update = device_.tensor({room}, Dtype::i64);
+    to = FetchedRows::make(device_, tables_, row_buffer_room(count));
   }
-  FetchedRows take() override {
-    const auto used = [&](const Tensor& t) { return t.defined() ? t.rows(0, count_[turn_]) : t; };
-    const FetchedRows& rows = buffers_[turn_];
-    return {used(rows.index), used(rows.weight), used(rows.momentum), used(rows.last_update)};
-  }
+  FetchedRows take() override { return buffers_[turn_].first(count_[turn_]); }
   /// Once each way, and in the device's own memory as often.
   void write_back() override {
     const FetchedRows rows = take();
