@@ -231,8 +231,8 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   stop.take_requests();
   Trainer trainer(context, config,
                   {*backbone, *head, *loader, evaluator.get(), source->class_names(),
-                   Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch), [&] { return stop.requested(); },
-                   [&](int64_t step, const char* phase) { world.note(step, phase); }},
+                   Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch, config.train.accumulate),
+                   [&] { return stop.requested(); }, [&](int64_t step, const char* phase) { world.note(step, phase); }},
                   meta);
   const Stopwatch watch;
   const TrainEnd end = trainer.run(first_step);

@@ -8,7 +8,12 @@
 namespace plsc {
 namespace {
 
-void complete(Config& c) {
+/// Of the decay in a peer's sequence.
+double compat_power(const std::string& compat) { return compat == "insightface_head" ? 1 : 2; }
+
+void complete(Config& c, const Origins& o) {
+  if (c.schedule.compat != "none" && !o.given.contains("schedule.power"))
+    c.schedule.power = compat_power(c.schedule.compat);
   if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
   RebuildConfig& rebuild = c.head.sampling.rebuild;
   if (!rebuild.every_epochs) rebuild.every_epochs = rebuild.probe_recall ? 0 : 1;
@@ -123,7 +128,25 @@ void check_sampling(const HeadConfig& head, const Origins& o) {
         o.at("head.sampling.method"));
 }
 
+/// A peer's sequence leaves no choice of what it fixes.
+void check_compat(const ScheduleConfig& s, const Origins& o) {
+  if (s.compat == "none") return;
+  const bool plsc = s.compat == "plsc";
+  if (plsc ? s.name == "constant" || s.name == "one_cycle" : s.name != "poly")
+    fail("{}: found {} with schedule.compat {}, expected {}", o.at("schedule.name"), s.name, s.compat,
+         plsc ? "poly, step or cosine" : "poly");
+  const double power = compat_power(s.compat);
+  if (s.name == "poly" && s.power != power)
+    fail("{}: found {} with schedule.compat {}, expected {}, or the key left out", o.at("schedule.power"), s.power,
+         s.compat, power);
+  if (s.name == "poly" && s.final_lr != 0)
+    fail("{}: found {} with schedule.compat {}, expected 0", o.at("schedule.final_lr"), s.final_lr, s.compat);
+  if (!plsc && s.start_lr.value_or(0) != 0)
+    fail("{}: found {} with schedule.compat {}, expected auto or 0", o.at("schedule.start_lr"), *s.start_lr, s.compat);
+}
+
 void check_schedule(const ScheduleConfig& s, const Origins& o) {
+  check_compat(s, o);
   if (s.warmup_steps > 0 && s.warmup_epochs.value_or(0) > 0)
     fail("{}: given beside {}, expected one of the two", o.at("schedule.warmup_epochs"), o.at("schedule.warmup_steps"));
   const bool milestones = !s.milestones.empty(), steps = !s.milestone_steps.empty();
@@ -137,6 +160,8 @@ void check_schedule(const ScheduleConfig& s, const Origins& o) {
          o.at("schedule.name"));
   check_rising(s.milestones, o.at("schedule.milestones"));
   check_rising(s.milestone_steps, o.at("schedule.milestone_steps"));
+  if (s.start_lr.value_or(0) > s.base_lr)
+    fail("{}: found {}, expected at most schedule.base_lr, {}", o.at("schedule.start_lr"), *s.start_lr, s.base_lr);
   if (s.final_lr > s.base_lr)
     fail("{}: found {}, expected at most schedule.base_lr, {}", o.at("schedule.final_lr"), s.final_lr, s.base_lr);
 }
@@ -217,7 +242,7 @@ std::string Origins::at(const std::string& key) const {
 }
 
 void complete_and_validate(Config& config, const Origins& origins) {
-  complete(config);
+  complete(config, origins);
   check_data(config.data, origins);
   check_init(config, origins);
   check_sampling(config.head, origins);

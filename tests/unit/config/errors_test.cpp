@@ -83,7 +83,8 @@ TEST_CASE("a wrong type says what was found and what was expected") {
 
 TEST_CASE("a word that is none of the valid ones gets the nearest") {
   CHECK(message("schedule: {name: cosin}\n") ==
-        "f.yaml:2: schedule.name: found 'cosin', expected poly, step, cosine or constant; did you mean 'cosine'?");
+        "f.yaml:2: schedule.name: found 'cosin', expected poly, step, cosine, constant or one_cycle; did you mean "
+        "'cosine'?");
   CHECK(contains(message("head: {margin: arcfase}\n"), "did you mean 'arcface'?"));
   CHECK(contains(message("device: gpu\n"), "f.yaml:2: device: found 'gpu', expected auto, cpu or cuda"));
   CHECK(contains(message("model: {backbone: iresnet51}\n"),
@@ -254,6 +255,19 @@ TEST_CASE("combinations that cannot be") {
     CHECK(contains(message("schedule: {name: step, milestones: [3, 3]}"), "expected rising values"));
     CHECK(message("schedule: {name: step, milestones: [3, 4.5]}").empty());
     CHECK(contains(message("schedule: {base_lr: .1, final_lr: .2}"), "expected at most schedule.base_lr"));
+    CHECK(contains(message("schedule: {base_lr: .1, start_lr: .2}"), "schedule.start_lr: found 0.2, expected at most"));
+  }
+  SECTION("schedules of the peers") {
+    CHECK(message("schedule: {compat: insightface_head}").empty());
+    CHECK(message("schedule: {compat: insightface_2022, power: 2, warmup_epochs: 2}").empty());
+    CHECK(message("schedule: {compat: plsc, name: cosine, final_lr: .001, start_lr: .01}").empty());
+    CHECK(message("schedule: {compat: plsc, name: step, milestones: [3]}").empty());
+    CHECK(contains(message("schedule: {compat: insightface_head, power: 2}"),
+                   "schedule.power: found 2 with schedule.compat insightface_head, expected 1, or the key left out"));
+    CHECK(contains(message("schedule: {compat: insightface_2022, name: cosine}"), "expected poly"));
+    CHECK(contains(message("schedule: {compat: plsc, name: one_cycle}"), "expected poly, step or cosine"));
+    CHECK(contains(message("schedule: {compat: plsc, final_lr: .01}"), "schedule.final_lr: found 0.01"));
+    CHECK(contains(message("schedule: {compat: insightface_head, start_lr: .01}"), "expected auto or 0"));
   }
   SECTION("data") {
     CHECK(contains(message_of("output: x"), "f.yaml: data.train is missing, expected a path"));

@@ -146,8 +146,8 @@ std::vector<Change> head_changes() {
 std::vector<Change> optimisation_changes() {
   const Config all;
   [[maybe_unused]] const auto& [o_name, momentum, nesterov, weight_decay, decay_norms] = all.optimizer;
-  [[maybe_unused]] const auto& [s_name, base_lr, warmup_steps, warmup_epochs, power, milestones, milestone_steps,
-                                factor, final_lr] = all.schedule;
+  [[maybe_unused]] const auto& [s_name, base_lr, start_lr, warmup_steps, warmup_epochs, power, milestones,
+                                milestone_steps, factor, final_lr, compat] = all.schedule;
   [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate,
                                 deterministic, graphs, threads] = all.train;
   return {
@@ -157,6 +157,8 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.optimizer.decay_norms = false; },
       [](Config& c) { c.schedule.name = "cosine"; },
       [](Config& c) { c.schedule.base_lr = 0.3; },
+      [](Config& c) { c.schedule.start_lr = 0; },
+      [](Config& c) { c.schedule.start_lr = 0.05; },
       [](Config& c) { c.schedule.warmup_steps = 150; },
       [](Config& c) { c.schedule.warmup_epochs = 1.5; },
       [](Config& c) { c.schedule.power = 1; },
@@ -170,6 +172,12 @@ std::vector<Change> optimisation_changes() {
       },
       [](Config& c) { c.schedule.factor = 0.5; },
       [](Config& c) { c.schedule.final_lr = 1e-5; },
+      [](Config& c) { c.schedule.compat = "insightface_2022"; },
+      [](Config& c) {
+        c.schedule.compat = "insightface_head";
+        c.schedule.power = 1;
+      },
+      [](Config& c) { c.schedule.compat = "plsc"; },
       [](Config& c) {
         c.train.batch_size = 1000;
         c.train.batch_per_rank = 0;
