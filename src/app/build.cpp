@@ -188,7 +188,7 @@ std::string fit_error(const GraphFit& fit, const SamplingConfig& sampling, int64
       fit.rows > 0 ? fmt::format(", beside {} of class centres and their momentum", bytes(fit.rows)) : "";
   return fmt::format(
       "the class graph of {} classes with head.sampling.neighbours {} takes {} of a rank's {} while it is built{}, and "
-      "there are {} left\n  hint: use fewer neighbours, or {}",
+      "there are {} left\n  hint: use fewer neighbours, head.sampling.method: uniform, which has no graph, or {}",
       classes, sampling.neighbours, bytes(fit.graph), fit.of, beside, bytes(fit.left), fit.hint);
 }
 

@@ -96,6 +96,10 @@ std::vector<Change> head_changes() {
   [[maybe_unused]] const auto& [method, ratio, active, neighbours, uniform_share, rebuild, scoring] = all.head.sampling;
   [[maybe_unused]] const auto& [every_epochs, probe_recall] = all.head.sampling.rebuild;
   [[maybe_unused]] const auto& [tier, dtype, store_momentum] = all.head.store;
+  const auto knn = [](Config& c) -> SamplingConfig& {
+    c.head.sampling.method = "knn";
+    return c.head.sampling;
+  };
   return {
       [](Config& c) { c.head.kind = "linear"; },
       [](Config& c) { c.head.kind = "d_softmax"; },
@@ -124,14 +128,20 @@ std::vector<Change> head_changes() {
       [](Config& c) { c.head.gradient = "straight_through"; },
       [](Config& c) { c.head.sampling.method = "uniform"; },
       [](Config& c) { c.head.sampling.method = "knn"; },
-      [](Config& c) { c.head.sampling.ratio = 1e-3; },
-      [](Config& c) { c.head.sampling.active = 777; },
-      [](Config& c) { c.head.sampling.neighbours = 3; },
-      [](Config& c) { c.head.sampling.uniform_share = 0; },
-      [](Config& c) { c.head.sampling.rebuild.every_epochs = 0; },
-      [](Config& c) { c.head.sampling.rebuild.every_epochs = 0.25; },
-      [](Config& c) { c.head.sampling.rebuild.probe_recall = 0.9; },
-      [](Config& c) { c.head.sampling.scoring = "bf16"; },
+      [](Config& c) {
+        c.head.sampling.method = "uniform";
+        c.head.sampling.ratio = 1e-3;
+      },
+      [](Config& c) {
+        c.head.sampling.method = "uniform";
+        c.head.sampling.active = 777;
+      },
+      [=](Config& c) { knn(c).neighbours = 3; },
+      [=](Config& c) { knn(c).uniform_share = 0; },
+      [=](Config& c) { knn(c).rebuild.every_epochs = 0; },
+      [=](Config& c) { knn(c).rebuild.every_epochs = 0.25; },
+      [=](Config& c) { knn(c).rebuild.probe_recall = 0.9; },
+      [=](Config& c) { knn(c).scoring = "bf16"; },
       [](Config& c) { c.head.update = "lazy"; },
       [](Config& c) { c.head.interclass_filter = 0.4; },
       [](Config& c) { c.head.interclass_filter = 0; },
