@@ -430,5 +430,18 @@ TEST_CASE("plan: sampling that no training takes is named") {
 }
 
 TEST_CASE("plan: a training that could not be is an error") {
-  CHECK_THROWS_AS(dry_run(head_of(1000, 4, {"train.batch_per_rank=0", "train.batch_size=3"})), Error);
+  const auto error_of = [](const std::vector<std::string>& overrides) -> std::string {
+    try {
+      dry_run(head_of(1000, 4, overrides));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(
+      begins_with(error_of({"train.batch_per_rank=auto", "train.batch_size=3"}),
+                  "train.batch_size: the batch of 3 images is smaller than the ranks, 4: some ranks would have none"));
+  CHECK(
+      begins_with(error_of({"train.batch_per_rank=auto", "train.batch_size=7", "train.accumulate=2"}),
+                  "train.batch_size: the batch of 7 images is smaller than the ranks times train.accumulate, 4 x 2:"));
 }
