@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 
 #include "app/exit_status.h"
+#include "app/quantity.h"
 #include "app/version.h"
+#include "base/error.h"
 #include "config/limits.h"
 
 namespace plsc {
@@ -139,21 +141,29 @@ void add_plan(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");
   PlanLine& plan = line.plan;
   add_config_options(*sub, line, true);
-  sub->add_option("--ranks", line.ranks, "ranks (default: as the configuration says, or one a GPU)")
-      ->check(CLI::Range(1, kMostRanks));
-  sub->add_option("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)")
-      ->transform(CLI::AsSizeValue(true));
-  sub->add_option("--host-memory", plan.host_memory, "of one host: 1TiB (default: what is free on this one)")
-      ->transform(CLI::AsSizeValue(true));
-  sub->add_option("--ranks-per-host", plan.ranks_per_host, "that share a host's memory at most (default: 8)")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--link-gbps", plan.link_gbps, "Gbit/s that a rank can send to others")->check(CLI::PositiveNumber);
-  sub->add_option("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)")
-      ->check(CLI::PositiveNumber);
+  const auto of_ranks = [&](const char* name, auto& value, const char* help) {
+    const auto take = [&value, name](const std::string& t) {
+      value = static_cast<std::remove_reference_t<decltype(value)>>(whole_option(name, t, kMostRanks));
+    };
+    sub->add_option_function<std::string>(name, take, help)->type_name("N");
+  };
+  const auto of_memory = [&](const char* name, int64_t& value, const char* help) {
+    const auto take = [&value, name](const std::string& t) { value = memory_option(name, t); };
+    sub->add_option_function<std::string>(name, take, help)->type_name("SIZE");
+  };
+  const auto of_rate = [&](const char* name, double& value, const char* help) {
+    const auto take = [&value, name](const std::string& t) { value = positive_option(name, t); };
+    sub->add_option_function<std::string>(name, take, help)->type_name("NUMBER");
+  };
+  of_ranks("--ranks", line.ranks, "ranks (default: as the configuration says, or one a GPU)");
+  of_memory("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)");
+  of_memory("--host-memory", plan.host_memory,
+            "of one host: 1TiB (default: what is free on this one; of GPUs that are not here it is not known)");
+  of_ranks("--ranks-per-host", plan.ranks_per_host, "that share a host's memory at most (default: 8)");
+  of_rate("--link-gbps", plan.link_gbps, "Gbit/s that a rank can send to others");
+  of_rate("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training");
+  of_rate("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes");
+  of_rate("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)");
   sub->add_flag("--measure", plan.measure, "measure products and memory on this machine, where they are not given");
   sub->add_option("--sweep", plan.sweep, "a line for each number of ranks")->type_name("ranks=N,N,...");
   sub->add_flag("--json", line.json, "print JSON in place of the table");
@@ -185,6 +195,10 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
     if (needs_file && line.config.empty()) {
       throw CLI::RequiredError("-c FILE (or a subcommand)");
     }
+  } catch (const Error& e) {  // what an option says
+    app.exit(CLI::ValidationError(e.what()));
+    exit_code = kExitUsage;
+    return false;
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e) == 0 ? 0 : kExitUsage;
     return false;
