@@ -97,9 +97,20 @@ class Planner {
     return traits;
   }
 
+  /// For who was told that a CPU cannot do it.
+  std::string gpu_hint() const {
+    return config_.device == "cpu" ? "-o device=cuda --device-memory 80GiB plans for a GPU"
+                                   : "--device-memory 80GiB (or -o device=cuda) plans for a GPU";
+  }
+
   Arithmetic arithmetic() const {
     const CudaProbe::Gpu of_plan = gpu();
-    return choose_arithmetic(config_, on_gpu_ ? &of_plan : nullptr, cpu_has_bf16());
+    if (on_gpu_) return choose_arithmetic(config_, &of_plan, cpu_has_bf16());
+    try {
+      return choose_arithmetic(config_, nullptr, cpu_has_bf16());
+    } catch (const Error& error) {  // ends with a hint of its own
+      throw Error(std::string(error.what()) + "; " + gpu_hint());
+    }
   }
 
   /// As at the start of a training. A CPU is taken to be this one.
@@ -107,7 +118,9 @@ class Planner {
     const bool has_bf16 = on_gpu_ ? gpu_traits().bf16 : cpu_has_bf16();
     const std::string device = on_gpu_ ? gpu().name : "this CPU";
     const std::string mistake = sampling_mistake(config_.head.sampling, classes_, has_bf16 ? "" : device);
-    if (!mistake.empty()) throw Error(mistake);
+    if (mistake.empty()) return;
+    const bool of_device = sampling_mistake(config_.head.sampling, classes_, "").empty();
+    throw Error(mistake, of_device && !on_gpu_ ? gpu_hint() : "");
   }
 
   Plan plan_of(int ranks) const {
