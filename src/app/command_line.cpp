@@ -130,12 +130,14 @@ rows are its host's memory: how many fit is known where that is, and the time wh
 an assumption: for a convolution's workspace, twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
-active (of these in a step), images, parameters; memory {purpose: bytes}, kept, counted (what the program itself will
+active (of these in a step), images, parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted (what the program itself will
 count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing is judged), host_memory,
 device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far (bytes between a GPU and its
 host's memory), sent, seconds}], graph (such a phase: building the class graph once; null where there is none),
-step_seconds; largest_classes, largest_replicated, advice. An entry of --sweep that could not be trained has ranks,
-fits and error alone.)";
+step_seconds; largest_classes, largest_capped (it is the most that any training could have, not what memory holds),
+largest_replicated (with all classes on each rank; null where the two are not alike but for the sharding), advice;
+missing_room (options without which it is not judged, and fits says nothing), missing_rates (options without which some
+seconds are null). An entry of --sweep that could not be trained has ranks, fits and error alone.)";
 
 void add_plan(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");

@@ -162,6 +162,10 @@ class Plan(PlanCase):
         self.assertEqual([r["ranks"] for r in rows], [1, 2, 8])
         self.assertEqual([r["rows"] for r in rows], [1000000, 500000, 125000])
         self.assertEqual(rows[0]["memory"]["class centres"], 1000000 * 256 * 4)
+        alone = json.loads(self.plan("--ranks", "1", "--json", "-o", "head.classes=1000000"))
+        self.assertEqual([set(r) for r in rows], [set(alone)] * 3)
+        self.assertIn("time: not known without the rates of products (--tflops or --measure), memory (--memory-gbps or "
+                      "--measure), link (--link-gbps)", self.plan("--sweep", "ranks=1,2"))
         self.assertGreater(rows[1]["host_bytes"], rows[2]["host_bytes"])
         self.assertIn("classes a rank", self.plan("--sweep", "ranks=1,2"))
         for wrong in ("8,64", "ranks=", "ranks=0", "ranks=a", "ranks=1048577", "ranks=9999999"):
@@ -173,9 +177,7 @@ class Plan(PlanCase):
         self.assertEqual([(r["ranks"], r["fits"]) for r in rows], [(8, True), (1024, False)])
         self.assertIn("train.batch_size: the batch of 512 images is smaller than the ranks, 1024", rows[1]["error"])
         self.assertNotIn("\n", rows[1]["error"])
-        lines = self.plan(*sweep, status=1).splitlines()
-        self.assertRegex(lines[-2], r"^ +8 +18,?750 ")
-        self.assertRegex(lines[-1], r"^ +1024 +- +.*train.batch_size")
+        self.assertRegex(self.plan(*sweep, status=1), r"\n +8 +18,?750 .*\n +1024 +- +.*train.batch_size")
         self.assertRegex(self.plan("--sweep", "ranks=1024", "-o", "train.batch_size=512", status=1), r" 1024 +- +.*batch_size")
 
     def test_ranks_that_are_advised_are_enough(self):
@@ -247,6 +249,20 @@ class Plan(PlanCase):
         text = self.plan("-o", "train.precision=bf16", status=None)
         if "no bf16" in text:
             self.assertIn("; -o device=cuda --device-memory 80GiB plans for a GPU", text)
+
+    def test_what_was_not_judged_is_told(self):
+        gpu = ["-o", "device=cuda", "-o", "train.precision=fp32"]
+        text = self.plan(*gpu, env=NO_GPU)
+        self.assertIn("whether it fits the GPU was not judged", text)
+        self.assertIn("not known without --device-memory\n", text)
+        plan = json.loads(self.plan(*gpu, "--json", env=NO_GPU))
+        self.assertEqual((plan["missing_room"], plan["missing_rates"]), (["--device-memory"], ["--tflops", "--memory-gbps"]))
+        self.assertNotIn("not judged, nor", self.plan(*gpu, "--device-memory", "80GiB"))
+
+    def test_two_plans_of_one_machine_agree(self):
+        # They would not where what is free crosses a 64th between two of them.
+        texts = {self.plan("--json") for _ in range(6)}
+        self.assertLess(len(texts), 4)
 
     def test_sizes_and_numbers(self):
         for option in ("--device-memory", "--host-memory"):

@@ -1,4 +1,5 @@
 // plsc-train plan: what is known of the machines, from the command line or from this one, and the plan for them.
+#include <bit>
 #include <cstdio>
 #include <sstream>
 
@@ -29,6 +30,9 @@ int64_t classes_of(const Config& config) {
   }
   fail_hint("say -o head.classes=N", "the samples of data.train have no labels");
 }
+
+/// Up: what a program takes differs by pages from run to run.
+int64_t whole_mebibytes(int64_t bytes) { return ((bytes + (1 << 20) - 1) >> 20) << 20; }
 
 /// Numbers behind "ranks=".
 std::vector<int> swept_ranks(const std::string& text) {
@@ -67,8 +71,8 @@ class Planner {
   int run() const {
     if (!line_.plan.sweep.empty()) return sweep();
     const Plan plan = plan_of(ranks_);
-    const Outlook outlook{largest_classes(plan), largest_replicated(plan), advice(plan), rates_text()};
-    print(line_.json ? json(plan, outlook) : table(plan, outlook));
+    const Outlook outlook = outlook_of(plan);
+    print(line_.json ? json(plan, outlook) : table(plan, outlook, rates_text({&plan}, source())));
     return plan.fits() ? 0 : 1;
   }
 
@@ -146,7 +150,9 @@ class Planner {
     const std::optional<int64_t> here = known_memory();
     // Of hosts with GPUs elsewhere this one's memory says nothing.
     if (!here || (on_gpu_ && probe_.gpus.empty())) return {};
-    return static_cast<double>(*here);
+    // What is free differs from run to run: the digits that do are left out, a 64th at most.
+    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(*here))) / 64);
+    return static_cast<double>(*here / step * step);
   }
 
   Rates rates() const {
@@ -156,7 +162,8 @@ class Planner {
     if (line_.plan.tflops > 0) (half ? rates.half : rates.fp32) = 1e12 * line_.plan.tflops;
     // Parts of a 16-bit network are in fp32 (the last linear layer; the head, on a GPU without bf16): no faster than
     // this.
-    if (half && rates.fp32 == 0) rates.fp32 = rates.half / 16;
+    rates.fp32_assumed = half && rates.fp32 == 0 && rates.half > 0;
+    if (rates.fp32_assumed) rates.fp32 = rates.half / 16;
     if (line_.plan.memory_gbps > 0) rates.memory = 1e9 * line_.plan.memory_gbps;
     if (line_.plan.host_gbps > 0) rates.host = 1e9 * line_.plan.host_gbps;
     rates.link = 1e9 / 8 * line_.plan.link_gbps;
@@ -189,21 +196,7 @@ class Planner {
     return rates;
   }
 
-  std::string rates_text() const {
-    if (rates_.memory == 0 && rates_.fp32 == 0)
-      return "time: not known without rates (--measure, or --tflops and --memory-gbps)";
-    std::string text = line_.plan.measure ? "rates measured here: " : "rates as given: ";
-    text += fmt::format("fp32 {:.4g} TFLOP/s", rates_.fp32 / 1e12);
-    if (rates_.half > 0) text += fmt::format(", 16 bit {:.4g} TFLOP/s", rates_.half / 1e12);
-    text += fmt::format(", memory {:.4g} GB/s", rates_.memory / 1e9);
-    if (on_gpu_ && config_.head.store.tier == "host") {
-      text += rates_.host > 0 ? fmt::format(", to and from the host {:.4g} GB/s", rates_.host / 1e9)
-                              : "; --host-gbps is not given";
-    }
-    if (ranks_ > 1)
-      text += rates_.link > 0 ? fmt::format(", link {:.4g} GB/s", rates_.link / 1e9) : "; --link-gbps is not given";
-    return text;
-  }
+  RateSource source() const { return {line_.plan.measure, !on_gpu_ || !probe_.gpus.empty()}; }
 
   int sweep() const {
     std::vector<SweepRow> rows;
@@ -212,7 +205,7 @@ class Planner {
       row.ranks = ranks;
       try {
         row.plan = plan_of(ranks);
-        row.largest = largest_classes(*row.plan);
+        row.outlook = outlook_of(*row.plan, line_.json);
       } catch (const Error& error) {  // the others may be possible
         const std::string text = error.what();
         row.plan.reset();
@@ -220,14 +213,17 @@ class Planner {
       }
       rows.push_back(std::move(row));
     }
-    print(line_.json ? sweep_json(rows) : sweep_table(rows));
+    std::vector<const Plan*> plans;
+    for (const SweepRow& r : rows)
+      if (r.plan) plans.push_back(&*r.plan);
+    print(line_.json ? sweep_json(rows) : sweep_table(rows, rates_text(plans, source())));
     bool all = true;
     for (const SweepRow& r : rows) all = all && r.plan && r.plan->fits();
     return all ? 0 : 1;
   }
 
   const CommandLine& line_;
-  int64_t program_ = resident_memory();  // before anything else takes some
+  int64_t program_ = whole_mebibytes(resident_memory());  // before anything else takes some
   Config config_;
   CudaProbe probe_;
   bool on_gpu_ = false;

@@ -6,6 +6,7 @@
 #include "app/build.h"
 #include "app/plan/print.h"
 #include "base/error.h"
+#include "plan_setups.h"
 #include "support/catch.h"
 
 using namespace plsc;
@@ -13,25 +14,7 @@ using namespace plsc::plan;
 
 namespace {
 
-constexpr double kGb = 1e9;
-
 bool near(double a, double b, double relative) { return std::abs(a - b) <= relative * std::abs(b); }
-bool begins_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
-
-/// A head of that many classes behind a tiny network.
-Setup head_of(int64_t classes, int ranks, const std::vector<std::string>& overrides = {}) {
-  Setup setup;
-  setup.config =
-      parse_config(
-          "{output: none, device: cpu, data: {train: synthetic, image_size: [16, 16], channels: 1},"
-          " model: {backbone: {kind: iresnet, stem: 8, widths: [8, 16], blocks: [1, 1]}, embedding_size: 512},"
-          " train: {batch_per_rank: 16}}",
-          "test", overrides)
-          .config;
-  setup.ranks = ranks;
-  setup.classes = classes;
-  return setup;
-}
 
 double bytes_of(const std::vector<Purpose>& purposes, const std::string& name) {
   for (const Purpose& p : purposes)
@@ -40,11 +23,6 @@ double bytes_of(const std::vector<Purpose>& purposes, const std::string& name) {
   return 0;
 }
 double bytes_of(const DryRun& run, const std::string& name) { return bytes_of(run.device, name); }
-
-Setup on_gpus(Setup setup) {
-  setup.device = DeviceKind::cuda;
-  return setup;
-}
 
 /// An iresnet of that many layers.
 Setup network_of(const std::string& backbone, const std::string& size) {
@@ -444,4 +422,12 @@ TEST_CASE("plan: a training that could not be is an error") {
   CHECK(
       begins_with(error_of({"train.batch_per_rank=auto", "train.batch_size=7", "train.accumulate=2"}),
                   "train.batch_size: the batch of 7 images is smaller than the ranks times train.accumulate, 4 x 2:"));
+}
+
+TEST_CASE("plan: the moment of the peak is told") {
+  CHECK(dry_run(network_of("iresnet50", "[112, 112]")).moment == "backward");
+  const Setup graph = on_gpus(head_of(200'000, 1, {"head.sampling={method: knn, ratio: 0.01}"}));
+  CHECK(dry_run(graph).moment == "building the class graph");
+  CHECK(table(make_plan(graph, {}, {}), {}, "").find("GPU memory of a rank at its peak (building the class graph)\n") !=
+        std::string::npos);
 }
