@@ -105,7 +105,8 @@ std::string rates_text(const std::vector<const Plan*>& plans, RateSource source)
   if (needed.link && rates.link > 0) known.push_back(fmt::format("link {:.4g} GB/s", rates.link / 1e9));
   for (const Unknown& rate : unknown) missing.push_back(with_option(rate, source));
   if (known.empty()) return "time: not known without the rates of " + joined(missing);
-  std::string text = (source.measured ? "rates measured here: " : "rates as given: ") + joined(known);
+  const char* from = !source.measured ? "as given" : source.given ? "measured here and as given" : "measured here";
+  std::string text = fmt::format("rates {}: {}", from, joined(known));
   if (!missing.empty()) text += "; a time is not known (?) where it hangs on " + joined(missing);
   return text;
 }

@@ -27,6 +27,7 @@ std::string unjudged_text(const Outlook& outlook);
 /// Where rates come from.
 struct RateSource {
   bool measured = false, measurable = false;  // on this machine
+  bool given = false;                         // some of them
 };
 /// "rates as given: ...; not given: link (--link-gbps) ...", of all these plans.
 std::string rates_text(const std::vector<const Plan*>& plans, RateSource source);

@@ -164,6 +164,12 @@ Room room_beside(std::optional<double> left_of_host, int64_t program, int ranks_
   return room;
 }
 
+double steady_part(int64_t bytes) {
+  int64_t step = 1;
+  while (bytes / step >= 128) step *= 2;
+  return static_cast<double>(bytes / step * step);
+}
+
 bool Plan::fits() const { return left(*this) >= 0; }
 
 Plan with_classes(const Plan& plan, int64_t classes) {

@@ -20,6 +20,9 @@ struct Room {
 /// That of ranks which run already: what their host has left, and what they have taken, which their plans count as
 /// well. `program`: bytes of one (Setup::program).
 Room room_beside(std::optional<double> left_of_host, int64_t program, int ranks_of_host);
+/// Of bytes that are free, what is still free a moment later, mostly: rounded down by a 64th at most, so that two plans
+/// in a row agree.
+double steady_part(int64_t bytes);
 
 /// Per second, each for one rank; 0: not known.
 struct Rates {

@@ -1,5 +1,4 @@
 // plsc-train plan: what is known of the machines, from the command line or from this one, and the plan for them.
-#include <bit>
 #include <cstdio>
 #include <sstream>
 
@@ -150,9 +149,7 @@ class Planner {
     const std::optional<int64_t> here = known_memory();
     // Of hosts with GPUs elsewhere this one's memory says nothing.
     if (!here || (on_gpu_ && probe_.gpus.empty())) return {};
-    // What is free differs from run to run: the digits that do are left out, a 64th at most.
-    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(*here))) / 64);
-    return static_cast<double>(*here / step * step);
+    return steady_part(*here);
   }
 
   Rates rates() const {
@@ -196,7 +193,11 @@ class Planner {
     return rates;
   }
 
-  RateSource source() const { return {line_.plan.measure, !on_gpu_ || !probe_.gpus.empty()}; }
+  RateSource source() const {
+    const PlanLine& given = line_.plan;
+    return {given.measure, !on_gpu_ || !probe_.gpus.empty(),
+            given.tflops + given.memory_gbps + given.host_gbps + given.link_gbps > 0};
+  }
 
   int sweep() const {
     std::vector<SweepRow> rows;

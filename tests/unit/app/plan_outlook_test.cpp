@@ -40,6 +40,7 @@ TEST_CASE("plan: what is not known is named with the option that says it") {
   rates.memory = 1e12;
   const Plan one = make_plan(on_gpus(head_of(1000, 1)), room, rates), measured = make_plan(gpu, room, rates);
   CHECK(rates_text({&one}, {true, true}) == "rates measured here: fp32 2 TFLOP/s, memory 1000 GB/s");
+  CHECK(begins_with(rates_text({&one}, {true, true, true}), "rates measured here and as given: "));
   // Of a sweep, if one of them needs it.
   CHECK(rates_text({&one, &measured}, {true, true}).find("hangs on link (--link-gbps)") != std::string::npos);
   CHECK(one.step_seconds.has_value());

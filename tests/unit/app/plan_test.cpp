@@ -369,6 +369,15 @@ TEST_CASE("plan: what ranks that run have taken is not taken again") {
   CHECK_FALSE(room_beside(std::nullopt, 1 << 20, 2).host.has_value());
 }
 
+TEST_CASE("plan: of what is free, the digits that change are left out") {
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  CHECK(steady_part(11 * kGiB + 12'345'678) == 11.0 * kGiB);
+  CHECK(steady_part(11 * kGiB + (kGiB >> 3) + 1) == 11.125 * kGiB);
+  CHECK(steady_part(100) == 100);
+  for (const int64_t bytes : {kGiB - 1, kGiB, 500 * kGiB - 1, int64_t{1} << 62})
+    CHECK(steady_part(bytes) > static_cast<double>(bytes) * 63 / 64);
+}
+
 TEST_CASE("plan: the search for the most classes ends where no training could have more") {
   const std::string knn = "head.sampling={method: knn, ratio: 0.1}";
   constexpr int64_t kMostGraph = 2'147'483'647;
