@@ -49,7 +49,7 @@ class RoundsOfBlocks {
             std::min(most_queries_, rounds.most_rows > 0 ? rounds.most_rows : NeighbourRounds::block_rows(columns()))),
         piece_(piece_rows()),
         blocks_(class_blocks(rounds.shard.total, context.ranks(), block_)),
-        visiting_{make_block(), make_block()},
+        visiting_{make_block(), blocks_.size() > 1 ? make_block() : Tensor()},
         own_(make_block()),
         norms_(context.device().tensor({block_})) {}
 
