@@ -188,7 +188,7 @@ std::string fit_error(const GraphFit& fit, const SamplingConfig& sampling, int64
       fit.rows > 0 ? fmt::format(", beside {} of class centres and their momentum", bytes(fit.rows)) : "";
   return fmt::format(
       "the class graph of {} classes with head.sampling.neighbours {} takes {} of a rank's {} while it is built{}, and "
-      "there are {} left\n  hint: use fewer neighbours, or {}",
+      "there are {} left\n  hint: use fewer neighbours, head.sampling.method: uniform, which has no graph, or {}",
       classes, sampling.neighbours, bytes(fit.graph), fit.of, beside, bytes(fit.left), fit.hint);
 }
 
@@ -255,9 +255,11 @@ void require_sampling(Context& context, const Config& config, int64_t classes, c
 int64_t decide_global_batch(const Config& config, int ranks) {
   const int64_t batch = config.train.batch_per_rank > 0 ? config.train.batch_per_rank * ranks : config.train.batch_size;
   if (batch < ranks * config.train.accumulate) {
+    const int64_t passes = config.train.accumulate;
+    const std::string needs = passes > 1 ? fmt::format("the ranks times train.accumulate, {} x {}", ranks, passes)
+                                         : fmt::format("the ranks, {}", ranks);
     fail_hint("use a larger train.batch_size or fewer ranks",
-              "train.batch_size is {}, fewer than {} ranks x {} micro-batches: a rank would get no sample", batch,
-              ranks, config.train.accumulate);
+              "train.batch_size: the batch of {} images is smaller than {}: some ranks would have none", batch, needs);
   }
   return batch;
 }

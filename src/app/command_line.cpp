@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 
 #include "app/exit_status.h"
+#include "app/quantity.h"
 #include "app/version.h"
+#include "base/error.h"
 #include "config/limits.h"
 
 namespace plsc {
@@ -121,39 +123,51 @@ constexpr const char* kPlanExamples = R"(Examples:
       -o train.precision=bf16 --sweep ranks=8,64,256              a line for each number of ranks
 
 Nothing is trained, and no memory of that size is taken: the training's own network, head and step run on a device that
-only counts. Exit status: 0 it fits (or no room is known), 1 it does not. GPUs: device: auto means them where this
-machine has some, or --device-memory is given. Times are bounds by the given rates: an op takes as long as its products
-or its memory traffic, whichever is more; gradients travel beside the backward pass. With head.store.tier: host a GPU's
-rows are its host's memory: how many fit is known where that is, and the time where --host-gbps is. What cuDNN takes is
-an assumption: for a convolution's workspace, twice its weights in fp32.
+only counts. Exit status: 0 it fits (or no room is known, which it says), 1 it does not. GPUs: device: auto means them
+where this machine has some, or --device-memory is given. Sizes are as in a configuration: 80GiB, 500MB. Times are
+bounds by the given rates: an op takes as long as its products or its memory traffic, whichever is more; gradients
+travel beside the backward pass. With head.store.tier: host a GPU's rows are its host's memory: how many fit is known
+where that is, and the time where --host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace,
+twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
-active (of these in a step), images, parameters; memory {purpose: bytes}, kept, counted (what the program itself will
-count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing is judged), host_memory,
-device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far (bytes between a GPU and its
-host's memory), sent, seconds}], graph (such a phase: building the class graph once; null where there is none),
-step_seconds; largest_classes, largest_replicated, advice. An entry of --sweep that could not be trained has ranks,
+active (of these in a step), images, parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted
+(what the program itself will count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing
+is judged), host_memory, device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far
+(bytes between a GPU and its host's memory), sent, seconds}], graph (such a phase: building the class graph once; null
+where there is none), step_seconds; largest_classes, largest_capped (it is the most that any training could have, not
+what memory holds), largest_replicated (with all classes on each rank; null where the two are not alike but for the
+sharding), advice; missing_room (options without which it is not judged: a fits of true then says nothing),
+missing_rates (options without which some seconds are null). An entry of --sweep that could not be trained has ranks,
 fits and error alone.)";
 
 void add_plan(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");
   PlanLine& plan = line.plan;
   add_config_options(*sub, line, true);
-  sub->add_option("--ranks", line.ranks, "ranks (default: as the configuration says, or one a GPU)")
-      ->check(CLI::Range(1, kMostRanks));
-  sub->add_option("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)")
-      ->transform(CLI::AsSizeValue(true));
-  sub->add_option("--host-memory", plan.host_memory, "of one host: 1TiB (default: what is free on this one)")
-      ->transform(CLI::AsSizeValue(true));
-  sub->add_option("--ranks-per-host", plan.ranks_per_host, "that share a host's memory at most (default: 8)")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--link-gbps", plan.link_gbps, "Gbit/s that a rank can send to others")->check(CLI::PositiveNumber);
-  sub->add_option("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes")
-      ->check(CLI::PositiveNumber);
-  sub->add_option("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)")
-      ->check(CLI::PositiveNumber);
+  const auto of_ranks = [&](const char* name, auto& value, const char* help) {
+    const auto take = [&value, name](const std::string& t) {
+      value = static_cast<std::remove_reference_t<decltype(value)>>(whole_option(name, t, kMostRanks));
+    };
+    sub->add_option_function<std::string>(name, take, help)->type_name("N");
+  };
+  const auto of_memory = [&](const char* name, int64_t& value, const char* help) {
+    const auto take = [&value, name](const std::string& t) { value = memory_option(name, t); };
+    sub->add_option_function<std::string>(name, take, help)->type_name("SIZE");
+  };
+  const auto of_rate = [&](const char* name, double& value, const char* help) {
+    const auto take = [&value, name](const std::string& t) { value = positive_option(name, t); };
+    sub->add_option_function<std::string>(name, take, help)->type_name("NUMBER");
+  };
+  of_ranks("--ranks", line.ranks, "ranks (default: as the configuration says, or one a GPU)");
+  of_memory("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)");
+  of_memory("--host-memory", plan.host_memory,
+            "of one host: 1TiB (default: what is free on this one; of GPUs that are not here it is not known)");
+  of_ranks("--ranks-per-host", plan.ranks_per_host, "that share a host's memory at most (default: 8)");
+  of_rate("--link-gbps", plan.link_gbps, "Gbit/s that a rank can send to others");
+  of_rate("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training");
+  of_rate("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes");
+  of_rate("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)");
   sub->add_flag("--measure", plan.measure, "measure products and memory on this machine, where they are not given");
   sub->add_option("--sweep", plan.sweep, "a line for each number of ranks")->type_name("ranks=N,N,...");
   sub->add_flag("--json", line.json, "print JSON in place of the table");
@@ -185,6 +199,10 @@ bool parse_command_line(int argc, char** argv, CommandLine& line, int& exit_code
     if (needs_file && line.config.empty()) {
       throw CLI::RequiredError("-c FILE (or a subcommand)");
     }
+  } catch (const Error& e) {  // what an option says
+    app.exit(CLI::ValidationError(e.what()));
+    exit_code = kExitUsage;
+    return false;
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e) == 0 ? 0 : kExitUsage;
     return false;

@@ -10,7 +10,7 @@ enum class Command { train, eval, embed, inspect, config, doctor, plan };
 
 /// What a plan is told of machines that are not this one. 0: not told.
 struct PlanLine {
-  uint64_t device_memory = 0, host_memory = 0;  // bytes: of a GPU, and of a host
+  int64_t device_memory = 0, host_memory = 0;  // bytes: of a GPU, and of a host
   int ranks_per_host = 0;
   double link_gbps = 0;    // Gbit/s that a rank sends
   double tflops = 0;       // of a rank's matrix products, in the training's precision

@@ -11,6 +11,7 @@
 #include "app/world.h"
 #include "base/clock.h"
 #include "base/stop_signal.h"
+#include "head/class_sampler.h"
 #include "nn/module.h"
 #include "train/init_weights.h"
 #include "train/run_folder.h"
@@ -105,6 +106,8 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
                         const RunMeta& meta) {
   const std::string folder = choose_checkpoint(context, line.resume, config.output);
   if (folder.empty()) {
+    if (!config.head.class_map.empty() && config.init.from.empty())
+      context.log.warn("head.class_map: {} is not used: there is no checkpoint to go on from", config.head.class_map);
     fresh.folder.set_aside_earlier_run(context);
     if (context.loss_scaling) set_loss_scale(context.backend, {math::kFirstLossScale, 0});
     if (!config.init.from.empty()) {
@@ -138,6 +141,20 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   return reader->step();
 }
 
+/// The classes of a step's labels take part in any case.
+void warn_of_small_sampling(Log& log, const SamplingConfig& sampling, int64_t classes, int64_t batch) {
+  constexpr double kNearlyAll = 0.9;
+  const auto all = static_cast<double>(classes);
+  const double wanted = active_part(sampling, classes) * all;
+  const double own = all * -std::expm1(static_cast<double>(batch) * std::log1p(-1 / all));  // of labels at random
+  if (sampling.method == "full" || own < kNearlyAll * wanted) return;
+  log.warn(
+      "head.sampling: {:.0f} of {} classes are to take part in a step, which the labels of a batch of {} fill: few "
+      "others do, or none, and {} makes no difference; a larger head.sampling.ratio or a smaller batch leaves them "
+      "room",
+      wanted, classes, batch, sampling.method);
+}
+
 void announce(Session& session, const Config& config, const DataSource& source, const Backbone& backbone,
               const MarginHead& head, const RunMeta& meta, const std::string& planned) {
   const Context& context = session.context;
@@ -155,6 +172,7 @@ void announce(Session& session, const Config& config, const DataSource& source, 
            meta.global_batch / context.ranks(), (meta.global_batch + context.ranks() - 1) / context.ranks(),
            config.train.accumulate > 1 ? fmt::format(", in {} micro-batches", config.train.accumulate) : "");
   if (!planned.empty()) log.info("plan       {}", planned);
+  warn_of_small_sampling(log, config.head.sampling, head.shard().total, meta.global_batch);
   if (context.sums_in_double) {
     log.info("sums       exact: the same bits on any number of {}",
              config.model.sync_batch_norm ? "ranks and threads" : "threads");
@@ -231,8 +249,8 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   stop.take_requests();
   Trainer trainer(context, config,
                   {*backbone, *head, *loader, evaluator.get(), source->class_names(),
-                   Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch), [&] { return stop.requested(); },
-                   [&](int64_t step, const char* phase) { world.note(step, phase); }},
+                   Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch, config.train.accumulate),
+                   [&] { return stop.requested(); }, [&](int64_t step, const char* phase) { world.note(step, phase); }},
                   meta);
   const Stopwatch watch;
   const TrainEnd end = trainer.run(first_step);

@@ -265,7 +265,12 @@ std::unique_ptr<CheckpointReader> CheckpointReader::open(const std::string& fold
     return open((fs::path(folder).parent_path() / name).string());
   }
   if (fs::is_directory(status)) return std::make_unique<Reader>(folder, folder, manifest_of_folder(folder));
-  if (!fs::exists(status)) fail("no checkpoint {}: no such file or folder", folder);
+  if (!fs::exists(status)) {
+    fail_hint(
+        "name a folder such as runs/faces/checkpoints/step_00001200, or .../checkpoints/latest (init.from, --resume, "
+        "--checkpoint); relative paths start at the working folder",
+        "no checkpoint {}: no such file or folder", folder);
+  }
   return std::make_unique<Reader>(folder, fs::path(folder).parent_path().string(), manifest_of_file(folder));
 }
 

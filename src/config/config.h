@@ -123,15 +123,17 @@ struct OptimizerConfig {
 };
 
 struct ScheduleConfig {
-  std::string name = "poly";  // poly | step | cosine | constant
+  std::string name = "poly";  // poly | step | cosine | constant | one_cycle
   double base_lr = 0.1;
+  std::optional<double> start_lr;  // of the warm-up; none: 0, for one_cycle base_lr / 25
   int64_t warmup_steps = 0;
   std::optional<double> warmup_epochs;
   double power = 2;
   std::vector<double> milestones;        // step: in epochs
   std::vector<int64_t> milestone_steps;  // step: in steps
   double factor = 0.1;                   // step
-  double final_lr = 0;                   // poly, cosine
+  double final_lr = 0;                   // poly, cosine, one_cycle
+  std::string compat = "none";           // none | insightface_2022 | insightface_head | plsc
   bool operator==(const ScheduleConfig&) const = default;
 };
 

@@ -127,9 +127,9 @@ void add_model_fields(std::vector<Field>& fields) {
           "kind", &HeadConfig::kind, one_of({"margin", "d_softmax", "linear"}),
           "margin: a softmax on scaled cosines, with a margin; d_softmax (Softmax Dissection): on the same, but with "
           "the target and the others apart: ln(1 + e^(s d) / e^(s cos y)) + ln(1 + sum of e^(s cos j), j not y), where "
-          "d is termination, and margin and gradient are left alone; sampling thins the second term (D-Softmax-K). "
+          "d is termination, and margin and gradient must be left out; sampling thins the second term (D-Softmax-K). "
           "linear: on x . w + b with nothing normalised, as PLSC's dist_softmax: margin, scale, termination, gradient "
-          "and interclass_filter are left alone then, and optimizer.decay_norms is true.")
+          "and interclass_filter must be left out then, and optimizer.decay_norms is true.")
       .key("classes", &HeadConfig::classes, zero_is("auto", whole(1)), "auto: as many as the data has.",
            {"num_classes", "class_num, Model.class_num"})
       .key("margin", &HeadConfig::margin, margin(),

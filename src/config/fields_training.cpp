@@ -20,9 +20,10 @@ void add_optimizer_fields(std::vector<Field>& fields) {
 
 void add_schedule_fields(std::vector<Field>& fields) {
   Section<ScheduleConfig>(fields, "schedule.", [](Config& c) -> ScheduleConfig& { return c.schedule; })
-      .key("name", &ScheduleConfig::name, one_of({"poly", "step", "cosine", "constant"}),
+      .key("name", &ScheduleConfig::name, one_of({"poly", "step", "cosine", "constant", "one_cycle"}),
            "What the rate does after the warm-up, x from 0 to 1. poly: (1 - x)^power; cosine: (1 + cos(pi x)) / 2; "
-           "step: times factor at each milestone.",
+           "step: times factor at each milestone. one_cycle: rises along half a cosine, which is its warm-up (without "
+           "one, for .3 of the run), and falls along another; momentum stays.",
            {"poly, fixed", "LRScheduler.name"})
       .key("base_lr", &ScheduleConfig::base_lr, number(above(0)),
            "The rate after the warm-up. It is used as it stands, whatever the batch size.",
@@ -31,6 +32,8 @@ void add_schedule_fields(std::vector<Field>& fields) {
            "Update t of w warm-up steps uses base_lr (t + 1) / w.", {"", "LRScheduler.warmup_steps"})
       .key("warmup_epochs", &ScheduleConfig::warmup_epochs, absent_is("none", number(at_least(0))),
            "The same in epochs; give one of the two.", {"warmup_epoch", "warmup_epochs, LRScheduler.warmup_epochs"})
+      .key("start_lr", &ScheduleConfig::start_lr, absent_is("auto", number(at_least(0))),
+           "Where the warm-up rises from. auto: 0; one_cycle: base_lr / 25.", {"0, fixed", "warmup_start_lr"})
       .key("power", &ScheduleConfig::power, number(above(0)), "poly.", {"1 (2 in what was published)", "2, fixed"})
       .key("milestones", &ScheduleConfig::milestones, list_of(number(above(0))), "step: in epochs, rising.",
            {"", "step_boundaries, LRScheduler.boundaries"})
@@ -38,8 +41,10 @@ void add_schedule_fields(std::vector<Field>& fields) {
            {"", "step_boundaries, LRScheduler.boundaries"})
       .key("factor", &ScheduleConfig::factor, number({0, 1, true, false}), "step: at each milestone.",
            {"", "lr_decay_factor, LRScheduler.values"})
-      .key("final_lr", &ScheduleConfig::final_lr, number(at_least(0)), "poly, cosine: where they end.",
-           {"0, fixed", "0, fixed"});
+      .key("final_lr", &ScheduleConfig::final_lr, number(at_least(0)), "poly, cosine, one_cycle: where they end.",
+           {"0, fixed", "0, fixed"})
+      .key("compat", &ScheduleConfig::compat, one_of({"none", "insightface_2022", "insightface_head", "plsc"}),
+           "A peer's exact sequence of rates, update by update: see Schedules of the peers.");
 }
 
 void add_train_fields(std::vector<Field>& fields) {

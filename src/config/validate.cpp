@@ -8,16 +8,6 @@
 namespace plsc {
 namespace {
 
-void complete(Config& c) {
-  if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
-  RebuildConfig& rebuild = c.head.sampling.rebuild;
-  if (!rebuild.every_epochs) rebuild.every_epochs = rebuild.probe_recall ? 0 : 1;
-  if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
-  if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
-  for (const EvalSetConfig& set : c.eval.sets)
-    if (set.name == c.checkpoint.best_set) c.checkpoint.best_metric = set.kind == "verification" ? "accuracy" : "top1";
-}
-
 void check_data(const DataConfig& data, const Origins& o) {
   if (data.train.empty()) {
     fail_hint("data: {train: PATH} names a .rec file, an image folder or a list file", "{} is missing, expected a path",
@@ -60,7 +50,9 @@ void check_head_kind(const Config& c, const Origins& o) {
   const HeadConfig& head = c.head;
   const HeadConfig unset;
   const auto refuse = [&](bool given, const char* key, const char* kind, const char* why) {
-    if (given) fail("{}: given with head.kind {}, expected head.kind {}: {}", o.at(key), head.kind, kind, why);
+    if (given)
+      fail("{}: given with head.kind {}, expected head.kind {}, or the key left out: {}", o.at(key), head.kind, kind,
+           why);
   };
   const bool margin = !(head.margin == unset.margin), gradient = head.gradient != unset.gradient,
              termination = head.termination != unset.termination;
@@ -77,10 +69,11 @@ void check_head_kind(const Config& c, const Origins& o) {
   }
   constexpr const char* kNoCosines = "a linear head has no cosines";
   refuse(margin, "head.margin", "margin", kNoCosines);
-  refuse(head.scale != unset.scale, "head.scale", "margin", kNoCosines);
+  refuse(head.scale != unset.scale, "head.scale", "margin or d_softmax", kNoCosines);
   refuse(termination, "head.termination", "d_softmax", kNoCosines);
   refuse(gradient, "head.gradient", "margin", kNoCosines);
-  refuse(head.interclass_filter != unset.interclass_filter, "head.interclass_filter", "margin", kNoCosines);
+  refuse(head.interclass_filter != unset.interclass_filter, "head.interclass_filter", "margin or d_softmax",
+         kNoCosines);
   if (!c.optimizer.decay_norms)
     fail(
         "{}: found false with head.kind linear, expected true: the bias is a column of a class's row, and decays as "
@@ -88,42 +81,86 @@ void check_head_kind(const Config& c, const Origins& o) {
         o.at("optimizer.decay_norms"));
 }
 
-/// In a file the keys of a method may stand ready for it; on a command line they are meant.
+bool on_command_line(const Origins& o, const std::string& key) {
+  const auto given = o.given.find(key);
+  return given != o.given.end() && given->second == "-o";
+}
+
+/// A key of other sampling methods than the one that counts would be without effect, which is never what was meant; but
+/// where the command line chose the method (`-o head.sampling.method=full`), the file's keys rest.
+void settle_sampling(SamplingConfig& s, const Origins& o) {
+  const SamplingConfig unset;
+  const bool samples = s.method != "full", knn = s.method == "knn";
+  const bool chosen = on_command_line(o, "head.sampling.method");
+  const auto settle = [&](const char* name, const std::string& value, bool used, bool given, const auto& rest) {
+    if (used || !given) return;
+    const std::string key = std::string("head.sampling.") + name;
+    if (chosen && !on_command_line(o, key)) return rest();
+    const char* const others = name == std::string("ratio") || name == std::string("active") ? "uniform or knn" : "knn";
+    fail("{}: found {} with head.sampling.method {}, expected head.sampling.method {}, or the key left out", o.at(key),
+         value, s.method, others);
+  };
+  const auto plain = [&](const char* name, auto SamplingConfig::*member, bool used) {
+    settle(name, fmt::format("{}", s.*member), used, s.*member != unset.*member, [&] { s.*member = unset.*member; });
+  };
+  plain("ratio", &SamplingConfig::ratio, samples);
+  plain("active", &SamplingConfig::active, samples);
+  plain("neighbours", &SamplingConfig::neighbours, knn);
+  plain("uniform_share", &SamplingConfig::uniform_share, knn);
+  plain("scoring", &SamplingConfig::scoring, knn);
+  const double every = s.rebuild.every_epochs.value_or(1);
+  settle("rebuild.every_epochs", fmt::format("{}", every), knn, every != 1, [&] { s.rebuild.every_epochs.reset(); });
+  settle("rebuild.probe_recall", fmt::format("{}", s.rebuild.probe_recall.value_or(0)), knn,
+         s.rebuild.probe_recall.has_value(), [&] { s.rebuild.probe_recall.reset(); });
+}
+
+/// Of the decay in a peer's sequence.
+double compat_power(const std::string& compat) { return compat == "insightface_head" ? 1 : 2; }
+
+void complete(Config& c, const Origins& o) {
+  settle_sampling(c.head.sampling, o);
+  if (c.schedule.compat != "none" && !o.given.contains("schedule.power"))
+    c.schedule.power = compat_power(c.schedule.compat);
+  if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
+  RebuildConfig& rebuild = c.head.sampling.rebuild;
+  if (!rebuild.every_epochs) rebuild.every_epochs = rebuild.probe_recall ? 0 : 1;
+  if (c.train.batch_size == 0 && c.train.batch_per_rank == 0) c.train.batch_per_rank = 128;
+  if (c.checkpoint.best_set.empty() || !c.checkpoint.best_metric.empty()) return;
+  for (const EvalSetConfig& set : c.eval.sets)
+    if (set.name == c.checkpoint.best_set) c.checkpoint.best_metric = set.kind == "verification" ? "accuracy" : "top1";
+}
+
 void check_sampling(const HeadConfig& head, const Origins& o) {
   const SamplingConfig& s = head.sampling;
-  const SamplingConfig unset;
-  const auto on_command_line = [&](const std::string& key) {
-    const auto given = o.given.find(key);
-    return given != o.given.end() && given->second == "-o";
-  };
-  const auto meant_for = [&](const std::string& key, const std::string& value, bool used, const char* method) {
-    if (used || !on_command_line(key)) return;
-    fail("{}: found {} with head.sampling.method {}, expected {}: -o head.sampling.method={}", o.at(key), value,
-         s.method, method, method);
-  };
-  const bool samples = s.method != "full", knn = s.method == "knn";
-  meant_for("head.sampling.ratio", fmt::format("{}", s.ratio), samples || s.ratio == unset.ratio, "uniform");
-  meant_for("head.sampling.active", fmt::format("{}", s.active), samples || s.active == unset.active, "uniform");
-  meant_for("head.sampling.neighbours", fmt::format("{}", s.neighbours), knn || s.neighbours == unset.neighbours,
-            "knn");
-  meant_for("head.sampling.uniform_share", fmt::format("{}", s.uniform_share),
-            knn || s.uniform_share == unset.uniform_share, "knn");
-  meant_for("head.sampling.scoring", s.scoring, knn || s.scoring == unset.scoring, "knn");
-  meant_for("head.sampling.rebuild.every_epochs", fmt::format("{}", s.rebuild.every_epochs.value_or(0)),
-            knn || s.rebuild.every_epochs == 1, "knn");
-  meant_for("head.sampling.rebuild.probe_recall", fmt::format("{}", s.rebuild.probe_recall.value_or(0)),
-            knn || !s.rebuild.probe_recall, "knn");
-  if (s.active > 0 && on_command_line("head.sampling.ratio") && !on_command_line("head.sampling.active"))
+  if (s.active > 0 && on_command_line(o, "head.sampling.ratio") && !on_command_line(o, "head.sampling.active"))
     fail("{}: given beside {}, which counts, expected one of the two: -o head.sampling.active=auto",
          o.at("head.sampling.ratio"), o.at("head.sampling.active"));
-  if (knn && head.kind == "linear")
+  if (s.method == "knn" && head.kind == "linear")
     fail(
         "{}: found knn with head.kind linear, expected full or uniform: near is what has a large cosine, and a linear "
         "head's logits depend on lengths and biases as well",
         o.at("head.sampling.method"));
 }
 
+/// A peer's sequence leaves no choice of what it fixes.
+void check_compat(const ScheduleConfig& s, const Origins& o) {
+  if (s.compat == "none") return;
+  const bool plsc = s.compat == "plsc";
+  if (plsc ? s.name == "constant" || s.name == "one_cycle" : s.name != "poly")
+    fail("{}: found {} with schedule.compat {}, expected {}", o.at("schedule.name"), s.name, s.compat,
+         plsc ? "poly, step or cosine" : "poly");
+  const double power = compat_power(s.compat);
+  if (s.name == "poly" && s.power != power)
+    fail("{}: found {} with schedule.compat {}, expected {}, or the key left out", o.at("schedule.power"), s.power,
+         s.compat, power);
+  if (s.name == "poly" && s.final_lr != 0)
+    fail("{}: found {} with schedule.compat {}, expected 0", o.at("schedule.final_lr"), s.final_lr, s.compat);
+  if (!plsc && s.start_lr.value_or(0) != 0)
+    fail("{}: found {} with schedule.compat {}, expected auto or 0", o.at("schedule.start_lr"), *s.start_lr, s.compat);
+}
+
 void check_schedule(const ScheduleConfig& s, const Origins& o) {
+  check_compat(s, o);
   if (s.warmup_steps > 0 && s.warmup_epochs.value_or(0) > 0)
     fail("{}: given beside {}, expected one of the two", o.at("schedule.warmup_epochs"), o.at("schedule.warmup_steps"));
   const bool milestones = !s.milestones.empty(), steps = !s.milestone_steps.empty();
@@ -137,6 +174,8 @@ void check_schedule(const ScheduleConfig& s, const Origins& o) {
          o.at("schedule.name"));
   check_rising(s.milestones, o.at("schedule.milestones"));
   check_rising(s.milestone_steps, o.at("schedule.milestone_steps"));
+  if (s.start_lr.value_or(0) > s.base_lr)
+    fail("{}: found {}, expected at most schedule.base_lr, {}", o.at("schedule.start_lr"), *s.start_lr, s.base_lr);
   if (s.final_lr > s.base_lr)
     fail("{}: found {}, expected at most schedule.base_lr, {}", o.at("schedule.final_lr"), s.final_lr, s.base_lr);
 }
@@ -217,7 +256,7 @@ std::string Origins::at(const std::string& key) const {
 }
 
 void complete_and_validate(Config& config, const Origins& origins) {
-  complete(config);
+  complete(config, origins);
   check_data(config.data, origins);
   check_init(config, origins);
   check_sampling(config.head, origins);

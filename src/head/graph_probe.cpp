@@ -52,7 +52,7 @@ std::optional<GraphRecall> probe_graph(Context& context, const ProbeRows& rows, 
   search.first_class = NeighbourSearchSpec::kNotInOrder;
   search.scores = probe.spec.scores;
   const auto found = find_neighbours(context, {rows.all, rows.queries, probe.shard, search, probe.spec.block_rows,
-                                               "probe of the class graph", probe.interrupted});
+                                               probe.spec.piece_rows, "probe of the class graph", probe.interrupted});
   if (!found) return {};
   GraphRecall recall;
   std::vector<int32_t> nearest;

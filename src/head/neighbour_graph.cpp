@@ -60,7 +60,8 @@ Tensor build_graph(Context& context, RowSource& rows, const ClassShard& shard, c
   search.candidates = spec.candidates();
   search.first_class = shard.begin;
   search.scores = spec.scores;
-  const auto found = find_neighbours(context, {rows, rows, shard, search, spec.block_rows, "class graph", interrupted});
+  const auto found = find_neighbours(
+      context, {rows, rows, shard, search, spec.block_rows, spec.piece_rows, "class graph", interrupted});
   if (!found) return {};
   Tensor graph(host_allocator(), {shard.size(), k}, Dtype::i32);
   read_lists(context, *found, [&](int64_t first, const Tensor& lists) {

@@ -24,6 +24,7 @@ struct GraphSpec {
   int64_t neighbours = 0;     // K: 1 to SamplingConfig::kMostNeighbours
   Dtype scores = Dtype::f32;  // of the products that find the candidates: f32 or bf16
   int64_t block_rows = 0;     // NeighbourRounds::most_rows
+  int64_t piece_rows = 0;     // and piece_rows
 
   /// Classes of which there can be a graph, whose lists hold them in 32 bits.
   static constexpr int64_t kMostClasses = (int64_t{1} << 31) - 1;

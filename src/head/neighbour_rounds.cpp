@@ -11,16 +11,21 @@ namespace plsc {
 namespace {
 
 constexpr int64_t kBlockBytes = 32 << 20;
-// Pieces of the queries between questions whether to leave off: some seconds of a CPU, a few milliseconds of a GPU.
-constexpr int64_t kPiecesBetween = 4;
+// FLOP between questions whether to leave off, and between lines of progress: a second or so of a CPU, a tenth of one
+// of a GPU.
+constexpr double kCpuPiece = 2e11, kGpuPiece = 2e13;
+// A search that is over so soon shows no progress.
+constexpr double kQuietSeconds = 2;
 
 /// The part of a round's keys that is behind, as a line for people.
 class RoundsProgress {
  public:
   RoundsProgress(Log& log, std::string what, int64_t classes)
       : log_(log), what_(std::move(what)), classes_(static_cast<double>(classes)) {}
-  void done(int64_t keys) {
-    const double part = static_cast<double>(keys) / classes_;
+  void done(double keys) {
+    const double part = keys / classes_;
+    shown_ = shown_ || watch_.seconds() > kQuietSeconds;
+    if (!shown_) return;
     log_.progress(
         fmt::format("{}  {:.0f} %  ETA {}", what_, 100 * part, human_duration(watch_.seconds() * (1 - part) / part)),
         part >= 1);
@@ -31,6 +36,7 @@ class RoundsProgress {
   std::string what_;
   double classes_;
   Stopwatch watch_;
+  bool shown_ = false;
 };
 
 class RoundsOfBlocks {
@@ -41,8 +47,9 @@ class RoundsOfBlocks {
         most_queries_(std::max<int64_t>(1, class_shard(rounds.shard.total, context.ranks(), 0).size())),
         block_(
             std::min(most_queries_, rounds.most_rows > 0 ? rounds.most_rows : NeighbourRounds::block_rows(columns()))),
+        piece_(piece_rows()),
         blocks_(class_blocks(rounds.shard.total, context.ranks(), block_)),
-        visiting_{make_block(), make_block()},
+        visiting_{make_block(), blocks_.size() > 1 ? make_block() : Tensor()},
         own_(make_block()),
         norms_(context.device().tensor({block_})) {}
 
@@ -61,6 +68,14 @@ class RoundsOfBlocks {
 
  private:
   int64_t columns() const { return rounds_.keys.columns(); }
+  /// Of the queries: the part of a block that meets a block of keys at a time.
+  int64_t piece_rows() const {
+    constexpr int64_t kWhole = NeighbourOps::kKeyRows;
+    if (rounds_.piece_rows > 0) return std::min(rounds_.piece_rows, block_);
+    const double flop = context_.device().is_host() ? kCpuPiece : kGpuPiece;
+    const double rows = flop / (2.0 * static_cast<double>(block_) * static_cast<double>(columns()));
+    return std::min(std::max<int64_t>(static_cast<int64_t>(rows) / kWhole, 1) * kWhole, block_);
+  }
   Tensor make_block() { return context_.device().tensor({block_, columns()}); }
 
   /// Rows [begin, begin + count) of `from` as unit rows.
@@ -71,13 +86,19 @@ class RoundsOfBlocks {
     return rows;
   }
 
-  /// Queries from `begin` on as unit rows, a block of them at most. They are read again where another block was in
-  /// between: where one holds them all, once.
-  Tensor query_block(int64_t begin) {
-    const int64_t count = std::min(block_, rounds_.queries.count() - begin);
-    if (own_begin_ != begin) unit_rows(rounds_.queries, begin, count, own_);
-    own_begin_ = begin;
-    return own_.rows(0, count);
+  /// Queries [begin, end) of one block as unit rows. A block is read again where another was in between: where one
+  /// holds them all, once.
+  Tensor query_rows(int64_t begin, int64_t end) {
+    const int64_t block = begin / block_ * block_;
+    if (own_begin_ != block) unit_rows(rounds_.queries, block, std::min(block_, rounds_.queries.count() - block), own_);
+    own_begin_ = block;
+    return own_.rows(begin - block, end - begin);
+  }
+
+  /// False where the search is to be left off.
+  bool goes_on() {
+    context_.device().synchronize();  // or the progress would be that of giving work, and no interruption in time
+    return !rounds_.interrupted || !rounds_.interrupted();
   }
 
   /// Starts to send block i to all ranks; null behind the last one.
@@ -95,7 +116,7 @@ class RoundsOfBlocks {
     if (pending) context_.comm.wait(std::move(pending), fmt::format("class centres of rank {}", blocks_[i].owner));
   }
 
-  /// use(block) for each block of keys against each block of this rank's queries; false where interrupted. `round`:
+  /// use(block) for each block of keys against each piece of this rank's queries; false where interrupted. `round`:
   /// for people.
   bool each_block(const char* round, const std::function<void(const NeighbourBlock&)>& use) {
     RoundsProgress progress(context_.log, fmt::format("{}, {}", rounds_.what, round), rounds_.shard.total);
@@ -108,22 +129,21 @@ class RoundsOfBlocks {
       NeighbourBlock block;
       block.keys = visiting_[i % 2].rows(0, blocks_[i].count);
       block.first_key = blocks_[i].first_class;
-      for (int64_t begin = 0; begin < most_queries_; begin += block_) {
+      for (int64_t begin = 0, end = 0; begin < most_queries_; begin = end) {
+        end = std::min({begin + piece_, (begin / block_ + 1) * block_, most_queries_});
         if (begin < queries) {
           block.first_query = begin;
-          block.queries = query_block(begin);
+          block.queries = query_rows(begin, std::min(end, queries));
           use(block);
         }
-        const bool last = begin + block_ >= most_queries_;
-        if (!last && (begin / block_ + 1) % kPiecesBetween != 0) continue;
-        context_.device().synchronize();  // or the progress would be that of giving work, and no interruption in time
-        if (rounds_.interrupted && rounds_.interrupted()) {
+        if (!goes_on()) {
           wait(std::move(pending), i + 1);
           return false;
         }
+        const double met = static_cast<double>(end) / static_cast<double>(most_queries_);
+        progress.done(static_cast<double>(keys) + met * static_cast<double>(blocks_[i].count));
       }
       keys += blocks_[i].count;
-      progress.done(keys);
     }
     return true;
   }
@@ -131,7 +151,7 @@ class RoundsOfBlocks {
   Context& context_;
   const NeighbourRounds& rounds_;
   int64_t most_queries_;  // of any rank: all ask as often whether to leave off
-  int64_t block_;
+  int64_t block_, piece_;
   std::vector<ClassBlock> blocks_;
   Tensor visiting_[2], own_, norms_;
   int64_t own_begin_ = -1;  // of the queries in own_

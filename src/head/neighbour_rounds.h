@@ -32,6 +32,7 @@ struct NeighbourRounds {
   ClassShard shard;
   NeighbourSearchSpec search;  // `columns` and `queries` follow from the above
   int64_t most_rows = 0;       // of a block; 0: block_rows
+  int64_t piece_rows = 0;      // of the queries that meet a block between two questions; 0: what takes about a second
   std::string what;            // for the progress line
   Interrupted interrupted;     // or none
 

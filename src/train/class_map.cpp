@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <sstream>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 
@@ -47,13 +49,14 @@ class Plan {
       : stored_(stored),
         now_(now),
         from_(static_cast<size_t>(now_count), kNone),
-        told_(static_cast<size_t>(stored_count), false) {}
+        told_(static_cast<size_t>(stored_count), 0) {}
 
   void read(const ClassMapping& mapping) {
     std::istringstream text(mapping.text);
     int64_t number = 0;
     for (std::string line; std::getline(text, line);) {
       ++number;
+      line_ = number;
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.empty() || line[0] == '#') continue;
       read_line(line, fmt::format("{}:{}", mapping.file, number));
@@ -63,7 +66,7 @@ class Plan {
   /// Classes that the mapping says nothing of keep their name, or their number.
   void keep_others() {
     for (int64_t id = 0; id < stored_.used(); ++id) {
-      if (told_[static_cast<size_t>(id)]) continue;
+      if (told_[static_cast<size_t>(id)] > 0) continue;
       const int64_t to = now_.find(stored_.word(id));
       if (to == kNone || from_[static_cast<size_t>(to)] != kNone) {
         lost_.push_back(id);  // not there, or another class was given its place
@@ -78,6 +81,13 @@ class Plan {
   }
 
   const std::vector<int64_t>& lost() const { return lost_; }
+  /// The stored class that was given the place of `id`, which is lost although this run has it, and by which line.
+  std::optional<std::pair<int64_t, int64_t>> displaced(int64_t id) const {
+    const int64_t to = now_.find(stored_.word(id));
+    if (to == kNone) return {};
+    const int64_t from = from_[static_cast<size_t>(to)];
+    return std::pair(from, told_[static_cast<size_t>(from)]);
+  }
   std::vector<int64_t> take() { return std::move(from_); }
 
  private:
@@ -93,8 +103,9 @@ class Plan {
       fail_hint("the first column names classes of the checkpoint (plsc-train inspect, classes.txt)",
                 "{}: the checkpoint has no class '{}'", where, old_word);
     }
-    if (told_[static_cast<size_t>(from)]) fail("{}: class '{}' has a line before", where, old_word);
-    told_[static_cast<size_t>(from)] = true;
+    int64_t& told = told_[static_cast<size_t>(from)];
+    if (told > 0) fail_hint("leave one of the two", "{}: line {} is of class '{}', too", where, told, old_word);
+    told = line_;
     if (new_word == "-") return;
     const int64_t to = now_.find(new_word);
     if (to == kNone) {
@@ -102,14 +113,19 @@ class Plan {
                 "{}: data.train has no class '{}'", where, new_word);
     }
     int64_t& place = from_[static_cast<size_t>(to)];
-    if (place != kNone) fail("{}: class '{}' already goes on from '{}'", where, new_word, stored_.word(place));
+    if (place != kNone) {
+      fail_hint("a class takes one centre: leave the other one out (OLD<TAB>-)",
+                "{}: class '{}' already goes on from '{}', by line {}", where, new_word, stored_.word(place),
+                told_[static_cast<size_t>(place)]);
+    }
     place = from;
   }
 
   const Numbers &stored_, &now_;
   std::vector<int64_t> from_;
-  std::vector<bool> told_;
+  std::vector<int64_t> told_;  // the line that says what becomes of a stored class; 0: none
   std::vector<int64_t> lost_;
+  int64_t line_ = 0;
 };
 
 std::string some_names(const std::vector<int64_t>& ids, const Numbers& numbers) {
@@ -122,8 +138,8 @@ std::string some_names(const std::vector<int64_t>& ids, const Numbers& numbers) 
 }  // namespace
 
 std::string ClassMap::text() const {
-  return fmt::format("{} classes -> {}: {} new, {} left out, {} with another number", stored, classes, added, left,
-                     moved);
+  return fmt::format("{} classes -> {}: {} new, {} left out, {} with another number (matched by {})", stored, classes,
+                     added, left, moved, by_name ? "name" : "number: one side has no names");
 }
 
 ClassMap map_classes(const ClassList& stored, const ClassList& now, const ClassMapArgs& args) {
@@ -135,6 +151,15 @@ ClassMap map_classes(const ClassList& stored, const ClassList& now, const ClassM
   Plan plan(before, today, stored.count, now.count);
   plan.read(args.mapping);
   plan.keep_others();
+  if (args.leaving == Leaving::error) {
+    for (const int64_t id : plan.lost()) {
+      const auto other = plan.displaced(id);
+      if (!other) continue;
+      fail_hint("say what becomes of it: OLD<TAB>NEW, or OLD<TAB>-",
+                "{}:{}: class '{}' is to go on from '{}', but {} has a '{}' of its own", args.mapping.file,
+                other->second, before.word(id), before.word(other->first), args.where, before.word(id));
+    }
+  }
   if (args.leaving == Leaving::error && !plan.lost().empty()) {
     fail_hint(
         "if they are meant to go, name them in a file (OLD<TAB>-, or OLD<TAB>NEW where they have another name) and set "
@@ -142,7 +167,7 @@ ClassMap map_classes(const ClassList& stored, const ClassList& now, const ClassM
         "{} holds the centres of {} class(es) that this run does not have: {}", args.where, plan.lost().size(),
         some_names(plan.lost(), before));
   }
-  ClassMap map{stored.count, now.count, plan.take(), 0, 0, 0};
+  ClassMap map{stored.count, now.count, plan.take(), 0, 0, 0, by_name};
   int64_t taken = 0;
   for (int64_t id = 0; id < now.count; ++id) {
     const int64_t from = map.from[static_cast<size_t>(id)];

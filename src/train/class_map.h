@@ -15,10 +15,11 @@ struct ClassMap {
   int64_t added = 0;  // classes that start at random, unused places among them
   int64_t left = 0;   // stored classes whose centre none takes
   int64_t moved = 0;  // classes that had another number
+  bool by_name = false;
 
   bool same() const { return from.empty(); }
-  static ClassMap identity(int64_t classes) { return {classes, classes, {}, 0, 0, 0}; }
-  /// "600 classes -> 603: 3 new, 2 left out, 41 with another number"
+  static ClassMap identity(int64_t classes) { return {classes, classes, {}, 0, 0, 0, false}; }
+  /// "600 classes -> 603: 3 new, 2 left out, 41 with another number (matched by name)"
   std::string text() const;
 };
 

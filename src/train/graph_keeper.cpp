@@ -59,7 +59,8 @@ void GraphKeeper::build(int64_t done, Recorder& recorder) {
 void GraphKeeper::announce(int64_t first_step, int64_t total_steps) const {
   const ClassGraph& graph = *head_.graph();
   std::string when = fmt::format("built after step {}", schedule_.first());
-  if (schedule_.build_every() > 0) when += fmt::format(", anew every {} steps", schedule_.build_every());
+  if (schedule_.build_every() == 1) when += ", anew after every step";
+  if (schedule_.build_every() > 1) when += fmt::format(", anew every {} steps", schedule_.build_every());
   if (config_.rebuild.probe_recall) {
     when += fmt::format(", probed every {} and anew below a recall of {}", schedule_.probe_every(),
                         *config_.rebuild.probe_recall);
@@ -72,12 +73,12 @@ void GraphKeeper::announce(int64_t first_step, int64_t total_steps) const {
   context_.log.info(
       "graph      {} nearest of each class, {}; {} of host memory a rank, up to {} more while it is built",
       config_.neighbours, when, bytes(memory.kept), building);
-  context_.log.info("           {}", state(first_step, total_steps));
+  context_.log.info("           at the start {}", state(first_step, total_steps));
 }
 
 std::string GraphKeeper::state(int64_t first_step, int64_t total_steps) const {
   const ClassGraph& graph = *head_.graph();
-  if (graph.built()) return fmt::format("that of step {}", graph.age().built);
+  if (graph.built()) return fmt::format("that which was built at step {}", graph.age().built);
   const int64_t next = std::max(first_step, schedule_.first());
   if (next >= total_steps) return "none in this run, which ends before it: sampling is uniform";
   if (next == first_step) return "none yet: it is built before the first step";

@@ -61,7 +61,7 @@ class Classes(E2eCase):
             self.base(name, self.classes[5:20:2] + self.classes[21:30], ranks[0], sampling)
             data = self.source(name + "-more", self.classes[3:32])
             said = self.resume(name, data, 7, ranks[1], sampling)
-            self.assertIn("17 classes -> 29: 12 new, 0 left out, 17 with another number", said)
+            self.assertIn("17 classes -> 29: 12 new, 0 left out, 17 with another number (matched by name)", said)
             before, after = self.rows(name, 6), self.rows(name, 7)
             if method == "full":
                 self.assertEqual(self.check_rows(before, after), 12)
@@ -104,6 +104,14 @@ class Classes(E2eCase):
         self.assertEqual(self.check_rows(self.rows("map", 6), self.rows("map", 7), swapped), 0)
         self.assertNotIn("classes changed", self.resume("map", data, 8, options=[f"head.class_map={mapping}"]))
         self.assertEqual(self.rows("map", 7), self.rows("map", 8))
+
+    def test_a_mapping_without_a_checkpoint_is_told(self):
+        data = self.source("fresh-map", self.classes[:12])
+        mapping = self.folder("unused.tsv")
+        with open(mapping, "w") as f:
+            f.write("a\tb\n")
+        said = self.resume("fresh", data, 1, options=[f"head.class_map={mapping}"])
+        self.assertIn("unused.tsv is not used: there is no checkpoint to go on from", said)
 
     def test_unused_places_behind_the_classes(self):
         self.base("places", self.classes[:12])

@@ -23,6 +23,7 @@ TILES = 256 << 10
 # A segment of a GPU's arena. A plan takes a convolution's workspace to be the largest that any algorithm wants, as the
 # race has it; the algorithm that wins may want none. Where that is the only large block of a recording, so is this.
 SEGMENT = 32 << 20
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 UNIT = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MPI = {f"OMPI_{name}": "1" for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe")}
 MPI |= {"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -107,10 +108,11 @@ class PlanCase(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.root, ignore_errors=True)
 
-    def plan(self, *arguments, status=0, program=TRAIN):
+    def plan(self, *arguments, status=0, program=TRAIN, env=None):
+        """What it prints. `status` None: it may fit or not."""
         done = subprocess.run([program, "plan", "-c", self.path, *arguments], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=120)
-        self.assertEqual(done.returncode, status, done.stdout)
+                              stderr=subprocess.STDOUT, text=True, timeout=120, env={**os.environ, **(env or {})})
+        self.assertIn(done.returncode, (0, 1) if status is None else (status,), done.stdout)
         return done.stdout
 
 
@@ -160,6 +162,10 @@ class Plan(PlanCase):
         self.assertEqual([r["ranks"] for r in rows], [1, 2, 8])
         self.assertEqual([r["rows"] for r in rows], [1000000, 500000, 125000])
         self.assertEqual(rows[0]["memory"]["class centres"], 1000000 * 256 * 4)
+        alone = json.loads(self.plan("--ranks", "1", "--json", "-o", "head.classes=1000000"))
+        self.assertEqual([set(r) for r in rows], [set(alone)] * 3)
+        self.assertIn("time: not known without the rates of products (--tflops or --measure), memory (--memory-gbps or "
+                      "--measure), link (--link-gbps)", self.plan("--sweep", "ranks=1,2"))
         self.assertGreater(rows[1]["host_bytes"], rows[2]["host_bytes"])
         self.assertIn("classes a rank", self.plan("--sweep", "ranks=1,2"))
         for wrong in ("8,64", "ranks=", "ranks=0", "ranks=a", "ranks=1048577", "ranks=9999999"):
@@ -169,11 +175,9 @@ class Plan(PlanCase):
         sweep = ["--sweep", "ranks=8,1024", "-o", "train.batch_size=512"]
         rows = json.loads(self.plan(*sweep, "--json", status=1))
         self.assertEqual([(r["ranks"], r["fits"]) for r in rows], [(8, True), (1024, False)])
-        self.assertIn("train.batch_size", rows[1]["error"])
+        self.assertIn("train.batch_size: the batch of 512 images is smaller than the ranks, 1024", rows[1]["error"])
         self.assertNotIn("\n", rows[1]["error"])
-        lines = self.plan(*sweep, status=1).splitlines()
-        self.assertRegex(lines[-2], r"^ +8 +18,?750 ")
-        self.assertRegex(lines[-1], r"^ +1024 +- +.*train.batch_size")
+        self.assertRegex(self.plan(*sweep, status=1), r"\n +8 +18,?750 .*\n +1024 +- +.*train.batch_size")
         self.assertRegex(self.plan("--sweep", "ranks=1024", "-o", "train.batch_size=512", status=1), r" 1024 +- +.*batch_size")
 
     def test_ranks_that_are_advised_are_enough(self):
@@ -237,6 +241,40 @@ class Plan(PlanCase):
     def test_rates_of_this_machine(self):
         plan = json.loads(self.plan("--json", "--measure"))
         self.assertGreater(plan["step_seconds"], 0)
+
+    def test_a_cpu_that_cannot_is_no_end(self):
+        text = self.plan("-o", "device=auto", "-o", "train.precision=fp16", status=1, env=NO_GPU)
+        self.assertRegex(text, r"hint: use train.precision: fp32.*; --device-memory 80GiB \(or -o device=cuda\) plans for a GPU")
+        self.plan("-o", "device=auto", "-o", "train.precision=fp16", "--device-memory", "80GiB", "--host-memory", "1TiB")
+        text = self.plan("-o", "train.precision=bf16", status=None)
+        if "no bf16" in text:
+            self.assertIn("; -o device=cuda --device-memory 80GiB plans for a GPU", text)
+
+    def test_what_was_not_judged_is_told(self):
+        gpu = ["-o", "device=cuda", "-o", "train.precision=fp32"]
+        text = self.plan(*gpu, env=NO_GPU)
+        self.assertIn("whether it fits the GPU was not judged", text)
+        self.assertIn("not known without --device-memory\n", text)
+        plan = json.loads(self.plan(*gpu, "--json", env=NO_GPU))
+        self.assertEqual((plan["missing_room"], plan["missing_rates"]), (["--device-memory"], ["--tflops", "--memory-gbps"]))
+        self.assertNotIn("not judged, nor", self.plan(*gpu, "--device-memory", "80GiB"))
+
+    def test_sizes_and_numbers(self):
+        for option in ("--device-memory", "--host-memory"):
+            for wrong in ("0", "80", "1e5", "-5GiB", "80gib", "x"):
+                self.assertIn(f"{option}: found '{wrong}', expected a size such as 80GiB",
+                              self.plan(option, wrong, status=2))
+        for option in ("--link-gbps", "--tflops", "--memory-gbps", "--host-gbps"):
+            for wrong in ("0", "-1", "abc", "inf"):
+                self.assertIn(f"{option}: found '{wrong}', expected a number > 0\n", self.plan(option, wrong, status=2))
+        for option in ("--ranks", "--ranks-per-host"):
+            for wrong in ("0", "-1", "1.5", "9999999"):
+                self.assertIn(f"{option}: found '{wrong}', expected a whole number from 1 to 1048576\n",
+                              self.plan(option, wrong, status=2))
+        for text, size in (("0.5GiB", 2 ** 29), ("1048576", 2 ** 20), ("500MB", 5e8), ("2T", 2 ** 41)):
+            plan = json.loads(self.plan("--json", "-o", "device=cuda", "--host-memory", "1TiB", "--device-memory", text,
+                                        status=None))
+            self.assertEqual(plan["device_room"], size)
 
     def test_data_that_are_not_there(self):
         missing = ["-o", "data.train=/nowhere/train.rec", "-o", "head.classes=auto"]

@@ -13,7 +13,7 @@ import torch
 from torch.optim import lr_scheduler as ls
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "optim", "data")
-STEPS, WARMUP, BASE, FINAL = 40, 7, 0.3, 0.002
+STEPS, WARMUP, BASE, FINAL, START = 40, 7, 0.3, 0.002, 0.05
 
 
 def rates(make):
@@ -44,6 +44,11 @@ def main():
             after_warmup(lambda k: (FINAL + (BASE - FINAL) * (1 + math.cos(math.pi * k / n)) / 2) / BASE)),
         "step": rates(lambda o: ls.MultiStepLR(o, milestones=[12, 20, 33], gamma=0.1)),
         "constant_warmup": rates(after_warmup(lambda k: 1.0)),
+        "one_cycle": rates(lambda o: ls.OneCycleLR(o, max_lr=BASE, total_steps=STEPS, cycle_momentum=False,
+                                                   final_div_factor=BASE / 25 / FINAL)),
+        "one_cycle_warmup": rates(lambda o: ls.OneCycleLR(o, max_lr=BASE, total_steps=STEPS, cycle_momentum=False,
+                                                          pct_start=WARMUP / STEPS, div_factor=BASE / START,
+                                                          final_div_factor=START / FINAL)),
     }
     np.save(os.path.join(OUT, "schedules.npy"), np.array(list(table.values()), np.float64))
     print(list(table))

@@ -85,12 +85,12 @@ class DryTraining {
   }
 
   DryRun run() {
-    TrainingStep step(context_, setup_.config, *backbone_, *head_,
-                      [this](int64_t, const char* name) { tally_.begin(name); });
+    TrainingStep step(context_, setup_.config, *backbone_, *head_, [this](int64_t, const char* name) { begin(name); });
     for (int64_t s = 0; s < steps(); ++s) {
       tally_.clear();
       step.prepare(s, decide_global_batch(setup_.config, setup_.ranks), batches());
       step.run(0.1);
+      begin("between steps");
     }
     DryRun out;
     out.rows = head_->shard().size();
@@ -107,6 +107,18 @@ class DryTraining {
   int64_t steps() const {
     const bool records = tape_ != nullptr && setup_.config.train.graphs != "false";
     return NetworkRunner::kPlainSteps + (records ? 1 : 0);
+  }
+  /// `doing` is what has been done since the last time.
+  void note_peak(const std::string& doing) {
+    if (const size_t peak = device().memory().peak; peak > peak_) {
+      peak_ = peak;
+      moment_ = doing;
+    }
+  }
+  void begin(const char* phase) {
+    note_peak(phase_);
+    phase_ = phase;
+    tally_.begin(phase);
   }
   void note_buffers(double bytes) {
     buffers_ += bytes;
@@ -145,6 +157,7 @@ class DryTraining {
     graph_memory_ = graph_memory(context_, shard, columns, spec);
     backend_.device->trim();  // as train/graph_keeper.cpp does
     head_->build_graph(context_, steps(), [] { return true; });
+    note_peak("building the class graph");
     GraphRows rows{shard, columns, setup_.ranks, spec.scores, 0, false};
     const auto stored = stored_rows();
     for (const StoredRows& part : stored) {
@@ -202,6 +215,7 @@ class DryTraining {
   void add_memory(DryRun& out) {
     const OfParams params = of_params();
     out.parameters = params.count;
+    out.moment = moment_;
     add_device_memory(out, params);
     out.host = {{purpose::kCentres, stored("centers", true)},
                 {purpose::kTheirMomentum, stored("momentum", true)},
@@ -237,6 +251,8 @@ class DryTraining {
   int64_t images_;
   std::vector<BatchSlice> slices_;
   DryTally tally_;
+  std::string phase_ = "before the first step", moment_;
+  size_t peak_ = 0;
   GraphMemory graph_memory_;
   double buffers_ = 0, most_buffers_ = 0;  // of collectives that are under way
   Log log_;

@@ -15,8 +15,6 @@ constexpr double kNeighbour = 4;          // bytes of a neighbour's number
 constexpr int kMostAdvisedRanks = 4096;   // that are advised,
 constexpr int64_t kMostPasses = 1 << 10;  // and micro-batches
 
-bool is_half(Dtype type) { return type == Dtype::bf16 || type == Dtype::f16; }
-
 /// An op computes and moves at once, and takes as long as what is slowest.
 std::optional<double> seconds_of(const DryPhase& phase, const Rates& rates) {
   double compute = 0;
@@ -64,6 +62,13 @@ struct Tried {
 Tried tried(const Plan& plan, int64_t classes) { return {classes, left(with_classes(plan, classes))}; }
 
 bool on_host(const Setup& setup) { return setup.config.head.store.tier == "host"; }
+
+/// To four digits, which is as near as the search comes: two plans of one machine say the same.
+int64_t rounded_down(int64_t classes) {
+  int64_t step = 1;
+  while (classes / step >= 10'000) step *= 10;
+  return classes / step * step;
+}
 
 bool room_known(const Plan& plan) {
   if (plan.on_gpu() && !plan.room.device) return false;
@@ -159,6 +164,12 @@ Room room_beside(std::optional<double> left_of_host, int64_t program, int ranks_
   return room;
 }
 
+double steady_part(int64_t bytes) {
+  int64_t step = 1;
+  while (bytes / step >= 128) step *= 2;
+  return static_cast<double>(bytes / step * step);
+}
+
 bool Plan::fits() const { return left(*this) >= 0; }
 
 Plan with_classes(const Plan& plan, int64_t classes) {
@@ -181,6 +192,7 @@ Plan make_plan(const Setup& setup, const Room& room, const Rates& rates) {
   Plan plan;
   plan.setup = setup;
   plan.room = room;
+  plan.rates = rates;
   plan.run = dry_run(setup);
   double sum = 0, beside = 0;
   bool known = true;
@@ -216,10 +228,12 @@ std::optional<int64_t> largest_classes(const Plan& plan) {
         tried(plan, below.classes + std::max<int64_t>(1, std::llround(at * static_cast<double>(between))));
     (middle.left >= 0 ? below : above) = middle;
   }
-  return below.classes;
+  return rounded_down(below.classes);
 }
 
 std::optional<int64_t> largest_replicated(const Plan& plan) {
+  const HeadConfig& head = plan.setup.config.head;
+  if (plan.setup.ranks == 1 || head.sampling.method != "full" || !(head.store == StoreConfig{})) return std::nullopt;
   const std::optional<double> room = plan.on_gpu() ? plan.room.device : plan.host_room();
   if (!room) return std::nullopt;
   const Plan least = with_classes(plan, plan.setup.ranks);

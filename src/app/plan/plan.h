@@ -20,6 +20,9 @@ struct Room {
 /// That of ranks which run already: what their host has left, and what they have taken, which their plans count as
 /// well. `program`: bytes of one (Setup::program).
 Room room_beside(std::optional<double> left_of_host, int64_t program, int ranks_of_host);
+/// Of bytes that are free, what is still free a moment later, mostly: rounded down by a 64th at most, so that two plans
+/// in a row agree.
+double steady_part(int64_t bytes);
 
 /// Per second, each for one rank; 0: not known.
 struct Rates {
@@ -27,8 +30,11 @@ struct Rates {
   double memory = 0;          // bytes that are read and written
   double link = 0;            // bytes that a rank sends
   double host = 0;            // bytes between a GPU and its host's memory
+  bool fp32_assumed = false;  // of `half`, which alone was given
   bool compute_known(bool in_half) const { return memory > 0 && fp32 > 0 && (half > 0 || !in_half); }
 };
+
+inline bool is_half(Dtype type) { return type == Dtype::bf16 || type == Dtype::f16; }
 
 struct PhasePlan {
   std::string name;
@@ -40,6 +46,7 @@ struct PhasePlan {
 struct Plan {
   Setup setup;
   Room room;
+  Rates rates;
   DryRun run;
   std::vector<PhasePlan> phases;
   std::optional<double> step_seconds;
@@ -65,7 +72,9 @@ int64_t checkpoint_bytes(const Plan& plan);
 /// known, 0 where not even the network fits.
 std::optional<int64_t> largest_classes(const Plan& plan);
 /// The same if every rank held all classes, as data-parallel training has it: weights, gradient and momentum of all of
-/// them, and the logits of the rank's images with their gradient, in fp32.
+/// them, and the logits of the rank's images with their gradient, in fp32. None where the two are not alike but for the
+/// sharding: one rank shards nothing, sampled classes save what full ones cost, a class graph is in one of them alone,
+/// and so are rows that are rounded or in another memory than the gradient.
 std::optional<int64_t> largest_replicated(const Plan& plan);
 
 /// The first thing to change where it does not fit: the first that a dry run shows to be enough. "" where it fits.

@@ -30,6 +30,9 @@ int64_t classes_of(const Config& config) {
   fail_hint("say -o head.classes=N", "the samples of data.train have no labels");
 }
 
+/// Up: what a program takes differs by pages from run to run.
+int64_t whole_mebibytes(int64_t bytes) { return ((bytes + (1 << 20) - 1) >> 20) << 20; }
+
 /// Numbers behind "ranks=".
 std::vector<int> swept_ranks(const std::string& text) {
   const auto refuse = [&] {
@@ -67,8 +70,8 @@ class Planner {
   int run() const {
     if (!line_.plan.sweep.empty()) return sweep();
     const Plan plan = plan_of(ranks_);
-    const Outlook outlook{largest_classes(plan), largest_replicated(plan), advice(plan), rates_text()};
-    print(line_.json ? json(plan, outlook) : table(plan, outlook));
+    const Outlook outlook = outlook_of(plan);
+    print(line_.json ? json(plan, outlook) : table(plan, outlook, rates_text({&plan}, source())));
     return plan.fits() ? 0 : 1;
   }
 
@@ -97,9 +100,20 @@ class Planner {
     return traits;
   }
 
+  /// For who was told that a CPU cannot do it.
+  std::string gpu_hint() const {
+    return config_.device == "cpu" ? "-o device=cuda --device-memory 80GiB plans for a GPU"
+                                   : "--device-memory 80GiB (or -o device=cuda) plans for a GPU";
+  }
+
   Arithmetic arithmetic() const {
     const CudaProbe::Gpu of_plan = gpu();
-    return choose_arithmetic(config_, on_gpu_ ? &of_plan : nullptr, cpu_has_bf16());
+    if (on_gpu_) return choose_arithmetic(config_, &of_plan, cpu_has_bf16());
+    try {
+      return choose_arithmetic(config_, nullptr, cpu_has_bf16());
+    } catch (const Error& error) {  // ends with a hint of its own
+      throw Error(std::string(error.what()) + "; " + gpu_hint());
+    }
   }
 
   /// As at the start of a training. A CPU is taken to be this one.
@@ -107,7 +121,9 @@ class Planner {
     const bool has_bf16 = on_gpu_ ? gpu_traits().bf16 : cpu_has_bf16();
     const std::string device = on_gpu_ ? gpu().name : "this CPU";
     const std::string mistake = sampling_mistake(config_.head.sampling, classes_, has_bf16 ? "" : device);
-    if (!mistake.empty()) throw Error(mistake);
+    if (mistake.empty()) return;
+    const bool of_device = sampling_mistake(config_.head.sampling, classes_, "").empty();
+    throw Error(mistake, of_device && !on_gpu_ ? gpu_hint() : "");
   }
 
   Plan plan_of(int ranks) const {
@@ -133,7 +149,7 @@ class Planner {
     const std::optional<int64_t> here = known_memory();
     // Of hosts with GPUs elsewhere this one's memory says nothing.
     if (!here || (on_gpu_ && probe_.gpus.empty())) return {};
-    return static_cast<double>(*here);
+    return steady_part(*here);
   }
 
   Rates rates() const {
@@ -143,7 +159,8 @@ class Planner {
     if (line_.plan.tflops > 0) (half ? rates.half : rates.fp32) = 1e12 * line_.plan.tflops;
     // Parts of a 16-bit network are in fp32 (the last linear layer; the head, on a GPU without bf16): no faster than
     // this.
-    if (half && rates.fp32 == 0) rates.fp32 = rates.half / 16;
+    rates.fp32_assumed = half && rates.fp32 == 0 && rates.half > 0;
+    if (rates.fp32_assumed) rates.fp32 = rates.half / 16;
     if (line_.plan.memory_gbps > 0) rates.memory = 1e9 * line_.plan.memory_gbps;
     if (line_.plan.host_gbps > 0) rates.host = 1e9 * line_.plan.host_gbps;
     rates.link = 1e9 / 8 * line_.plan.link_gbps;
@@ -176,20 +193,10 @@ class Planner {
     return rates;
   }
 
-  std::string rates_text() const {
-    if (rates_.memory == 0 && rates_.fp32 == 0)
-      return "time: not known without rates (--measure, or --tflops and --memory-gbps)";
-    std::string text = line_.plan.measure ? "rates measured here: " : "rates as given: ";
-    text += fmt::format("fp32 {:.4g} TFLOP/s", rates_.fp32 / 1e12);
-    if (rates_.half > 0) text += fmt::format(", 16 bit {:.4g} TFLOP/s", rates_.half / 1e12);
-    text += fmt::format(", memory {:.4g} GB/s", rates_.memory / 1e9);
-    if (on_gpu_ && config_.head.store.tier == "host") {
-      text += rates_.host > 0 ? fmt::format(", to and from the host {:.4g} GB/s", rates_.host / 1e9)
-                              : "; --host-gbps is not given";
-    }
-    if (ranks_ > 1)
-      text += rates_.link > 0 ? fmt::format(", link {:.4g} GB/s", rates_.link / 1e9) : "; --link-gbps is not given";
-    return text;
+  RateSource source() const {
+    const PlanLine& given = line_.plan;
+    return {given.measure, !on_gpu_ || !probe_.gpus.empty(),
+            given.tflops + given.memory_gbps + given.host_gbps + given.link_gbps > 0};
   }
 
   int sweep() const {
@@ -199,7 +206,7 @@ class Planner {
       row.ranks = ranks;
       try {
         row.plan = plan_of(ranks);
-        row.largest = largest_classes(*row.plan);
+        row.outlook = outlook_of(*row.plan, line_.json);
       } catch (const Error& error) {  // the others may be possible
         const std::string text = error.what();
         row.plan.reset();
@@ -207,14 +214,17 @@ class Planner {
       }
       rows.push_back(std::move(row));
     }
-    print(line_.json ? sweep_json(rows) : sweep_table(rows));
+    std::vector<const Plan*> plans;
+    for (const SweepRow& r : rows)
+      if (r.plan) plans.push_back(&*r.plan);
+    print(line_.json ? sweep_json(rows) : sweep_table(rows, rates_text(plans, source())));
     bool all = true;
     for (const SweepRow& r : rows) all = all && r.plan && r.plan->fits();
     return all ? 0 : 1;
   }
 
   const CommandLine& line_;
-  int64_t program_ = resident_memory();  // before anything else takes some
+  int64_t program_ = whole_mebibytes(resident_memory());  // before anything else takes some
   Config config_;
   CudaProbe probe_;
   bool on_gpu_ = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "app/quantity.h"
 #include "base/clock.h"
@@ -43,13 +44,16 @@ std::string row(const std::string& name, double bytes) {
 }
 
 std::string memory_table(const Plan& plan) {
-  std::string out = plan.on_gpu() ? "\nGPU memory of a rank\n" : "\nmemory of a rank\n";
+  // Not each purpose's own peak: these add up, and fit or do not.
+  std::string out =
+      fmt::format("\n{}emory of a rank at its peak ({})\n", plan.on_gpu() ? "GPU m" : "m", plan.run.moment);
   for (const Purpose& p : plan.run.device) out += row(p.name, p.bytes);
   out += row("kept for reuse", plan.run.kept);
   if (plan.on_gpu())
-    out += fmt::format("  {:<24}{:>12}{}\n  {:<24}{:>12}\n\nhost memory of a rank\n", "together",
-                       human_bytes(plan.device_bytes()), of_room(plan.room.device), "kept beyond that",
-                       human_bytes(std::max(0.0, plan.run.counted - plan.device_bytes())));
+    out += fmt::format(
+        "  {:<24}{:>12}{}\n  {:<24}{:>12}, to be used again and for recordings; not judged\n\nhost memory of a rank\n",
+        "together", human_bytes(plan.device_bytes()), of_room(plan.room.device), "kept beyond that",
+        human_bytes(std::max(0.0, plan.run.counted - plan.device_bytes())));
   for (const Purpose& p : plan.run.host) out += row(p.name, p.bytes);
   return out + fmt::format("  {:<24}{:>12}{}\n", "together", human_bytes(plan.host_bytes()), of_room(plan.host_room()));
 }
@@ -82,6 +86,13 @@ std::string step_table(const Plan& plan) {
   return out;
 }
 
+/// Why there cannot be more classes, where memory is not it.
+std::string cap_text(const Plan& plan) {
+  return fmt::format("memory is not what ends it, but {}", plan.setup.config.head.sampling.method == "knn"
+                                                               ? "how many classes a class graph can have"
+                                                               : "how many classes a plan counts");
+}
+
 Json bytes_of(const std::vector<Purpose>& purposes) {
   Json out = Json::object();
   for (const Purpose& p : purposes) out[p.name] = p.bytes;
@@ -97,7 +108,13 @@ Json phase_of(const PhasePlan& p) {
           {"far", p.far},    {"sent", p.wire}, {"seconds", or_null(p.seconds)}};
 }
 
-Json object(const Plan& plan) {
+Json options_of(const std::vector<Unknown>& unknown) {
+  Json out = Json::array();
+  for (const Unknown& u : unknown) out.push_back(u.option.empty() ? "--measure" : u.option);
+  return out;
+}
+
+Json object(const Plan& plan, const Outlook& outlook) {
   Json phases = Json::array();
   for (const PhasePlan& p : plan.phases) phases.push_back(phase_of(p));
   return {{"ranks", plan.setup.ranks},
@@ -108,6 +125,7 @@ Json object(const Plan& plan) {
           {"active", plan.run.active},
           {"images", plan.run.images},
           {"parameters", plan.run.parameters},
+          {"moment", plan.run.moment},
           {"memory", bytes_of(plan.run.device)},
           {"kept", plan.run.kept},
           {"counted", plan.run.counted},
@@ -119,18 +137,26 @@ Json object(const Plan& plan) {
           {"fits", plan.fits()},
           {"phases", phases},
           {"graph", plan.graph ? phase_of(*plan.graph) : Json(nullptr)},
-          {"step_seconds", or_null(plan.step_seconds)}};
+          {"step_seconds", or_null(plan.step_seconds)},
+          {"largest_classes", or_null(outlook.largest)},
+          {"largest_capped", outlook.capped},
+          {"largest_replicated", or_null(outlook.replicated)},
+          {"advice", outlook.advice.empty() ? Json(nullptr) : Json(outlook.advice)},
+          {"missing_room", options_of(outlook.rooms)},
+          {"missing_rates", options_of(outlook.rates)}};
 }
 
 }  // namespace
 
-std::string table(const Plan& plan, const Outlook& outlook) {
+std::string table(const Plan& plan, const Outlook& outlook, const std::string& rates) {
   std::string out = title(plan) + memory_table(plan) + step_table(plan);
-  if (!outlook.rates.empty()) out += "  " + outlook.rates + "\n";
+  if (!rates.empty()) out += "  " + rates + "\n";
   out += "\n";
-  if (!outlook.largest && plan.room.device) out += "how many classes would fit is not known without --host-memory\n";
-  if (outlook.largest) out += fmt::format("at most {} classes would fit\n", grouped(*outlook.largest));
-  if (outlook.largest && outlook.replicated && plan.setup.ranks > 1 && *outlook.replicated > 0)
+  if (const std::string text = unjudged_text(outlook); !text.empty()) out += text + "\n";
+  if (outlook.largest)
+    out += fmt::format("at most {} classes would fit{}\n", grouped(*outlook.largest),
+                       outlook.capped ? ": " + cap_text(plan) : "");
+  if (outlook.replicated && *outlook.replicated > 0)
     out += fmt::format(
         "with all classes on each rank, logits stored: at most {}; sharded it is {:.1f} times as many "
         "(PLSC states 2.52 for its own, on 8 V100)\n",
@@ -139,22 +165,22 @@ std::string table(const Plan& plan, const Outlook& outlook) {
   return out;
 }
 
-std::string json(const Plan& plan, const Outlook& outlook) {
-  Json out = object(plan);
-  out["largest_classes"] = or_null(outlook.largest);
-  out["largest_replicated"] = or_null(outlook.replicated);
-  out["advice"] = outlook.advice.empty() ? Json(nullptr) : Json(outlook.advice);
-  return out.dump(1) + "\n";
-}
+std::string json(const Plan& plan, const Outlook& outlook) { return object(plan, outlook).dump(1) + "\n"; }
 
-std::string sweep_table(const std::vector<SweepRow>& rows) {
-  constexpr const char* kRow = "{:>6}{:>16}{:>14}{:>14}{:>14}{:>12}{:>6}{:>18}\n";
-  std::string out;
-  if (const auto some = std::ranges::find_if(rows, [](const SweepRow& r) { return r.plan.has_value(); });
-      some != rows.end())
-    out = work(*some->plan) + "\n";
-  out +=
-      fmt::format(kRow, "ranks", "classes a rank", "memory", "GFLOP", "sent a step", "step", "fits", "at most classes");
+std::string sweep_table(const std::vector<SweepRow>& rows, const std::string& rates) {
+  const auto some = std::ranges::find_if(rows, [](const SweepRow& r) { return r.plan.has_value(); });
+  // Of GPUs the memory is theirs; where class centres are their host's it has a column, too.
+  const bool with_host =
+      some != rows.end() && some->plan->on_gpu() && some->plan->setup.config.head.store.tier == "host";
+  const auto line = [&](const std::string& host, const auto&... cells) {
+    const auto& [ranks, a_rank, memory, flop, wire, step, fits, most] = std::tie(cells...);
+    return fmt::format("{:>6}{:>16}{:>14}{}{:>14}{:>14}{:>12}{:>6}{:>18}\n", ranks, a_rank, memory,
+                       with_host ? fmt::format("{:>14}", host) : "", flop, wire, step, fits, most);
+  };
+  std::string out = some != rows.end() ? work(*some->plan) + "\n" : "";
+  out += line("host memory", "ranks", "classes a rank", with_host ? "GPU memory" : "memory", "GFLOP", "sent a step",
+              "step", "fits", "at most classes");
+  bool capped = false;
   for (const SweepRow& r : rows) {
     if (!r.plan) {
       out += fmt::format("{:>6}{:>16}  {}\n", r.ranks, "-", r.error);
@@ -166,11 +192,17 @@ std::string sweep_table(const std::vector<SweepRow>& rows) {
       flop += p.flop;
       wire += p.wire;
     }
-    out += fmt::format(kRow, r.ranks, grouped(plan.run.rows),
-                       human_bytes(plan.on_gpu() ? plan.device_bytes() : plan.host_bytes()), giga(flop, ""),
-                       giga(wire, "GB"), time_text(plan.step_seconds), plan.fits() ? "yes" : "no",
-                       r.largest ? grouped(*r.largest) : "?");
+    capped = capped || r.outlook.capped;
+    const char* fits = !plan.fits() ? "no" : r.outlook.rooms.empty() ? "yes" : "?";
+    out += line(human_bytes(plan.host_bytes()), r.ranks, grouped(plan.run.rows),
+                human_bytes(plan.on_gpu() ? plan.device_bytes() : plan.host_bytes()), giga(flop, ""), giga(wire, "GB"),
+                time_text(plan.step_seconds), fits,
+                r.outlook.largest ? grouped(*r.outlook.largest) + (r.outlook.capped ? "*" : "") : "?");
   }
+  if (some == rows.end()) return out;
+  if (capped) out += "* " + cap_text(*some->plan) + "\n";
+  if (!rates.empty()) out += rates + "\n";
+  if (const std::string text = unjudged_text(some->outlook); !text.empty()) out += text + "\n";
   return out;
 }
 
@@ -181,8 +213,7 @@ std::string sweep_json(const std::vector<SweepRow>& rows) {
       out.push_back({{"ranks", r.ranks}, {"fits", false}, {"error", r.error}});
       continue;
     }
-    out.push_back(object(*r.plan));
-    out.back()["largest_classes"] = or_null(r.largest);
+    out.push_back(object(*r.plan, r.outlook));
   }
   return out.dump(1) + "\n";
 }

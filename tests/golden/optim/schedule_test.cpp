@@ -13,9 +13,10 @@ TEST_CASE("schedules equal PyTorch's", "[golden]") {
     std::string name;
     int64_t warmup = 0;
     double final_lr = 0;
+    std::optional<double> start_lr{};
   };
-  const std::vector<Case> cases = {{"poly"}, {"poly", 7},    {"cosine", 0, 0.002}, {"cosine", 7, 0.002},
-                                   {"step"}, {"constant", 7}};
+  const std::vector<Case> cases = {{"poly"}, {"poly", 7},     {"cosine", 0, 0.002},    {"cosine", 7, 0.002},
+                                   {"step"}, {"constant", 7}, {"one_cycle", 0, 0.002}, {"one_cycle", 7, 0.002, 0.05}};
   REQUIRE(golden.dim(0) == static_cast<int64_t>(cases.size()));
   for (size_t row = 0; row < cases.size(); ++row) {
     ScheduleConfig config;
@@ -23,6 +24,7 @@ TEST_CASE("schedules equal PyTorch's", "[golden]") {
     config.base_lr = 0.3;
     config.power = 2;
     config.final_lr = cases[row].final_lr;
+    config.start_lr = cases[row].start_lr;
     config.warmup_steps = cases[row].warmup;
     config.milestone_steps = {12, 33};
     config.milestones = {2.5};  // of 8 steps: 20

@@ -6,6 +6,7 @@
 #include "app/build.h"
 #include "app/plan/print.h"
 #include "base/error.h"
+#include "plan_setups.h"
 #include "support/catch.h"
 
 using namespace plsc;
@@ -13,25 +14,7 @@ using namespace plsc::plan;
 
 namespace {
 
-constexpr double kGb = 1e9;
-
 bool near(double a, double b, double relative) { return std::abs(a - b) <= relative * std::abs(b); }
-bool begins_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
-
-/// A head of that many classes behind a tiny network.
-Setup head_of(int64_t classes, int ranks, const std::vector<std::string>& overrides = {}) {
-  Setup setup;
-  setup.config =
-      parse_config(
-          "{output: none, device: cpu, data: {train: synthetic, image_size: [16, 16], channels: 1},"
-          " model: {backbone: {kind: iresnet, stem: 8, widths: [8, 16], blocks: [1, 1]}, embedding_size: 512},"
-          " train: {batch_per_rank: 16}}",
-          "test", overrides)
-          .config;
-  setup.ranks = ranks;
-  setup.classes = classes;
-  return setup;
-}
 
 double bytes_of(const std::vector<Purpose>& purposes, const std::string& name) {
   for (const Purpose& p : purposes)
@@ -40,11 +23,6 @@ double bytes_of(const std::vector<Purpose>& purposes, const std::string& name) {
   return 0;
 }
 double bytes_of(const DryRun& run, const std::string& name) { return bytes_of(run.device, name); }
-
-Setup on_gpus(Setup setup) {
-  setup.device = DeviceKind::cuda;
-  return setup;
-}
 
 /// An iresnet of that many layers.
 Setup network_of(const std::string& backbone, const std::string& size) {
@@ -391,6 +369,15 @@ TEST_CASE("plan: what ranks that run have taken is not taken again") {
   CHECK_FALSE(room_beside(std::nullopt, 1 << 20, 2).host.has_value());
 }
 
+TEST_CASE("plan: of what is free, the digits that change are left out") {
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  CHECK(steady_part(11 * kGiB + 12'345'678) == 11.0 * kGiB);
+  CHECK(steady_part(11 * kGiB + (kGiB >> 3) + 1) == 11.125 * kGiB);
+  CHECK(steady_part(100) == 100);
+  for (const int64_t bytes : {kGiB - 1, kGiB, 500 * kGiB - 1, int64_t{1} << 62})
+    CHECK(steady_part(bytes) > static_cast<double>(bytes) * 63 / 64);
+}
+
 TEST_CASE("plan: the search for the most classes ends where no training could have more") {
   const std::string knn = "head.sampling={method: knn, ratio: 0.1}";
   constexpr int64_t kMostGraph = 2'147'483'647;
@@ -430,5 +417,26 @@ TEST_CASE("plan: sampling that no training takes is named") {
 }
 
 TEST_CASE("plan: a training that could not be is an error") {
-  CHECK_THROWS_AS(dry_run(head_of(1000, 4, {"train.batch_per_rank=0", "train.batch_size=3"})), Error);
+  const auto error_of = [](const std::vector<std::string>& overrides) -> std::string {
+    try {
+      dry_run(head_of(1000, 4, overrides));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(
+      begins_with(error_of({"train.batch_per_rank=auto", "train.batch_size=3"}),
+                  "train.batch_size: the batch of 3 images is smaller than the ranks, 4: some ranks would have none"));
+  CHECK(
+      begins_with(error_of({"train.batch_per_rank=auto", "train.batch_size=7", "train.accumulate=2"}),
+                  "train.batch_size: the batch of 7 images is smaller than the ranks times train.accumulate, 4 x 2:"));
+}
+
+TEST_CASE("plan: the moment of the peak is told") {
+  CHECK(dry_run(network_of("iresnet50", "[112, 112]")).moment == "backward");
+  const Setup graph = on_gpus(head_of(200'000, 1, {"head.sampling={method: knn, ratio: 0.01}"}));
+  CHECK(dry_run(graph).moment == "building the class graph");
+  CHECK(table(make_plan(graph, {}, {}), {}, "").find("GPU memory of a rank at its peak (building the class graph)\n") !=
+        std::string::npos);
 }

@@ -83,7 +83,8 @@ TEST_CASE("a wrong type says what was found and what was expected") {
 
 TEST_CASE("a word that is none of the valid ones gets the nearest") {
   CHECK(message("schedule: {name: cosin}\n") ==
-        "f.yaml:2: schedule.name: found 'cosin', expected poly, step, cosine or constant; did you mean 'cosine'?");
+        "f.yaml:2: schedule.name: found 'cosin', expected poly, step, cosine, constant or one_cycle; did you mean "
+        "'cosine'?");
   CHECK(contains(message("head: {margin: arcfase}\n"), "did you mean 'arcface'?"));
   CHECK(contains(message("device: gpu\n"), "f.yaml:2: device: found 'gpu', expected auto, cpu or cuda"));
   CHECK(contains(message("model: {backbone: iresnet51}\n"),
@@ -96,10 +97,10 @@ TEST_CASE("a linear head is given nothing that belongs to cosines") {
   for (const char* given :
        {"margin: cosface", "margin: {m2: .3}", "scale: 30", "gradient: straight_through", "interclass_filter: .4"}) {
     const std::string key(given, std::string(given).find(':'));
+    const std::string kinds = key == "scale" || key == "interclass_filter" ? "margin or d_softmax" : "margin";
     CHECK(message("head: {kind: linear, " + std::string(given) + "}\n") ==
-          "f.yaml:2: head." + key +
-              ": given with head.kind linear, expected head.kind margin: a linear head has no "
-              "cosines");
+          "f.yaml:2: head." + key + ": given with head.kind linear, expected head.kind " + kinds +
+              ", or the key left out: a linear head has no cosines");
   }
   CHECK(contains(message("head: {kind: linear}\noptimizer: {decay_norms: false}\n"),
                  "f.yaml:3: optimizer.decay_norms: found false with head.kind linear"));
@@ -113,12 +114,12 @@ TEST_CASE("D-Softmax has a termination and no margin, other heads the other way 
     const std::string key(given, std::string(given).find(':'));
     CHECK(message("head: {kind: d_softmax, " + std::string(given) + "}\n") ==
           "f.yaml:2: head." + key +
-              ": given with head.kind d_softmax, expected head.kind margin: D-Softmax has no margin, a target is "
-              "measured against head.termination");
+              ": given with head.kind d_softmax, expected head.kind margin, or the key left out: D-Softmax has "
+              "no margin, a target is measured against head.termination");
   }
   CHECK(message("head: {termination: .5}\n") ==
-        "f.yaml:2: head.termination: given with head.kind margin, expected head.kind d_softmax: with a margin a target "
-        "is measured against the other classes");
+        "f.yaml:2: head.termination: given with head.kind margin, expected head.kind d_softmax, or the key left out: "
+        "with a margin a target is measured against the other classes");
   CHECK(contains(message("head: {kind: linear, termination: .5}\n"),
                  "head.termination: given with head.kind linear, expected head.kind d_softmax"));
   const HeadConfig head =
@@ -135,18 +136,29 @@ TEST_CASE("what samples classes is given to a method that samples so") {
   CHECK(contains(message("head: {sampling: {methode: knn}}\n"), "did you mean 'head.sampling.method'?"));
   CHECK(contains(message("head: {sampling: {rebuild: {probe: .9}}}\n"),
                  "f.yaml:2: unknown key 'head.sampling.rebuild.probe'"));
-  CHECK(message("head: {sampling: {neighbours: 9, uniform_share: .2, ratio: .3, rebuild: {every_epochs: 2}}}").empty());
   const std::vector<std::pair<std::string, std::string>> meant{
-      {"ratio=.3", "uniform"},           {"active=100", "uniform"}, {"neighbours=9", "knn"},
-      {"uniform_share=.5", "knn"},       {"scoring=bf16", "knn"},   {"rebuild.every_epochs=3", "knn"},
+      {"ratio=.3", "uniform or knn"},    {"active=100", "uniform or knn"}, {"neighbours=9", "knn"},
+      {"uniform_share=.5", "knn"},       {"scoring=bf16", "knn"},          {"rebuild.every_epochs=3", "knn"},
       {"rebuild.probe_recall=.9", "knn"}};
   for (const auto& [option, method] : meant) {
     INFO(option);
-    const std::string said = message("", {"head.sampling." + option});
-    CHECK(contains(said, "with head.sampling.method full, expected " + method + ": -o head.sampling.method=" + method));
+    const std::string what =
+        "with head.sampling.method full, expected head.sampling.method " + method + ", or the key left out";
+    CHECK(contains(message("", {"head.sampling." + option}), what));
     CHECK(message("", {"head.sampling." + option, "head.sampling.method=knn"}).empty());
   }
-  CHECK(contains(message("", {"head.sampling.neighbours=9", "head.sampling.method=uniform"}), "expected knn"));
+  CHECK(
+      contains(message("", {"head.sampling.neighbours=9", "head.sampling.method=uniform"}), "method knn, or the key"));
+  CHECK(
+      message("head: {sampling: {ratio: .5}}") ==
+      "f.yaml:2: head.sampling.ratio: found 0.5 with head.sampling.method full, expected head.sampling.method uniform "
+      "or knn, or the key left out");
+  for (const char* with : {"method: full, active: 100", "method: uniform, neighbours: 9", "scoring: bf16",
+                           "method: uniform, rebuild: {every_epochs: 2}", "rebuild: {probe_recall: .9}"}) {
+    INFO(with);
+    CHECK(contains(message("head: {sampling: {" + std::string(with) + "}}"), "or the key left out"));
+    CHECK(message("head: {sampling: {" + std::string(with) + "}}", {"head.sampling.method=full"}).empty());
+  }
   const std::string file = "head: {sampling: {method: uniform, active: 100}}";
   CHECK(message(file, {"head.sampling.ratio=.3"}) ==
         "-o: head.sampling.ratio: given beside f.yaml:2: head.sampling.active, which counts, expected one of the two: "
@@ -254,6 +266,19 @@ TEST_CASE("combinations that cannot be") {
     CHECK(contains(message("schedule: {name: step, milestones: [3, 3]}"), "expected rising values"));
     CHECK(message("schedule: {name: step, milestones: [3, 4.5]}").empty());
     CHECK(contains(message("schedule: {base_lr: .1, final_lr: .2}"), "expected at most schedule.base_lr"));
+    CHECK(contains(message("schedule: {base_lr: .1, start_lr: .2}"), "schedule.start_lr: found 0.2, expected at most"));
+  }
+  SECTION("schedules of the peers") {
+    CHECK(message("schedule: {compat: insightface_head}").empty());
+    CHECK(message("schedule: {compat: insightface_2022, power: 2, warmup_epochs: 2}").empty());
+    CHECK(message("schedule: {compat: plsc, name: cosine, final_lr: .001, start_lr: .01}").empty());
+    CHECK(message("schedule: {compat: plsc, name: step, milestones: [3]}").empty());
+    CHECK(contains(message("schedule: {compat: insightface_head, power: 2}"),
+                   "schedule.power: found 2 with schedule.compat insightface_head, expected 1, or the key left out"));
+    CHECK(contains(message("schedule: {compat: insightface_2022, name: cosine}"), "expected poly"));
+    CHECK(contains(message("schedule: {compat: plsc, name: one_cycle}"), "expected poly, step or cosine"));
+    CHECK(contains(message("schedule: {compat: plsc, final_lr: .01}"), "schedule.final_lr: found 0.01"));
+    CHECK(contains(message("schedule: {compat: insightface_head, start_lr: .01}"), "expected auto or 0"));
   }
   SECTION("data") {
     CHECK(contains(message_of("output: x"), "f.yaml: data.train is missing, expected a path"));
@@ -361,4 +386,24 @@ TEST_CASE("mistakes on the command line") {
   CHECK(contains(message("train: {batch_size: 8}", {"train.batch_per_rank=8"}),
                  "-o: train.batch_per_rank: given beside f.yaml:2: train.batch_size"));
   CHECK(contains(message("", {"train=3"}), "-o: train: found '3', expected a mapping"));
+}
+
+TEST_CASE("where the command line chooses how to sample, the file's keys of other methods rest") {
+  const std::string file =
+      "{data: {train: a}, head: {sampling: {method: knn, ratio: .3, neighbours: 9, uniform_share: .2, scoring: bf16, "
+      "rebuild: {every_epochs: 2, probe_recall: .9}}}}";
+  const auto sampling = [&](const std::string& method) {
+    const LoadedConfig loaded = parse_config(file, "f", {"head.sampling.method=" + method});
+    CHECK(parse_config(to_yaml(loaded.config), "again").config == loaded.config);
+    return loaded.config.head.sampling;
+  };
+  CHECK(sampling("knn").neighbours == 9);
+  SamplingConfig uniform = sampling("uniform");
+  CHECK(uniform.ratio == 0.3);
+  uniform.ratio = SamplingConfig{}.ratio;
+  SamplingConfig expected = sampling("full");
+  CHECK(expected.rebuild == RebuildConfig{1.0, {}});
+  CHECK(expected.neighbours == SamplingConfig{}.neighbours);
+  expected.method = "uniform";
+  CHECK(uniform == expected);
 }

@@ -96,6 +96,10 @@ std::vector<Change> head_changes() {
   [[maybe_unused]] const auto& [method, ratio, active, neighbours, uniform_share, rebuild, scoring] = all.head.sampling;
   [[maybe_unused]] const auto& [every_epochs, probe_recall] = all.head.sampling.rebuild;
   [[maybe_unused]] const auto& [tier, dtype, store_momentum] = all.head.store;
+  const auto knn = [](Config& c) -> SamplingConfig& {
+    c.head.sampling.method = "knn";
+    return c.head.sampling;
+  };
   return {
       [](Config& c) { c.head.kind = "linear"; },
       [](Config& c) { c.head.kind = "d_softmax"; },
@@ -124,14 +128,20 @@ std::vector<Change> head_changes() {
       [](Config& c) { c.head.gradient = "straight_through"; },
       [](Config& c) { c.head.sampling.method = "uniform"; },
       [](Config& c) { c.head.sampling.method = "knn"; },
-      [](Config& c) { c.head.sampling.ratio = 1e-3; },
-      [](Config& c) { c.head.sampling.active = 777; },
-      [](Config& c) { c.head.sampling.neighbours = 3; },
-      [](Config& c) { c.head.sampling.uniform_share = 0; },
-      [](Config& c) { c.head.sampling.rebuild.every_epochs = 0; },
-      [](Config& c) { c.head.sampling.rebuild.every_epochs = 0.25; },
-      [](Config& c) { c.head.sampling.rebuild.probe_recall = 0.9; },
-      [](Config& c) { c.head.sampling.scoring = "bf16"; },
+      [](Config& c) {
+        c.head.sampling.method = "uniform";
+        c.head.sampling.ratio = 1e-3;
+      },
+      [](Config& c) {
+        c.head.sampling.method = "uniform";
+        c.head.sampling.active = 777;
+      },
+      [=](Config& c) { knn(c).neighbours = 3; },
+      [=](Config& c) { knn(c).uniform_share = 0; },
+      [=](Config& c) { knn(c).rebuild.every_epochs = 0; },
+      [=](Config& c) { knn(c).rebuild.every_epochs = 0.25; },
+      [=](Config& c) { knn(c).rebuild.probe_recall = 0.9; },
+      [=](Config& c) { knn(c).scoring = "bf16"; },
       [](Config& c) { c.head.update = "lazy"; },
       [](Config& c) { c.head.interclass_filter = 0.4; },
       [](Config& c) { c.head.interclass_filter = 0; },
@@ -146,8 +156,8 @@ std::vector<Change> head_changes() {
 std::vector<Change> optimisation_changes() {
   const Config all;
   [[maybe_unused]] const auto& [o_name, momentum, nesterov, weight_decay, decay_norms] = all.optimizer;
-  [[maybe_unused]] const auto& [s_name, base_lr, warmup_steps, warmup_epochs, power, milestones, milestone_steps,
-                                factor, final_lr] = all.schedule;
+  [[maybe_unused]] const auto& [s_name, base_lr, start_lr, warmup_steps, warmup_epochs, power, milestones,
+                                milestone_steps, factor, final_lr, compat] = all.schedule;
   [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate,
                                 deterministic, graphs, threads] = all.train;
   return {
@@ -157,6 +167,8 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.optimizer.decay_norms = false; },
       [](Config& c) { c.schedule.name = "cosine"; },
       [](Config& c) { c.schedule.base_lr = 0.3; },
+      [](Config& c) { c.schedule.start_lr = 0; },
+      [](Config& c) { c.schedule.start_lr = 0.05; },
       [](Config& c) { c.schedule.warmup_steps = 150; },
       [](Config& c) { c.schedule.warmup_epochs = 1.5; },
       [](Config& c) { c.schedule.power = 1; },
@@ -170,6 +182,12 @@ std::vector<Change> optimisation_changes() {
       },
       [](Config& c) { c.schedule.factor = 0.5; },
       [](Config& c) { c.schedule.final_lr = 1e-5; },
+      [](Config& c) { c.schedule.compat = "insightface_2022"; },
+      [](Config& c) {
+        c.schedule.compat = "insightface_head";
+        c.schedule.power = 1;
+      },
+      [](Config& c) { c.schedule.compat = "plsc"; },
       [](Config& c) {
         c.train.batch_size = 1000;
         c.train.batch_per_rank = 0;

@@ -90,12 +90,12 @@ TEST_CASE("the graph does not depend on how rows are cut into blocks") {
 }
 
 TEST_CASE("a search of many pieces can be left between them, by all ranks together") {
-  constexpr int64_t kRows = 20, kPieces = 8;  // of a rank's queries: asked behind the fourth and the eighth
+  constexpr int64_t kRows = 20, kBlocks = 8, kPieces = 3 * kBlocks;  // of a rank's queries: asked behind each
   for (const int ranks : {1, 2, 3}) {
-    const GraphCase c = clustered_rows(ranks * kRows * kPieces - 5, 16, 4);  // the last rank's last piece is short
-    const GraphSpec spec{9, Dtype::f32, kRows};
+    const GraphCase c = clustered_rows(ranks * kRows * kBlocks - 5, 16, 4);  // the last rank's last piece is short
+    const GraphSpec spec{9, Dtype::f32, kRows, 7};                           // a block is two pieces of 7 and one of 6
     const auto expected = whole_graph(1, c, {9});
-    const int64_t questions = 2 * (2 * ranks * kPieces);  // two a visiting block, in either round
+    const int64_t questions = 2 * ranks * kBlocks * kPieces;  // of two rounds
     run_ranks(ranks, [&](ThreadRank& rank) {
       CpuContext cpu(rank);
       const ClassShard shard = class_shard(c.classes, ranks, rank.rank);

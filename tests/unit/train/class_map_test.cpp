@@ -62,7 +62,10 @@ TEST_CASE("names may change places") { CHECK(by_name({"a", "b"}, {"a", "b"}, "a\
 
 TEST_CASE("a class whose name another one takes must go somewhere") {
   // b becomes a: what was a is in nobody's place.
-  CHECK(contains_all(error_text([] { by_name({"a", "b"}, {"a"}, "b\ta\n"); }), {"1 class(es)", "'a'"}));
+  CHECK(contains_all(error_text([] {
+                       by_name({"a", "b"}, {"a"}, "b\ta\n");
+                     }),
+                     {"map.tsv:1: class 'a' is to go on from 'b', but step_7 has a 'a' of its own", "OLD<TAB>-"}));
   CHECK(by_name({"a", "b"}, {"a"}, "b\ta\na\t-\n").from == Ids{1});
 }
 
@@ -87,8 +90,8 @@ TEST_CASE("a line that fits nothing is named with its number") {
   CHECK(contains_all(error("a\ta\nno columns\n"), {"map.tsv:2", "no columns", "OLD<TAB>NEW"}));
   CHECK(contains_all(error("x\ta\n"), {"map.tsv:1", "no class 'x'", "checkpoint"}));
   CHECK(contains_all(error("a\tx\n"), {"map.tsv:1", "no class 'x'", "data.train"}));
-  CHECK(contains_all(error("a\tb\na\t-\n"), {"map.tsv:2", "'a' has a line before"}));
-  CHECK(contains_all(error("a\tb\nb\tb\n"), {"map.tsv:2", "already goes on from 'a'"}));
+  CHECK(contains_all(error("a\tb\na\t-\n"), {"map.tsv:2: line 1 is of class 'a', too"}));
+  CHECK(contains_all(error("a\tb\nb\tb\n"), {"map.tsv:2", "already goes on from 'a', by line 1"}));
   const auto numbers = [](const std::string& mapping) { return error_text([&] { by_number(3, 3, mapping); }); };
   for (const char* word : {"3", "-1", "1x", "", "99999999999999999999"}) {
     CHECK(contains_all(numbers(std::string(word) + "\t0\n"), {"map.tsv:1", "no class"}));
