@@ -124,7 +124,7 @@ class Errors(E2eCase):
     def test_override_inside_a_value(self):
         self.refused("inside", "head.sampling", "uniform", "method",
                      overrides=["head.sampling=uniform", "head.sampling.ratio=0.2"])
-        self.refused("inside", "head.sampling.method=uniform", overrides=["head.sampling.ratio=0.2"])
+        self.refused("inside", "expected head.sampling.method uniform or knn", overrides=["head.sampling.ratio=0.2"])
 
     def run_files(self, name):
         texts = []
