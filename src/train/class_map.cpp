@@ -139,7 +139,7 @@ std::string some_names(const std::vector<int64_t>& ids, const Numbers& numbers) 
 
 std::string ClassMap::text() const {
   return fmt::format("{} classes -> {}: {} new, {} left out, {} with another number (matched by {})", stored, classes,
-                     added, left, moved, by_name ? "name" : "number: one side has no names");
+                     added, left, moved, by_name ? "name" : "number");
 }
 
 ClassMap map_classes(const ClassList& stored, const ClassList& now, const ClassMapArgs& args) {
