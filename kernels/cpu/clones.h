@@ -6,8 +6,8 @@
 
 // The sets are named by level: a name such as arch=skylake-avx512 would match that one CPU model alone, and every newer
 // one would run the default. clang has no clones that callers in other files could reach: up to 14 what it makes of the
-// attribute behind a declaration is one function for the first set, which ends on a CPU without it. So its builds, which
-// are there for its warnings, keep to what every x86-64 has.
+// attribute behind a declaration is one function for the first set, which ends on a CPU without it. So its builds,
+// which are there for its warnings, keep to what every x86-64 has.
 #if defined(PLSC_SANITIZE) || defined(__clang__) || !defined(__x86_64__)
 #define PLSC_CLONES
 #else
