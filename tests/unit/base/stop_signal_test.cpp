@@ -46,6 +46,13 @@ TEST_CASE("the first signal is kept") {
                   LogicError);
 }
 
+// The thread sanitizer keeps a signal that a handler raises to itself in a child of a process that has had threads.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PLSC_TEST_SIGNALS_KEPT
+#endif
+#endif
+#ifndef PLSC_TEST_SIGNALS_KEPT
 TEST_CASE("a second interrupt ends the process, a first one after a request does not") {
   int status = status_of_child([] {
     const StopSignal stop;
@@ -64,6 +71,7 @@ TEST_CASE("a second interrupt ends the process, a first one after a request does
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 3);
 }
+#endif
 
 TEST_CASE("until requests are taken a signal ends the process with the given status") {
   for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) {
