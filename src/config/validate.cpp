@@ -92,26 +92,29 @@ void settle_sampling(SamplingConfig& s, const Origins& o) {
   const SamplingConfig unset;
   const bool samples = s.method != "full", knn = s.method == "knn";
   const bool chosen = on_command_line(o, "head.sampling.method");
-  const auto settle = [&](const char* name, const std::string& value, bool used, bool given, const auto& rest) {
-    if (used || !given) return;
+  // Of a key that was given and has no use: `methods` are those that would have one, `rest` makes it as if left out.
+  const auto settle = [&](const char* name, const auto& value, const char* methods, const auto& rest) {
     const std::string key = std::string("head.sampling.") + name;
     if (chosen && !on_command_line(o, key)) return rest();
-    const char* const others = name == std::string("ratio") || name == std::string("active") ? "uniform or knn" : "knn";
     fail("{}: found {} with head.sampling.method {}, expected head.sampling.method {}, or the key left out", o.at(key),
-         value, s.method, others);
+         value, s.method, methods);
   };
-  const auto plain = [&](const char* name, auto SamplingConfig::*member, bool used) {
-    settle(name, fmt::format("{}", s.*member), used, s.*member != unset.*member, [&] { s.*member = unset.*member; });
+  const auto plain = [&](const char* name, auto SamplingConfig::*member, const char* methods) {
+    if (s.*member != unset.*member) settle(name, s.*member, methods, [&] { s.*member = unset.*member; });
   };
-  plain("ratio", &SamplingConfig::ratio, samples);
-  plain("active", &SamplingConfig::active, samples);
-  plain("neighbours", &SamplingConfig::neighbours, knn);
-  plain("uniform_share", &SamplingConfig::uniform_share, knn);
-  plain("scoring", &SamplingConfig::scoring, knn);
-  const double every = s.rebuild.every_epochs.value_or(1);
-  settle("rebuild.every_epochs", fmt::format("{}", every), knn, every != 1, [&] { s.rebuild.every_epochs.reset(); });
-  settle("rebuild.probe_recall", fmt::format("{}", s.rebuild.probe_recall.value_or(0)), knn,
-         s.rebuild.probe_recall.has_value(), [&] { s.rebuild.probe_recall.reset(); });
+  if (!samples) {
+    plain("ratio", &SamplingConfig::ratio, "uniform or knn");
+    plain("active", &SamplingConfig::active, "uniform or knn");
+  }
+  if (knn) return;
+  plain("neighbours", &SamplingConfig::neighbours, "knn");
+  plain("uniform_share", &SamplingConfig::uniform_share, "knn");
+  plain("scoring", &SamplingConfig::scoring, "knn");
+  RebuildConfig& rebuild = s.rebuild;
+  if (const double every = rebuild.every_epochs.value_or(1); every != 1)
+    settle("rebuild.every_epochs", every, "knn", [&] { rebuild.every_epochs.reset(); });
+  if (rebuild.probe_recall)
+    settle("rebuild.probe_recall", *rebuild.probe_recall, "knn", [&] { rebuild.probe_recall.reset(); });
 }
 
 /// Of the decay in a peer's sequence.

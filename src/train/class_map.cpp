@@ -53,13 +53,11 @@ class Plan {
 
   void read(const ClassMapping& mapping) {
     std::istringstream text(mapping.text);
-    int64_t number = 0;
     for (std::string line; std::getline(text, line);) {
-      ++number;
-      line_ = number;
+      ++line_;
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.empty() || line[0] == '#') continue;
-      read_line(line, fmt::format("{}:{}", mapping.file, number));
+      read_line(line, fmt::format("{}:{}", mapping.file, line_));
     }
   }
 
@@ -125,7 +123,7 @@ class Plan {
   std::vector<int64_t> from_;
   std::vector<int64_t> told_;  // the line that says what becomes of a stored class; 0: none
   std::vector<int64_t> lost_;
-  int64_t line_ = 0;
+  int64_t line_ = 0;  // that is read, from 1
 };
 
 std::string some_names(const std::vector<int64_t>& ids, const Numbers& numbers) {

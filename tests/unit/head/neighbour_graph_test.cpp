@@ -3,11 +3,16 @@
 #include "head/neighbour_graph.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <mutex>
 #include <set>
+#include <thread>
+#include <utility>
 
 #include "backend/row_source.h"
 #include "support/catch.h"
+#include "support/error_text.h"
 #include "support/graph_cases.h"
 #include "support/thread_world.h"
 
@@ -114,6 +119,28 @@ TEST_CASE("a search of many pieces can be left between them, by all ranks togeth
       PLSC_CHECK(std::ranges::equal(graph.span<int32_t>(), std::span(begin, static_cast<size_t>(graph.elements()))));
     });
   }
+}
+
+TEST_CASE("a search that takes long shows how far it is, piece by piece") {
+  const GraphCase c = clustered_rows(60, 16, 4);
+  std::FILE* const shown = std::tmpfile();
+  REQUIRE(shown != nullptr);
+  CpuContext cpu;
+  cpu.log = Log(0, LogLevel::error, Console{fileno(shown), 0});
+  const ClassShard shard = class_shard(c.classes, 1, 0);
+  TensorRows rows = rows_of(cpu.context.device(), c, shard);
+  bool first = true;
+  build_graph(cpu.context, rows, shard, {9, Dtype::f32, 20, 7}, [&] {
+    if (std::exchange(first, false)) std::this_thread::sleep_for(std::chrono::milliseconds(2200));
+    return false;
+  });
+  std::rewind(shown);
+  char text[4096] = {};
+  static_cast<void>(std::fread(text, 1, sizeof text - 1, shown));
+  std::fclose(shown);
+  // The first piece is 7 of 60 queries that have met 20 of 60 classes; off a terminal the next line is the last one.
+  CHECK(contains(text, "class graph, candidates  4 %  ETA "));
+  CHECK(contains(text, "class graph, candidates  100 %  ETA 0 s\n"));
 }
 
 TEST_CASE("building takes the memory that the header states") {
