@@ -74,18 +74,32 @@ void connect(Machine& machine, const Config& config, World& world, int number) {
   } else if (machine.transport == Transport::staged) {
     machine.tensors = make_staged_collective(device, world.device_collective());
   } else if (machine.transport == Transport::nccl) {
-    auto nccl = make_nccl_collective({number, device.native_stream(), world.wait_policy()}, world.host_collective());
+    const NcclOptions options{
+        number, device.native_stream(), world.wait_policy(), {cuda_narrow_bf16, cuda_sum_bf16, cuda_widen_bf16}};
+    auto nccl = make_nccl_collective(options, world.host_collective());
     device.set_host_wait([&nccl = *nccl](const std::function<bool()>& done) { nccl.host_wait(done); });
     machine.tensors = std::move(nccl);
   }
   if (config.train.graphs == "true" && !device.can_record())
     fail_hint("use train.graphs: auto", "train.graphs: true: {} records nothing", device.description());
-  if (machine.tensors && device.can_record()) machine.tape = std::make_unique<Tape>(device, *machine.tensors);
+  if (world.size() > 1) {
+    Collective& tensors = machine.tensors ? *machine.tensors : world.device_collective();
+    machine.times = std::make_unique<CommTimes>();
+    machine.timed_tensors = make_timed_collective(device, tensors, *machine.times);
+    if (device.is_host()) machine.timed_host = make_timed_collective(device, world.host_collective(), *machine.times);
+  }
+  if (machine.tensors && device.can_record())
+    machine.tape = std::make_unique<Tape>(device, machine.timed_tensors ? *machine.timed_tensors : *machine.tensors);
 }
 
 Collective& collective_of(const Machine& machine, World& world) {
   if (machine.tape) return *machine.tape;
+  if (machine.timed_tensors) return *machine.timed_tensors;
   return machine.tensors ? *machine.tensors : world.device_collective();
+}
+
+Collective& host_collective_of(const Machine& machine, World& world) {
+  return machine.timed_host ? *machine.timed_host : world.host_collective();
 }
 
 }  // namespace
@@ -115,13 +129,14 @@ Session::Session(const Config& config, World& world, LogLevel console)
       machine(build_machine(config, world, log)),
       context{machine.backend,
               collective_of(machine, world),
-              world.host_collective(),
+              host_collective_of(machine, world),
               log,
               machine.arithmetic.activations,
               config.seed,
               machine.arithmetic.sums_in_double,
               machine.arithmetic.loss_scaling,
-              machine.tape.get()} {
+              machine.tape.get(),
+              machine.times.get()} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
 

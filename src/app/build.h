@@ -22,7 +22,10 @@ struct Machine {
   Transport transport = Transport::local;
   Backend backend;
   std::unique_ptr<Collective> tensors;  // of the device's memory, which it must not outlive; null: the world's serves
-  std::unique_ptr<Tape> tape;           // around it, where the device can record
+  // Of several ranks. Around it and, where the host computes, around the collective of host values.
+  std::unique_ptr<CommTimes> times;
+  std::unique_ptr<Collective> timed_tensors, timed_host;
+  std::unique_ptr<Tape> tape;  // around all of it, where the device can record
 };
 
 /// The device that config.device means for each rank, and what joins the devices. All ranks together; Error on all of

@@ -138,8 +138,13 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
     fail_hint("use train.precision: fp32, or train.deterministic: false",
               "train.deterministic: true with train.precision: {}: exact sums are of fp32 products", p);
   }
+  const bool narrow = config.comm.dtype == "bf16";
+  if (deterministic == "true" && narrow) {
+    fail_hint("use comm.dtype: fp32, or train.deterministic: false",
+              "train.deterministic: true with comm.dtype: bf16: exact sums cannot be sent as bf16");
+  }
   chosen.sums_in_double =
-      deterministic == "true" || (deterministic == "auto" && config.model.sync_batch_norm && p == "fp32");
+      deterministic == "true" || (deterministic == "auto" && config.model.sync_batch_norm && p == "fp32" && !narrow);
   return chosen;
 }
 

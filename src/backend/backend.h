@@ -54,6 +54,12 @@ struct CudaOptions {
 /// cuDNN, cuBLASLt and our own kernels on one GPU. Error naming what this build or machine lacks.
 Backend make_cuda_backend(const CudaOptions& options);
 
+// The arithmetic of sums between GPUs in bf16, for whoever joins them (comm/nccl.h says what each does): on device
+// memory, in the order of a stream, a cudaStream_t. LogicError in a build without CUDA.
+void cuda_narrow_bf16(const float* from, int64_t n, uint16_t* to, int64_t padded, void* stream);
+void cuda_sum_bf16(const uint16_t* parts, int ranks, int64_t n, uint16_t* out, void* stream);
+void cuda_widen_bf16(const uint16_t* from, float* to, int64_t n, void* stream);
+
 /// What CUDA finds on this machine.
 struct CudaProbe {
   struct Gpu {

@@ -1,5 +1,7 @@
 #include "backend/device.h"
 
+#include "base/clock.h"
+
 namespace plsc {
 namespace {
 
@@ -12,7 +14,17 @@ class DoneRead final : public HostRead {
   Tensor values_;
 };
 
+class HostMark final : public TimeMark {
+ public:
+  double seconds() const override { return seconds_; }
+
+ private:
+  double seconds_ = steady_seconds();
+};
+
 }  // namespace
+
+std::shared_ptr<const TimeMark> Device::mark() { return std::make_shared<HostMark>(); }
 
 std::unique_ptr<HostRead> Device::start_read(const Tensor& from) {
   Tensor host(host_allocator(), from.shape(), from.dtype());

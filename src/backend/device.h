@@ -30,6 +30,15 @@ class HostRead {
   virtual const Tensor& get() = 0;
 };
 
+/// A place in a device's order, and when the device came by it.
+class TimeMark {
+ public:
+  virtual ~TimeMark() = default;
+  /// By steady_seconds (base/clock.h). Only where the host knows that the device has passed the mark: it has waited
+  /// for something that the device was given later.
+  virtual double seconds() const = 0;
+};
+
 /// Work that a device was given once and can be given again as a whole, in the same memory.
 class Recording {
  public:
@@ -79,6 +88,8 @@ class Device : public Allocator {
   virtual std::unique_ptr<HostRead> start_read(const Tensor& from);
   /// Waits until everything given so far is done.
   virtual void synchronize() = 0;
+  /// Here, behind all that was given so far. Not while work is recorded. Without an override it is the host's now.
+  virtual std::shared_ptr<const TimeMark> mark();
 
   /// What memory taken from now on is for; returns what it was for before. See MemoryScope.
   virtual MemoryUse exchange_use(MemoryUse) { return MemoryUse::other; }

@@ -12,6 +12,14 @@ Backend make_cuda_backend(const CudaOptions&) {
   fail_hint(probe.remedy.empty() ? "use device: cpu, or auto" : probe.remedy, "device: cuda: {}", probe.problem);
 }
 
+void cuda_narrow_bf16(const float*, int64_t, uint16_t*, int64_t, void*) {
+  PLSC_CHECK(false, "a build without CUDA sees no GPU");
+}
+void cuda_sum_bf16(const uint16_t*, int, int64_t, uint16_t*, void*) {
+  PLSC_CHECK(false, "a build without CUDA sees no GPU");
+}
+void cuda_widen_bf16(const uint16_t*, float*, int64_t, void*) { PLSC_CHECK(false, "a build without CUDA sees no GPU"); }
+
 CudaProbe probe_cuda() {
   CudaProbe probe;
   const char* problem = std::getenv("PLSC_CUDA_PROBLEM");

@@ -15,6 +15,11 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+/// Seconds of the monotonic clock: the same for all processes of a host.
+inline double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 /// "4 s", "3:07 min", "2:05:00 h": for ETA and totals.
 std::string human_duration(double seconds);
 /// "12.3 GiB", "512 B".

@@ -9,6 +9,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ class Request {
   virtual ~Request() = default;
   /// Makes progress; true once complete. Throws Error when the collective failed.
   virtual bool poll() = 0;
+  /// When it was complete, by steady_seconds (base/clock.h), where that is known; its waiter may come later.
+  virtual std::optional<double> ended() const { return std::nullopt; }
 };
 using Pending = std::unique_ptr<Request>;
 
@@ -35,6 +38,9 @@ class Collective {
 
   /// In place, every element. The order of the sum is fixed for a given size of the world and of the tensor.
   [[nodiscard]] virtual Pending start_all_reduce(Tensor& t, ReduceOp op) = 0;
+  /// The sum of fp32 elements, in place, for half the bytes: each rank's values are rounded to bf16, summed in fp32 in
+  /// rank order, and the sum is rounded to bf16 again. Nothing is rounded in a world of one rank.
+  [[nodiscard]] virtual Pending start_all_reduce_bf16(Tensor& t) = 0;
   /// to = (size * rows of from), rank r's part at r * from.elements().
   [[nodiscard]] virtual Pending start_all_gather(const Tensor& from, Tensor& to) = 0;
   /// from holds `size` equal parts; part r summed over the ranks arrives in `to` on rank r.
@@ -44,6 +50,10 @@ class Collective {
 
   /// Polls until complete; `what` names the work in a time-out's message ("gradient bucket 3").
   virtual void wait(Pending pending, const std::string& what) = 0;
+
+  /// Bytes of tensors that this rank has sent to others since the begin of the run, without what a protocol adds. Where
+  /// a library moves them by ways of its own (nccl, broadcasts) the least that it can be.
+  virtual int64_t bytes_sent() const = 0;
 
   // Blocking forms.
   void all_reduce(Tensor& t, ReduceOp op, const std::string& what = "all-reduce") {

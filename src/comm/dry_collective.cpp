@@ -38,6 +38,12 @@ class DryCollective final : public Collective {
     if (!world_.of_device) reduce_alike(op, t, t);
     return reduction(t.bytes(), 2 * share(t.bytes()));
   }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    PLSC_CHECK(t.dtype() == Dtype::f32 && world_.of_device, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
+    send(share(t.bytes()));  // twice half of them
+    // Half of it to send, half of it received.
+    return buffered(static_cast<double>(std::min<size_t>(t.bytes(), kReductionSlab)));
+  }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     check_parts(from, to);
     if (!world_.of_device) {
@@ -56,6 +62,7 @@ class DryCollective final : public Collective {
   Pending start_broadcast(Tensor& t, int) override { return send(share(t.bytes())); }
   Pending start_barrier() override { return std::make_unique<Done>(); }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
+  int64_t bytes_sent() const override { return static_cast<int64_t>(sent_); }
 
  private:
   /// What one of the ranks sends of `bytes` that all of them have to see.
@@ -70,17 +77,22 @@ class DryCollective final : public Collective {
                "{} {} as one of {} parts of {} {}", dtype_name(part.dtype()), part.shape().text(), size(),
                dtype_name(whole.dtype()), whole.shape().text());
   }
-  Pending reduction(size_t bytes, double sent) const {
+  Pending reduction(size_t bytes, double sent) {
     send(sent);
-    if (!world_.buffers) return std::make_unique<Done>();
-    return std::make_unique<Buffered>(world_.buffers, share(std::min<size_t>(bytes, kReductionSlab)));
+    return buffered(share(std::min<size_t>(bytes, kReductionSlab)));
   }
-  Pending send(double bytes) const {
+  Pending buffered(double bytes) const {
+    if (!world_.buffers) return std::make_unique<Done>();
+    return std::make_unique<Buffered>(world_.buffers, bytes);
+  }
+  Pending send(double bytes) {
+    if (world_.ranks > 1) sent_ += bytes;
     if (world_.sends && world_.ranks > 1) world_.sends(bytes);
     return std::make_unique<Done>();
   }
 
   DryWorld world_;
+  double sent_ = 0;
 };
 
 }  // namespace

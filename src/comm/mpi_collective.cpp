@@ -5,122 +5,25 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <array>
+#include <vector>
 
 #include "base/threads.h"
+#include "comm/mpi_progress.h"
 #include "comm/reduce.h"
 
 namespace plsc {
 namespace {
 
-constexpr int64_t kMaxMessage = int64_t{1} << 30;   // bytes: MPI counts are 32-bit
+using mpi::Call, mpi::check, mpi::Work;
+
 constexpr int64_t kSmallBytes = int64_t{16} << 10;  // all-reduce: up to here one exchange of everything is faster
 constexpr int kTags = 8192, kStages = 2;            // the standard promises tags up to 32767
 
-void check(int status, const char* call) {
-  if (status == MPI_SUCCESS) return;
-  std::array<char, MPI_MAX_ERROR_STRING> text{};
-  int length = 0;
-  MPI_Error_string(status, text.data(), &length);
-  fail("{} failed: {}", call, std::string_view(text.data(), static_cast<size_t>(length)));
-}
-
 std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(t.raw()); }
 
-/// The messages of one stage: large ones go in pieces.
-class Messages {
+class Broadcast final : public Work {
  public:
-  explicit Messages(MPI_Comm comm) : comm_(comm) {}
-
-  void send(const void* data, int64_t bytes, int peer, int tag) {
-    for (int64_t at = 0; at < bytes; at += kMaxMessage) {
-      check(MPI_Isend(static_cast<const std::byte*>(data) + at, piece(bytes, at), MPI_BYTE, peer, tag, comm_, slot()),
-            "MPI_Isend");
-    }
-  }
-  void receive(void* data, int64_t bytes, int peer, int tag) {
-    for (int64_t at = 0; at < bytes; at += kMaxMessage) {
-      check(MPI_Irecv(static_cast<std::byte*>(data) + at, piece(bytes, at), MPI_BYTE, peer, tag, comm_, slot()),
-            "MPI_Irecv");
-    }
-  }
-  void broadcast(void* data, int64_t bytes, int root) {
-    for (int64_t at = 0; at < bytes; at += kMaxMessage) {
-      check(MPI_Ibcast(static_cast<std::byte*>(data) + at, piece(bytes, at), MPI_BYTE, root, comm_, slot()),
-            "MPI_Ibcast");
-    }
-  }
-  void barrier() { check(MPI_Ibarrier(comm_, slot()), "MPI_Ibarrier"); }
-
-  /// True once all are complete; then it is empty.
-  bool test() {
-    if (requests_.empty()) return true;
-    int done = 0;
-    check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
-    if (done != 0) requests_.clear();
-    return done != 0;
-  }
-
- private:
-  static int piece(int64_t bytes, int64_t at) { return static_cast<int>(std::min(kMaxMessage, bytes - at)); }
-  MPI_Request* slot() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
-
-  MPI_Comm comm_;
-  std::vector<MPI_Request> requests_;
-};
-
-/// What one collective call knows: who talks, and under which tag.
-struct Call {
-  MPI_Comm comm;
-  int rank, size, tag;
-};
-
-}  // namespace
-
-/// One collective under way. Tensors are held, so that their memory outlives the messages.
-class MpiWork {
- public:
-  explicit MpiWork(const Call& call) : call_(call), messages_(call.comm) {}
-  virtual ~MpiWork() = default;
-  bool poll() {
-    while (!done_ && messages_.test()) done_ = !advance();
-    return done_;
-  }
-  bool done() const { return done_; }
-
- protected:
-  /// Starts the next stage; false when there is none.
-  virtual bool advance() { return false; }
-
-  Call call_;
-  Messages messages_;
-
- private:
-  bool done_ = false;
-};
-
-/// All that is under way in this process. Ranks may wait for their requests in different orders, so every poll advances
-/// every request: what one rank is not asking for yet, another may be waiting for.
-class MpiProgress {
- public:
-  void add(MpiWork* work) {
-    if (!work->poll()) works_.push_back(work);
-  }
-  void remove(MpiWork* work) { std::erase(works_, work); }
-  void poll() {
-    for (MpiWork* work : works_) work->poll();
-    std::erase_if(works_, [](const MpiWork* work) { return work->done(); });
-  }
-
- private:
-  std::vector<MpiWork*> works_;
-};
-
-namespace {
-
-class Broadcast final : public MpiWork {
- public:
-  Broadcast(const Call& call, const Tensor& t, int root) : MpiWork(call), tensor_(t) {
+  Broadcast(const Call& call, const Tensor& t, int root) : Work(call), tensor_(t) {
     messages_.broadcast(tensor_.raw(), static_cast<int64_t>(tensor_.bytes()), root);
   }
 
@@ -128,14 +31,14 @@ class Broadcast final : public MpiWork {
   Tensor tensor_;
 };
 
-class Barrier final : public MpiWork {
+class Barrier final : public Work {
  public:
-  explicit Barrier(const Call& call) : MpiWork(call) { messages_.barrier(); }
+  explicit Barrier(const Call& call) : Work(call) { messages_.barrier(); }
 };
 
-class AllGather final : public MpiWork {
+class AllGather final : public Work {
  public:
-  AllGather(const Call& call, const Tensor& from, const Tensor& to) : MpiWork(call), from_(from), to_(to) {
+  AllGather(const Call& call, const Tensor& from, const Tensor& to) : Work(call), from_(from), to_(to) {
     const auto bytes = static_cast<int64_t>(from.bytes());
     // Starting with the next rank spreads the load: not all ranks send to rank 0 first.
     for (int i = 1; i < call.size; ++i) {
@@ -152,10 +55,10 @@ class AllGather final : public MpiWork {
 };
 
 /// Common to both reductions: the elements in slabs; of each, this rank receives its share from all, and sums it.
-class Reduction : public MpiWork {
+class Reduction : public Work {
  public:
   Reduction(const Call& call, Dtype dtype, ReduceOp op)
-      : MpiWork(call), dtype_(dtype), op_(op), width_(static_cast<int64_t>(dtype_size(dtype))), parts_(call.size) {}
+      : Work(call), dtype_(dtype), op_(op), width_(static_cast<int64_t>(dtype_size(dtype))), parts_(call.size) {}
 
  protected:
   /// Posts the exchange: share p of `from(p)` goes to rank p; `own` elements of each other rank come here.
@@ -260,9 +163,77 @@ class SmallAllReduce final : public Reduction {
   Tensor tensor_;
 };
 
+/// A sum for half the bytes. As AllReduce, with narrow copies of what is sent and received; a rank's own share takes
+/// part as rounded as the others', so that the sum does not depend on who computes it.
+class NarrowAllReduce final : public Work {
+ public:
+  NarrowAllReduce(const Call& call, const Tensor& t) : Work(call), tensor_(t) {}
+
+ private:
+  bool advance() override {
+    switch (stage_) {
+      case Stage::gather:
+        return next_slab();
+      case Stage::sum:
+        sum_own();
+        spread();
+        stage_ = Stage::widen;
+        return true;
+      case Stage::widen:
+        widen_bf16(narrow_.data(), values(), count_);
+        return next_slab();
+    }
+    return false;
+  }
+  bool next_slab() {
+    begin_ += count_;
+    count_ = std::min(kReductionSlab / static_cast<int64_t>(sizeof(float)), tensor_.elements() - begin_);
+    if (count_ == 0) return false;
+    narrow_.resize(static_cast<size_t>(count_));
+    narrow_to_bf16(values(), narrow_.data(), count_);
+    const int64_t own = share_elements(call_.rank);
+    received_.resize(static_cast<size_t>(own * call_.size));
+    for (int i = 1; i < call_.size; ++i) {
+      const int source = (call_.rank - i + call_.size) % call_.size;
+      messages_.receive(received_.data() + source * own, own * kWidth, source, call_.tag);
+    }
+    for (int i = 1; i < call_.size; ++i) {
+      const int target = (call_.rank + i) % call_.size;
+      messages_.send(share(target), share_elements(target) * kWidth, target, call_.tag);
+    }
+    stage_ = Stage::sum;
+    return true;
+  }
+  void sum_own() {
+    const int64_t own = share_elements(call_.rank);
+    std::copy_n(share(call_.rank), own, received_.data() + call_.rank * own);
+    sum_bf16(received_.data(), call_.size, own, share(call_.rank));
+  }
+  void spread() {
+    for (int i = 1; i < call_.size; ++i) {
+      const int source = (call_.rank - i + call_.size) % call_.size, target = (call_.rank + i) % call_.size;
+      messages_.receive(share(source), share_elements(source) * kWidth, source, call_.tag + 1);
+      messages_.send(share(call_.rank), share_elements(call_.rank) * kWidth, target, call_.tag + 1);
+    }
+  }
+  float* values() const { return tensor_.data<float>() + begin_; }
+  uint16_t* share(int p) { return narrow_.data() + range_begin(count_, call_.size, p); }
+  int64_t share_elements(int p) const {
+    return range_begin(count_, call_.size, p + 1) - range_begin(count_, call_.size, p);
+  }
+
+  enum class Stage { gather, sum, widen };
+  static constexpr int64_t kWidth = sizeof(uint16_t);
+  Tensor tensor_;
+  std::vector<uint16_t> narrow_;    // of the slab under way: what is sent, and then what comes back
+  std::vector<uint16_t> received_;  // this rank's share of it, by rank
+  int64_t begin_ = 0, count_ = 0;   // of the slab under way
+  Stage stage_ = Stage::gather;
+};
+
 class MpiRequest final : public Request {
  public:
-  MpiRequest(std::shared_ptr<MpiProgress> progress, std::unique_ptr<MpiWork> work)
+  MpiRequest(std::shared_ptr<MpiProgress> progress, std::unique_ptr<Work> work)
       : progress_(std::move(progress)), work_(std::move(work)) {
     progress_->add(work_.get());
   }
@@ -272,20 +243,19 @@ class MpiRequest final : public Request {
     // buffers until then, so they are never freed.
     if (!work_->done()) static_cast<void>(work_.release());
   }
-  bool poll() override {
-    if (!work_->done()) progress_->poll();
-    return work_->done();
-  }
+  bool poll() override { return progress_->poll(work_.get()); }
+  std::optional<double> ended() const override { return work_->done() ? std::optional(work_->ended()) : std::nullopt; }
 
  private:
   std::shared_ptr<MpiProgress> progress_;  // shared by the collectives of the process and their requests
-  std::unique_ptr<MpiWork> work_;
+  std::unique_ptr<Work> work_;
 };
 
 class MpiCollective final : public Collective {
  public:
   MpiCollective(const WaitPolicy& policy, std::shared_ptr<MpiProgress> progress)
       : policy_(policy), progress_(std::move(progress)) {
+    const MpiProgress::Lock held = progress_->lock();
     check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
     check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -303,6 +273,11 @@ class MpiCollective final : public Collective {
     if (static_cast<int64_t>(t.bytes()) <= kSmallBytes) return pending<SmallAllReduce>(call, t, op);
     return pending<AllReduce>(call, t, op);
   }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    check_host(t);
+    PLSC_CHECK(t.dtype() == Dtype::f32, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
+    return pending<NarrowAllReduce>(next_call(), t);
+  }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     check_shares(to, from);
     return pending<AllGather>(next_call(), from, to);
@@ -318,6 +293,7 @@ class MpiCollective final : public Collective {
     return pending<Broadcast>(next_call(), t, root);
   }
   Pending start_barrier() override { return pending<Barrier>(next_call()); }
+  int64_t bytes_sent() const override { return sent_; }
 
   void wait(Pending request, const std::string& what) override {
     PLSC_CHECK(request != nullptr, "a wait for nothing: {}", what);
@@ -327,6 +303,7 @@ class MpiCollective final : public Collective {
  private:
   template <class W, class... Args>
   Pending pending(Args&&... args) {
+    const MpiProgress::Lock held = progress_->lock();
     return std::make_unique<MpiRequest>(progress_, std::make_unique<W>(std::forward<Args>(args)...));
   }
   static void check_host(const Tensor& t) {
@@ -340,18 +317,17 @@ class MpiCollective final : public Collective {
                "{} {} is not {} shares of {} {}", dtype_name(whole.dtype()), whole.shape().text(), size_,
                dtype_name(share.dtype()), share.shape().text());
   }
-  Call next_call() { return {comm_, rank_, size_, static_cast<int>(calls_++ % kTags) * kStages}; }
+  Call next_call() { return {comm_, rank_, size_, static_cast<int>(calls_++ % kTags) * kStages, &sent_}; }
 
   WaitPolicy policy_;
   std::shared_ptr<MpiProgress> progress_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   int64_t calls_ = 0;
+  std::atomic<int64_t> sent_ = 0;
 };
 
 }  // namespace
-
-std::shared_ptr<MpiProgress> make_mpi_progress() { return std::make_shared<MpiProgress>(); }
 
 std::unique_ptr<Collective> make_mpi_collective(const WaitPolicy& policy, std::shared_ptr<MpiProgress> progress) {
   return std::make_unique<MpiCollective>(policy, std::move(progress));

@@ -7,9 +7,12 @@
 
 namespace plsc {
 
-/// What is under way in this process, shared by its collectives: waiting for one request advances all of them.
+/// What is under way in this process, shared by its collectives: waiting for one request advances all of them, and a
+/// thread does meanwhile (comm/mpi_progress.h).
 class MpiProgress;
 std::shared_ptr<MpiProgress> make_mpi_progress();
+/// Ends its thread, before MPI is finalised or aborted.
+void stop_mpi_progress(MpiProgress& progress) noexcept;
 
 /// On a communicator of its own (a copy of MPI_COMM_WORLD; all ranks make their collectives in the same order).
 /// MPI must be initialised, and must still be when the last request is destroyed.

@@ -33,8 +33,8 @@ std::string mpi_library_file() {
 
 MpiPlace mpi_start(std::chrono::milliseconds pause) {
   int provided = 0;
-  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);  // prints and ends the process when it cannot
-  if (provided < MPI_THREAD_FUNNELED) fail("this MPI library cannot be used by a process with threads");
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);  // prints and ends the process when it cannot
+  if (provided < MPI_THREAD_SERIALIZED) fail("this MPI library cannot be used by a process with threads");
   std::this_thread::sleep_for(pause);
   MpiPlace place;
   MPI_Comm_rank(MPI_COMM_WORLD, &place.rank);

@@ -88,11 +88,13 @@ class NcclWorld final : public NcclCollective {
   int size() const override { return size_; }
 
   Pending start_all_reduce(Tensor& t, ReduceOp op) override;
+  Pending start_all_reduce_bf16(Tensor& t) override;
   Pending start_all_gather(const Tensor& from, Tensor& to) override;
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override;
   Pending start_broadcast(Tensor& t, int root) override;
   Pending start_barrier() override;
   void wait(Pending pending, const std::string& what) override;
+  int64_t bytes_sent() const override { return static_cast<int64_t>(sent_); }
   void host_wait(const std::function<bool()>& done) override;
 
   // For its requests.
@@ -132,6 +134,12 @@ class NcclWorld final : public NcclCollective {
   /// Orders the communication stream behind the compute stream, queues `call` on it, and notes its end.
   template <class Call>
   Flight* launch(const char* what, const Call& call);
+  /// Each rank's p-th part of `count` elements goes to rank p, which receives them by rank.
+  ncclResult_t exchange(const uint16_t* from, uint16_t* to, int64_t count);
+  /// Room for the 16-bit copies of so many elements a rank and part. Work on the stream may still use the room before.
+  void reserve(int64_t count);
+  /// What a rank sends of bytes that all of them must see, at least.
+  void count_sent(double bytes) { sent_ += bytes * (size_ - 1) / size_; }
   /// Waits until NCCL has done what the call began. `call` names it in messages.
   void settle(ncclResult_t result, const char* call, const WaitPolicy& policy);
   ncclResult_t state() const;
@@ -153,6 +161,10 @@ class NcclWorld final : public NcclCollective {
   Event ready_;
   Flights flights_;
   float* barrier_value_ = nullptr;
+  NcclBf16Ops bf16_;
+  std::vector<uint16_t*> rooms_;  // the last one counts
+  int64_t room_ = 0;              // elements a rank and part
+  double sent_ = 0;
   const int exceptions_ = std::uncaught_exceptions();
 };
 
@@ -187,7 +199,8 @@ NcclWorld::NcclWorld(const NcclOptions& options, Collective& host)
     : policy_(options.policy),
       compute_(static_cast<cudaStream_t>(options.compute_stream)),
       rank_(host.rank()),
-      size_(host.size()) {
+      size_(host.size()),
+      bf16_(options.bf16) {
   check_cuda(cudaSetDevice(options.device), "cudaSetDevice");
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   check_cuda(cudaMalloc(reinterpret_cast<void**>(&barrier_value_), sizeof *barrier_value_), "cudaMalloc");
@@ -225,6 +238,7 @@ NcclWorld::~NcclWorld() {
   }
   give_up();
   static_cast<void>(cudaFree(barrier_value_));
+  for (uint16_t* room : rooms_) static_cast<void>(cudaFree(room));
   static_cast<void>(cudaStreamDestroy(stream_));
 }
 
@@ -290,6 +304,7 @@ void NcclWorld::check_shares(const Tensor& whole, const Tensor& share) const {
 Pending NcclWorld::start_all_reduce(Tensor& t, ReduceOp op) {
   check_device(t);
   check_sums(t);
+  count_sent(2.0 * static_cast<double>(t.bytes()));
   Flight* flight = t.elements() == 0 ? nullptr : launch("an all-reduce", [&] {
     return ncclAllReduce(t.raw(), t.raw(), static_cast<size_t>(t.elements()), nccl_type(t.dtype()), nccl_op(op), comm_,
                          stream_);
@@ -297,8 +312,49 @@ Pending NcclWorld::start_all_reduce(Tensor& t, ReduceOp op) {
   return std::make_unique<NcclRequest>(*this, flight, NcclRequest::Tensors{t, {}});
 }
 
+void NcclWorld::reserve(int64_t count) {
+  if (count <= room_) return;
+  void* room = nullptr;
+  check_cuda(cudaMalloc(&room, static_cast<size_t>(2 * count * size_) * sizeof(uint16_t)), "cudaMalloc");
+  rooms_.push_back(static_cast<uint16_t*>(room));
+  room_ = count;
+}
+
+ncclResult_t NcclWorld::exchange(const uint16_t* from, uint16_t* to, int64_t count) {
+  const auto n = static_cast<size_t>(count);
+  // What a call inside a group answers comes again with the group's end.
+  static_cast<void>(ncclGroupStart());
+  for (int p = 0; p < size_; ++p) {
+    static_cast<void>(ncclSend(from + p * count, n, ncclBfloat16, p, comm_, stream_));
+    static_cast<void>(ncclRecv(to + p * count, n, ncclBfloat16, p, comm_, stream_));
+  }
+  return ncclGroupEnd();
+}
+
+// Collectives are on one stream, one behind the other: they can share the room for their copies.
+Pending NcclWorld::start_all_reduce_bf16(Tensor& t) {
+  check_device(t);
+  PLSC_CHECK(t.dtype() == Dtype::f32, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
+  const int64_t n = t.elements(), share = (n + size_ - 1) / size_;
+  count_sent(static_cast<double>(t.bytes()));  // half of them, there and back
+  Flight* flight = n == 0 ? nullptr : launch("an all-reduce in bf16", [&] {
+    reserve(share);
+    uint16_t *sent = rooms_.back(), *received = sent + share * size_;
+    bf16_.narrow(t.data<float>(), n, sent, share * size_, stream_);
+    settle(exchange(sent, received, share), "an exchange in bf16", own_wait());
+    uint16_t* own = sent + rank_ * share;
+    bf16_.sum(received, size_, share, own, stream_);
+    settle(ncclAllGather(own, sent, static_cast<size_t>(share), ncclBfloat16, comm_, stream_), "an all-gather in bf16",
+           own_wait());
+    bf16_.widen(sent, t.data<float>(), n, stream_);
+    return ncclSuccess;
+  });
+  return std::make_unique<NcclRequest>(*this, flight, NcclRequest::Tensors{t, {}});
+}
+
 Pending NcclWorld::start_all_gather(const Tensor& from, Tensor& to) {
   check_shares(to, from);
+  count_sent(static_cast<double>(to.bytes()));
   Flight* flight = from.elements() == 0 ? nullptr : launch("an all-gather", [&] {
     return ncclAllGather(from.raw(), to.raw(), from.bytes(), ncclUint8, comm_, stream_);
   });
@@ -308,6 +364,7 @@ Pending NcclWorld::start_all_gather(const Tensor& from, Tensor& to) {
 Pending NcclWorld::start_reduce_scatter(const Tensor& from, Tensor& to) {
   check_shares(from, to);
   check_sums(from);
+  count_sent(static_cast<double>(from.bytes()));
   Flight* flight = to.elements() == 0 ? nullptr : launch("a reduce-scatter", [&] {
     return ncclReduceScatter(from.raw(), to.raw(), static_cast<size_t>(to.elements()), nccl_type(to.dtype()), ncclSum,
                              comm_, stream_);
@@ -318,6 +375,7 @@ Pending NcclWorld::start_reduce_scatter(const Tensor& from, Tensor& to) {
 Pending NcclWorld::start_broadcast(Tensor& t, int root) {
   check_device(t);
   PLSC_CHECK(root >= 0 && root < size_, "root {} of {} ranks", root, size_);
+  count_sent(static_cast<double>(t.bytes()));
   Flight* flight = t.elements() == 0 ? nullptr : launch("a broadcast", [&] {
     return ncclBroadcast(t.raw(), t.raw(), t.bytes(), ncclUint8, root, comm_, stream_);
   });

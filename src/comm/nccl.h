@@ -9,10 +9,21 @@
 
 namespace plsc {
 
+/// The arithmetic of an all-reduce in bf16, on device memory and in the order of a stream (a cudaStream_t). Values are
+/// 16-bit patterns (kernels/math/bf16.h).
+struct NcclBf16Ops {
+  /// to[i] = bf16(from[i]) for i < n, 0 up to `padded`.
+  std::function<void(const float* from, int64_t n, uint16_t* to, int64_t padded, void* stream)> narrow;
+  /// out[i] = bf16(((p_0[i] + p_1[i]) + ...) in fp32), with part r at parts + r * n.
+  std::function<void(const uint16_t* parts, int ranks, int64_t n, uint16_t* out, void* stream)> sum;
+  std::function<void(const uint16_t* from, float* to, int64_t n, void* stream)> widen;
+};
+
 struct NcclOptions {
   int device = 0;  // the GPU of this rank, its number among those that this process sees; no other rank may have it
   void* compute_stream = nullptr;  // the cudaStream_t that keeps the device's order
   WaitPolicy policy;
+  NcclBf16Ops bf16;
 };
 
 /// What the host must look after beside the collectives themselves: `wait` does not block the host, so that a rank that

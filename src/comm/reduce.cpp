@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/math/bf16.h"
+
 namespace plsc {
 namespace {
 
@@ -59,6 +61,27 @@ void reduce_op(ReduceOp op, std::span<const void* const> parts, void* out, int64
 }
 
 }  // namespace
+
+void narrow_to_bf16(const float* from, uint16_t* to, int64_t elements) {
+  for (int64_t i = 0; i < elements; ++i) to[i] = math::float_to_bf16(from[i]);
+}
+
+void widen_bf16(const uint16_t* from, float* to, int64_t elements) {
+  for (int64_t i = 0; i < elements; ++i) to[i] = math::bf16_to_float(from[i]);
+}
+
+void sum_bf16(const uint16_t* parts, int ranks, int64_t elements, uint16_t* out) {
+  std::array<float, kBlock> sum;
+  for (int64_t begin = 0; begin < elements; begin += kBlock) {
+    const int64_t n = std::min(kBlock, elements - begin);
+    widen_bf16(parts + begin, sum.data(), n);
+    for (int r = 1; r < ranks; ++r) {
+      const uint16_t* part = parts + r * elements + begin;
+      for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] += math::bf16_to_float(part[i]);
+    }
+    narrow_to_bf16(sum.data(), out + begin, n);
+  }
+}
 
 bool can_reduce(Dtype dtype) { return dtype != Dtype::bf16 && dtype != Dtype::f16; }
 

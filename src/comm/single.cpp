@@ -21,6 +21,10 @@ class SingleCollective final : public Collective {
     PLSC_CHECK(can_reduce(t.dtype()), "an all-reduce of {}: convert to f32 first", dtype_name(t.dtype()));
     return std::make_unique<Done>();
   }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    PLSC_CHECK(t.dtype() == Dtype::f32, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
+    return std::make_unique<Done>();
+  }
   Pending start_all_gather(const Tensor& from, Tensor& to) override { return copy(from, to); }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     PLSC_CHECK(can_reduce(from.dtype()), "a reduce-scatter of {}: convert to f32 first", dtype_name(from.dtype()));
@@ -32,6 +36,7 @@ class SingleCollective final : public Collective {
   }
   Pending start_barrier() override { return std::make_unique<Done>(); }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
+  int64_t bytes_sent() const override { return 0; }
 
  private:
   static Pending copy(const Tensor& from, Tensor& to) {

@@ -69,10 +69,8 @@ World::World(const Options& options) {
   try {
     check_promised_tasks(options.environment, place_.size);
     policy_ = {options.timeout, false, nullptr};
-    const auto progress = make_mpi_progress();
-    const auto make = [&] {
-      return place_.size > 1 ? make_mpi_collective(policy_, progress) : make_single_collective();
-    };
+    if (place_.size > 1) progress_ = make_mpi_progress();
+    const auto make = [&] { return progress_ ? make_mpi_collective(policy_, progress_) : make_single_collective(); };
     const auto boot = make();
     hosts_ = gather_texts(*boot, this_host());
     share_cores(*boot, options.threads);
@@ -166,6 +164,7 @@ void World::finish() {
   if (place_.size > 1) host_->barrier("the end of the run");
   if (monitor_) monitor_->goodbye();
   server_.reset();
+  if (progress_) stop_mpi_progress(*progress_);
   if (mpi_) mpi_finish();
   finished_ = true;
 }
@@ -185,6 +184,7 @@ bool World::speaks(const std::exception& error) const {
 void World::abort(int status, const std::string& why) noexcept {
   if (monitor_) monitor_->failed(why);
   server_.reset();
+  if (progress_) stop_mpi_progress(*progress_);
   if (mpi_) mpi_abort(status);
   _exit(status);
 }

@@ -9,6 +9,7 @@
 #include "comm/collective.h"
 #include "comm/launch_environment.h"
 #include "comm/monitor.h"
+#include "comm/mpi_collective.h"
 #include "comm/mpi_session.h"
 
 namespace plsc {
@@ -75,6 +76,7 @@ class World {
   WaitPolicy policy_;
   std::unique_ptr<MonitorServer> server_;  // rank 0
   std::unique_ptr<Monitor> monitor_;       // null with one rank
+  std::shared_ptr<MpiProgress> progress_;  // null with one rank
   std::unique_ptr<Collective> device_, host_;
 };
 

@@ -181,12 +181,17 @@ struct EvalConfig {
 
 struct LogConfig {
   int64_t every_steps = 10;
+  std::string trace;         // a file; empty: none
+  int64_t trace_first = 5;   // updates of this process before it
+  int64_t trace_steps = 10;  // updates in it
   bool operator==(const LogConfig&) const = default;
 };
 
 struct CommConfig {
-  std::string backend = "auto";  // auto | nccl | mpi
-  double timeout = 600;          // seconds
+  std::string backend = "auto";       // auto | nccl | mpi
+  double timeout = 600;               // seconds
+  int64_t bucket = int64_t{8} << 20;  // bytes of gradients that travel together
+  std::string dtype = "fp32";         // fp32 | bf16: of gradients on their way
   bool operator==(const CommConfig&) const = default;
 };
 

@@ -131,7 +131,12 @@ void add_run_fields(std::vector<Field>& fields) {
   add_eval_fields(fields);
   Section<LogConfig>(fields, "log.", [](Config& c) -> LogConfig& { return c.log; })
       .key("every_steps", &LogConfig::every_steps, whole(1), "A line in metrics.jsonl after so many updates.",
-           {"frequent", "log_period, Global.print_batch_step"});
+           {"frequent", "log_period, Global.print_batch_step"})
+      .key("trace", &LogConfig::trace, text_or_none(),
+           "A file for what all ranks did and when: phases, collectives and their bytes. It is Chrome's format, for "
+           "ui.perfetto.dev or chrome://tracing.")
+      .key("trace_first", &LogConfig::trace_first, whole(0), "Updates that are left out of it first: they set up.")
+      .key("trace_steps", &LogConfig::trace_steps, whole(1), "Updates in it.");
   Section<CommConfig>(fields, "comm.", [](Config& c) -> CommConfig& { return c.comm; })
       .key("backend", &CommConfig::backend, one_of({"auto", "nccl", "mpi"}),
            "auto: NCCL between GPUs of their own, else MPI. mpi: through the memory of the hosts, slower, but several "
@@ -139,7 +144,16 @@ void add_run_fields(std::vector<Field>& fields) {
            {"nccl, fixed", ""})
       .key("timeout", &CommConfig::timeout, seconds(),
            "A rank that is missing so long ends the run, which names it. Also the longest that one rank may read or "
-           "write files behind the others.");
+           "write files behind the others.")
+      .key("bucket", &CommConfig::bucket, bytes(),
+           "Gradients of the backbone travel in buckets of about this size, each as soon as the backward pass has "
+           "filled it. Smaller ones start sooner, larger ones cost fewer messages.",
+           {"25MiB, of PyTorch's DDP", ""})
+      .key(
+          "dtype", &CommConfig::dtype, one_of({"fp32", "bf16"}),
+          "Of these gradients on their way. bf16: half the bytes; each rank's are rounded to bf16, summed in fp32, and "
+          "the sum is rounded again. Not with exact sums (train.deterministic).",
+          {"fp16_compress_hook", ""});
 }
 
 }  // namespace plsc

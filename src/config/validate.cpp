@@ -195,6 +195,7 @@ void check_train(const Config& c, const Origins& o) {
   if (t.batch_per_rank > 0 && t.batch_per_rank < t.accumulate)
     fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
          t.batch_per_rank);
+  if (c.comm.bucket < 1) fail("{}: found 0, expected a size such as 8MiB", o.at("comm.bucket"));
   if (c.optimizer.nesterov && c.optimizer.momentum == 0)
     fail("{}: found true with optimizer.momentum 0, expected momentum above 0", o.at("optimizer.nesterov"));
 }
@@ -218,6 +219,9 @@ void check_device(const Config& c, const Origins& o) {
   if (c.train.deterministic == "true" && precision == "bf16")
     fail("{}: found true with train.precision bf16, expected fp32: exact sums are of fp32 products",
          o.at("train.deterministic"));
+  if (c.train.deterministic == "true" && c.comm.dtype == "bf16")
+    fail("{}: found bf16 with train.deterministic true, expected fp32: on a CPU that means exact sums",
+         o.at("comm.dtype"));
 }
 
 void check_best(const Config& c, const Origins& o) {

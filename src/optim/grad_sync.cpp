@@ -35,20 +35,22 @@ Layout lay_out(const std::vector<int64_t>& sizes, int64_t bucket_elements) {
 }  // namespace
 
 GradSync::GradSync(Context& context, const std::vector<Param*>& params, const std::vector<Tensor*>& summed,
-                   int64_t bucket_bytes) {
+                   const GradSyncOptions& options)
+    : options_(options) {
+  PLSC_CHECK(!options.bf16 || !context.sums_in_double, "exact sums in bf16");
   std::vector<Param*> trainable;
   for (auto p = params.rbegin(); p != params.rend(); ++p) {
     if ((*p)->trainable()) trainable.push_back(*p);
   }
-  if (!trainable.empty()) place_gradients(context, trainable, bucket_bytes);
+  if (!trainable.empty()) place_gradients(context, trainable);
   if (!summed.empty()) place_statistics(context, summed);
 }
 
-void GradSync::place_gradients(Context& context, const std::vector<Param*>& trainable, int64_t bucket_bytes) {
+void GradSync::place_gradients(Context& context, const std::vector<Param*>& trainable) {
   const Dtype dtype = context.sums_in_double ? Dtype::f64 : Dtype::f32;
   std::vector<int64_t> sizes;
   for (const Param* p : trainable) sizes.push_back(p->value.elements());
-  const Layout layout = lay_out(sizes, bucket_bytes / static_cast<int64_t>(dtype_size(dtype)));
+  const Layout layout = lay_out(sizes, options_.bucket_bytes / static_cast<int64_t>(dtype_size(dtype)));
   const MemoryScope scope(context.device(), MemoryUse::optimizer);
   const Tensor flat = context.device().zeros({layout.elements}, dtype);
   for (size_t b = 0; b + 1 < layout.bucket_offsets.size(); ++b) {
@@ -124,7 +126,10 @@ void GradSync::start(Context& context, size_t bucket) {
   Bucket& b = buckets_[bucket];
   b.started = true;
   if (context.comm.size() == 1) return;
-  b.pending = context.comm.start_all_reduce(b.elements, ReduceOp::sum);
+  // Statistics are in fp64, whatever the gradients are sent as.
+  const bool narrow = options_.bf16 && b.elements.dtype() == Dtype::f32;
+  b.pending = narrow ? context.comm.start_all_reduce_bf16(b.elements)
+                     : context.comm.start_all_reduce(b.elements, ReduceOp::sum);
 }
 
 }  // namespace plsc

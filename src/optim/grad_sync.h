@@ -6,24 +6,28 @@
 #include <unordered_map>
 #include <vector>
 
+#include "config/config.h"
 #include "runtime/context.h"
 #include "tensor/param.h"
 
 namespace plsc {
 
+struct GradSyncOptions {
+  int64_t bucket_bytes = CommConfig{}.bucket;  // a bucket is full when it has as many
+  bool bf16 = false;  // gradients are sent as bf16 and summed in fp32 (Collective::start_all_reduce_bf16)
+};
+
 class GradSync {
  public:
-  static constexpr int64_t kBucketBytes = int64_t{8} << 20;
-
   /// Gives every trainable parameter a gradient inside the flat buffer, in reverse order (backward fills the last
   /// ones first), and moves the `summed` tensors (fp64) into theirs. Call it before the first backward pass and after
   /// freezing.
   GradSync(Context& context, const std::vector<Param*>& params, const std::vector<Tensor*>& summed,
-           int64_t bucket_bytes = kBucketBytes);
+           const GradSyncOptions& options = {});
   /// The same for a network: anything that has params() and summed().
   template <class Network>
-  GradSync(Context& context, Network& network, int64_t bucket_bytes = kBucketBytes)
-      : GradSync(context, network.params(), network.summed(), bucket_bytes) {}
+  GradSync(Context& context, Network& network, const GradSyncOptions& options = {})
+      : GradSync(context, network.params(), network.summed(), options) {}
 
   /// Announces a step of `micro_batches` backward passes whose `notify` calls will come. Without it, or without
   /// notify, `run` starts everything.
@@ -44,10 +48,11 @@ class GradSync {
     Pending pending;
     bool started = false;
   };
-  void place_gradients(Context& context, const std::vector<Param*>& trainable, int64_t bucket_bytes);
+  void place_gradients(Context& context, const std::vector<Param*>& trainable);
   void place_statistics(Context& context, const std::vector<Tensor*>& summed);
   void start(Context& context, size_t bucket);
 
+  GradSyncOptions options_;
   std::vector<Bucket> buckets_;
   std::unordered_map<const Param*, size_t> bucket_of_;
   bool announced_ = false;

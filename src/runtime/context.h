@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "comm/collective.h"
 #include "runtime/tape.h"
+#include "runtime/timed_collective.h"
 
 namespace plsc {
 
@@ -19,6 +20,8 @@ struct Context {
   bool sums_in_double = false;  // of gradients over samples and classes: train.deterministic
   bool loss_scaling = false;    // gradients of the network are scaled, and a step may be skipped: train.precision fp16
   Tape* tape = nullptr;         // `comm`, where the device can record; else null
+  CommTimes* comm_times =
+      nullptr;  // of both collectives (of `comm` alone where the device works by itself); may be null
 
   Device& device() const { return *backend.device; }
   NnOps& nn() const { return *backend.nn; }

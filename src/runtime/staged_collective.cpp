@@ -31,6 +31,7 @@ class StagedRequest final : public Request {
     if (!done_ && inner_->poll()) finish();
     return done_;
   }
+  std::optional<double> ended() const override { return inner_ ? inner_->ended() : std::nullopt; }
 
  private:
   Device& device_;
@@ -56,6 +57,11 @@ class StagedCollective final : public Collective {
     check_sums(t);
     const Tensor copy = to_host(t);
     return start(copy, copy, t, [&](StagedRequest& r) { return host_.start_all_reduce(r.received(), op); });
+  }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    if (t.on_host()) return host_.start_all_reduce_bf16(t);
+    const Tensor copy = to_host(t);
+    return start(copy, copy, t, [&](StagedRequest& r) { return host_.start_all_reduce_bf16(r.received()); });
   }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     if (to.on_host()) return host_.start_all_gather(from, to);
@@ -88,6 +94,7 @@ class StagedCollective final : public Collective {
     host_.wait(staged->take_inner(), what);
     if (!staged->done()) staged->finish();
   }
+  int64_t bytes_sent() const override { return host_.bytes_sent(); }
 
  private:
   static Tensor like(const Tensor& t) { return Tensor(host_allocator(), t.shape(), t.dtype()); }
@@ -121,6 +128,10 @@ class DeviceSingleCollective final : public Collective {
     check_sums(t);
     return std::make_unique<Done>();
   }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    PLSC_CHECK(t.dtype() == Dtype::f32, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
+    return std::make_unique<Done>();
+  }
   Pending start_all_gather(const Tensor& from, Tensor& to) override { return copy(from, to); }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     check_sums(from);
@@ -132,6 +143,7 @@ class DeviceSingleCollective final : public Collective {
   }
   Pending start_barrier() override { return std::make_unique<Done>(); }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
+  int64_t bytes_sent() const override { return 0; }
 
  private:
   Pending copy(const Tensor& from, Tensor& to) {

@@ -84,6 +84,9 @@ Pending Tape::start(std::function<Pending()> call) {
 Pending Tape::start_all_reduce(Tensor& t, ReduceOp op) {
   return start([this, t, op]() mutable { return inner_.start_all_reduce(t, op); });
 }
+Pending Tape::start_all_reduce_bf16(Tensor& t) {
+  return start([this, t]() mutable { return inner_.start_all_reduce_bf16(t); });
+}
 Pending Tape::start_all_gather(const Tensor& from, Tensor& to) {
   return start([this, from, to]() mutable { return inner_.start_all_gather(from, to); });
 }

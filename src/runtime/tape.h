@@ -43,11 +43,13 @@ class Tape final : public Collective {
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   Pending start_all_reduce(Tensor& t, ReduceOp op) override;
+  Pending start_all_reduce_bf16(Tensor& t) override;
   Pending start_all_gather(const Tensor& from, Tensor& to) override;
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override;
   Pending start_broadcast(Tensor& t, int root) override;
   Pending start_barrier() override;
   void wait(Pending pending, const std::string& what) override;
+  int64_t bytes_sent() const override { return inner_.bytes_sent(); }
 
  private:
   struct Session;

@@ -49,6 +49,10 @@ void Recorder::note(const StepRecord& record) {
     intra_loss_ += record.intra_loss.value_or(0);
   }
   wait_ += record.data_wait;
+  if (record.comm) {
+    exposed_ += record.comm->exposed;
+    sent_ += record.comm->sent;
+  }
   const bool due = record.step % options_.every_steps == 0 || record.step == options_.total_steps;
   if (due) write_line(record);
   show(record);
@@ -63,7 +67,8 @@ void Recorder::flush(const StepRecord& last) {
 
 void Recorder::start_window() {
   total_idle_ += idle_;
-  idle_ = loss_ = intra_loss_ = wait_ = 0;
+  idle_ = loss_ = intra_loss_ = wait_ = exposed_ = 0;
+  sent_ = 0;
   steps_ = skipped_ = samples_ = judged_ = correct_ = 0;
   window_.restart();
 }
@@ -87,6 +92,10 @@ void Recorder::write_line(const StepRecord& last) {
   line["grad_norm"] = last.grad_norm;
   line["images_per_s"] = images_per_second_;
   line["data_wait"] = wait_ / n;
+  if (last.comm) {
+    line["comm_exposed"] = seconds > 0 ? exposed_ / seconds : 0;
+    line["comm_bytes"] = sent_ / steps_;
+  }
   if (last.loss_scale) {
     line["loss_scale"] = last.loss_scale->scale;
     line["skipped"] = skipped_;

@@ -13,6 +13,12 @@
 
 namespace plsc {
 
+/// What a rank's communication was in one step.
+struct CommRecord {
+  double exposed = 0;  // seconds that its work stood still for it (CommSpan::exposed)
+  int64_t sent = 0;    // bytes of tensors (Collective::bytes_sent)
+};
+
 /// One optimizer step, as all ranks agree on it.
 struct StepRecord {
   int64_t step = 0;  // steps done, this one included
@@ -26,6 +32,7 @@ struct StepRecord {
   bool skipped = false;                       // fp16: an overflow; nothing was updated
   std::optional<math::LossScale> loss_scale;  // fp16: of the next step
   std::optional<int64_t> graph_age;           // steps since the class graph was built, where there is one
+  std::optional<CommRecord> comm;             // where there are several ranks
 };
 
 /// What was done with the class graph (head.sampling.method knn).
@@ -82,7 +89,8 @@ class Recorder {
   double total_idle_ = 0;
   int64_t steps_ = 0, skipped_ = 0, samples_ = 0;
   int64_t judged_ = 0, correct_ = 0;  // samples of steps that were not skipped
-  double loss_ = 0, intra_loss_ = 0, wait_ = 0;
+  double loss_ = 0, intra_loss_ = 0, wait_ = 0, exposed_ = 0;
+  int64_t sent_ = 0;
   double images_per_second_ = 0;
 };
 

@@ -33,7 +33,8 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
       config_(config),
       parts_(std::move(parts)),
       meta_(std::move(meta)),
-      one_(context, config, parts_.backbone, parts_.head, parts_.note_phase) {
+      one_(context, config, parts_.backbone, parts_.head,
+           [this](int64_t step, const char* name) { phase(step, name); }) {
   if (parts_.head.graph() == nullptr) return;
   const SamplingConfig& sampling = config.head.sampling;
   graph_.emplace(context, sampling,
@@ -43,6 +44,7 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
 
 void Trainer::phase(int64_t step, const char* name) {
   if (parts_.note_phase) parts_.note_phase(step, name);
+  if (trace_) trace_->phase(step, name);
 }
 
 TrainEnd Trainer::run(int64_t first_step) {
@@ -50,6 +52,10 @@ TrainEnd Trainer::run(int64_t first_step) {
       Recorder::Options{config_.output, config_.log.every_steps, first_step, meta_.total_steps, context_.rank() == 0},
       context_.log);
   best_ = remembered_best(context_, config_, first_step);
+  if (!config_.log.trace.empty()) {
+    trace_.emplace(context_, config_.log, first_step);
+    one_.set_trace(&*trace_);
+  }
   // Now, and not after the first epoch.
   require_checkpoint_space(context_, config_.output, largest_state(first_step));
   if (graph_) graph_->announce(first_step, meta_.total_steps);
@@ -90,6 +96,7 @@ bool Trainer::run_step(int64_t step) {
   const bool rests = last || saves || evaluates || graph;
   if (!rests) prepare(done);
   take_records(rests ? 0 : ahead);
+  write_trace(last ? meta_.total_steps : done - static_cast<int64_t>(one_.under_way()));
   // Before the checkpoint, which then has the graph by which the next step samples.
   if (graph) update_graph(done);
   recorder_->pause();
@@ -106,6 +113,13 @@ bool Trainer::run_step(int64_t step) {
   recorder_->resume();
   if (rests && !last) prepare(done);
   return true;
+}
+
+void Trainer::write_trace(int64_t steps_done) {
+  if (!trace_ || !(trace_->complete(steps_done) || steps_done == meta_.total_steps)) return;
+  recorder_->pause();
+  trace_->write();
+  recorder_->resume();
 }
 
 void Trainer::settle() {
@@ -143,6 +157,7 @@ void Trainer::take_records(size_t left) {
 void Trainer::stop() {
   take_records(0);
   recorder_->flush(last_);
+  write_trace(meta_.total_steps);  // it comes to no more
   save(last_.step);
   context_.log.info("stopped on request after step {}; the same command goes on from there", last_.step);
 }

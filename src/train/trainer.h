@@ -65,6 +65,8 @@ class Trainer {
   bool all_agree_to_stop();
   bool due(int64_t step, int64_t every_steps, double every_epochs, bool at_end) const;
   void phase(int64_t step, const char* name);
+  /// After so many steps, the last of which may be all.
+  void write_trace(int64_t steps_done);
 
   Context& context_;
   const Config& config_;
@@ -72,6 +74,7 @@ class Trainer {
   RunMeta meta_;
   std::unique_ptr<Recorder> recorder_;
   TrainingStep one_;
+  std::optional<StepTrace> trace_;    // of log.trace
   std::optional<GraphKeeper> graph_;  // of head.sampling.method knn
   std::deque<double> data_waits_;     // seconds, of the steps that are prepared or under way
   StepRecord last_;                   // that was taken

@@ -31,6 +31,26 @@ void require_finite(const math::StepState& state, const StepRecord& record) {
 
 }  // namespace
 
+class TrainingStep::Listening {
+ public:
+  explicit Listening(Context& context) : context_(context), before_(sent()) { listen(true); }
+  ~Listening() { listen(false); }
+  Listening(const Listening&) = delete;
+  Listening& operator=(const Listening&) = delete;
+
+  /// Bytes since it began: of tensors, and of host values.
+  int64_t bytes() const { return sent() - before_; }
+
+ private:
+  int64_t sent() const { return context_.comm.bytes_sent() + context_.host.bytes_sent(); }
+  void listen(bool on) {
+    if (context_.comm_times) context_.comm_times->listen(on);
+  }
+
+  Context& context_;
+  int64_t before_;
+};
+
 TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& backbone, MarginHead& head,
                            std::function<void(int64_t, const char*)> note_phase)
     : context_(context),
@@ -40,7 +60,7 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       note_phase_(std::move(note_phase)),
       params_(backbone.params()),
       sgd_(config.optimizer),
-      sync_(context, backbone),
+      sync_(context, backbone, {config.comm.bucket, config.comm.dtype == "bf16"}),
       network_(context, backbone, sync_, config.train.graphs != "false") {
   // Gradients start their way over the ranks while the rest of the backward pass computes.
   backbone_.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
@@ -52,9 +72,16 @@ void TrainingStep::prepare(int64_t step, int64_t global_batch, std::vector<Batch
   PLSC_CHECK(!prepared_);
   HeadStep next;
   next.info = {step, 0, global_batch};
+  const Listening listening(context_);
   for (const Batch& b : batches) next.labels.push_back(b.labels);
   head_.prepare_step(context_, next);
-  prepared_ = {std::move(batches), next.info};
+  prepared_ = {std::move(batches), next.info, {}, 0};
+  // Where the host computes, this is time of the step before, which has not been taken yet.
+  const bool before = context_.device().is_host() && !under_way_.empty();
+  std::vector<CommSpan>& spans = before ? under_way_.back().spans : prepared_->spans;
+  for (CommSpan& span : take_spans()) spans.push_back(std::move(span));
+  int64_t& sent = before ? under_way_.back().sent : prepared_->sent;
+  sent += listening.bytes();
 }
 
 math::StepInputs TrainingStep::inputs(double lr) const {
@@ -69,8 +96,9 @@ math::StepInputs TrainingStep::inputs(double lr) const {
 
 void TrainingStep::run(double lr) {
   PLSC_CHECK(prepared_);
-  const Prepared now = std::move(*prepared_);
+  Prepared now = std::move(*prepared_);
   prepared_.reset();
+  const Listening listening(context_);
   info_ = now.info;
   StepRecord record;
   record.step = info_.step + 1;
@@ -92,10 +120,17 @@ void TrainingStep::run(double lr) {
   finish_step();
 
   UnderWay step;
+  step.spans = std::move(now.spans);
+  for (CommSpan& span : take_spans()) step.spans.push_back(std::move(span));
+  step.sent = now.sent + listening.bytes();
   step.record = record;
   step.sums = context_.device().start_read(sums_);
   step.state = start_state_read(context_.backend);
   under_way_.push_back(std::move(step));
+}
+
+std::vector<CommSpan> TrainingStep::take_spans() {
+  return context_.comm_times ? context_.comm_times->take() : std::vector<CommSpan>();
 }
 
 void TrainingStep::micro_batch(const Batch& batch, StepRecord& record) {
@@ -143,6 +178,11 @@ StepRecord TrainingStep::take() {
   record.grad_norm = state.grad_norm;
   record.skipped = state.overflow != 0;
   if (context_.loss_scaling) record.loss_scale = state.loss_scale;
+  if (context_.comm_times) {
+    record.comm = CommRecord{0, step.sent};
+    for (const CommSpan& span : step.spans) record.comm->exposed += span.exposed();
+  }
+  if (trace_) trace_->add(record.step - 1, step.spans);
   require_finite(state, record);
   return record;
 }

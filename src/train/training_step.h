@@ -14,6 +14,7 @@
 #include "optim/sgd.h"
 #include "train/network_runner.h"
 #include "train/recorder.h"
+#include "train/step_trace.h"
 
 namespace plsc {
 
@@ -39,6 +40,8 @@ class TrainingStep {
 
   /// Steps that were given to the device and not taken.
   size_t under_way() const { return under_way_.size(); }
+  /// Where the collectives of its steps go, beside the metrics. May be null.
+  void set_trace(StepTrace* trace) { trace_ = trace; }
   /// What the oldest of them gave: loss, correct, samples, lr, grad_norm, loss scale. Waits for it. Error naming the
   /// step where its loss or its gradient was not finite: nothing has been updated since.
   StepRecord take();
@@ -47,12 +50,19 @@ class TrainingStep {
   struct Prepared {
     std::vector<Batch> batches;
     StepInfo info;
+    std::vector<CommSpan> spans;  // of its collectives so far
+    int64_t sent = 0;             // bytes, by them
   };
   struct UnderWay {
     StepRecord record;
     std::unique_ptr<HostRead> sums, state;
+    std::vector<CommSpan> spans;
+    int64_t sent = 0;
   };
+  /// Its collectives count for a step as long as it lives.
+  class Listening;
   math::StepInputs inputs(double lr) const;
+  std::vector<CommSpan> take_spans();
   void micro_batch(const Batch& batch, StepRecord& record);
   void finish_step();
   void phase(const char* name) const {
@@ -72,6 +82,7 @@ class TrainingStep {
   StepInfo info_;
   Tensor sums_;  // (3) fp64, device memory: HeadResult::sums over the micro-batches
   std::deque<UnderWay> under_way_;
+  StepTrace* trace_ = nullptr;
 };
 
 }  // namespace plsc

@@ -5,6 +5,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/image_ops_cuda.h"
 #include "backend/cuda/optim_ops_cuda.h"
+#include "base/clock.h"
 #include "parity/backend/cases.h"
 #include "parity/backend/values.h"
 #include "support/error_text.h"
@@ -37,6 +38,29 @@ TEST_CASE("cuda device: image cases") {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
     if (backend.device->supports(dtype)) image_cases(backend, dtype);
   }
+}
+
+TEST_CASE("cuda device: marks keep the time of their places, by the host's clock") {
+  CudaDevice device({});
+  Tensor t = device.zeros({1 << 20});
+  const double before = steady_seconds();
+  const auto first = device.mark();
+  std::vector<std::shared_ptr<const TimeMark>> marks;
+  for (int i = 0; i < 20; ++i) {
+    device.fill_zero(t);
+    marks.push_back(device.mark());
+  }
+  device.synchronize();
+  const double after = steady_seconds();
+  double last = first->seconds();
+  // Events are good to half a microsecond; the first mark stands for the host's clock, read a poll later.
+  CHECK(last >= before - 1e-3);
+  for (const auto& mark : marks) {
+    CHECK(mark->seconds() >= last);
+    last = mark->seconds();
+  }
+  CHECK(last <= after + 1e-3);
+  CHECK(marks.back()->seconds() == last);  // asked again
 }
 
 TEST_CASE("cuda device: uploads beyond the ring, from one buffer that changes") {

@@ -26,8 +26,8 @@ void misbehave(const std::string& action) {
 
 int run(World& world, const std::string& action, int victim) {
   CudaDevice device(CudaOptions{.device = world.local_rank()});
-  const auto nccl =
-      make_nccl_collective({world.local_rank(), device.native_stream(), world.wait_policy()}, world.host_collective());
+  const auto nccl = make_nccl_collective({world.local_rank(), device.native_stream(), world.wait_policy(), {}},
+                                         world.host_collective());
   device.set_host_wait([&](const std::function<bool()>& done) { nccl->host_wait(done); });
   const Tensor ones = Tensor::from<float>({1.0F, 1.0F}, {2});
   Tensor t = device.tensor({2}), back(host_allocator(), {2}, Dtype::f32);

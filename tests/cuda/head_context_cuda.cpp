@@ -23,11 +23,13 @@ class AloneOnDevice final : public Collective {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   Pending start_all_reduce(Tensor&, ReduceOp) override { return std::make_unique<Done>(); }
+  Pending start_all_reduce_bf16(Tensor&) override { return std::make_unique<Done>(); }
   Pending start_all_gather(const Tensor& from, Tensor& to) override { return copy(from, to); }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override { return copy(from, to); }
   Pending start_broadcast(Tensor&, int) override { return std::make_unique<Done>(); }
   Pending start_barrier() override { return std::make_unique<Done>(); }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
+  int64_t bytes_sent() const override { return 0; }
 
  private:
   Pending copy(const Tensor& from, Tensor& to) {

@@ -18,7 +18,10 @@ namespace {
 struct Joined {
   Joined() : device(CudaOptions{.device = test::world().local_rank()}) {
     World& world = test::world();
-    nccl = make_nccl_collective({world.local_rank(), device.native_stream(), world.wait_policy()},
+    nccl = make_nccl_collective({world.local_rank(),
+                                 device.native_stream(),
+                                 world.wait_policy(),
+                                 {cuda_narrow_bf16, cuda_sum_bf16, cuda_widen_bf16}},
                                 world.host_collective());
     device.set_host_wait([this](const std::function<bool()>& done) { nccl->host_wait(done); });
   }

@@ -5,6 +5,7 @@ With exact sums (train.deterministic, which synchronised batch norm turns on in 
 the number of ranks or threads. Without them rounding grows: a sum in another order moves a weight by its last bit, which
 moves some activation across a PReLU's kink, where the gradient jumps (scripts/bench/README.md)."""
 import array
+import json
 import os
 import shutil
 import tarfile
@@ -88,6 +89,49 @@ class RankInvariance(E2eCase):
         stored = tensors(self.checkpoint(name, 1))
         return {k: array.array("f", v) for k, v in stored.items()
                 if k.startswith("optimizer:") and "last_update" not in k}
+
+    def test_gradients_sent_as_bf16(self):
+        common = ["train.steps=12", "log.every_steps=1", "train.deterministic=false", "comm.bucket=64KiB"]
+        self.train("full", 2, overrides=common)
+        self.train("half", 2, overrides=common + ["comm.dtype=bf16", "checkpoint.every_steps=6", "checkpoint.keep=9"])
+        full, half = self.metrics("full"), self.metrics("half")
+        # Eight bits of each gradient: the first loss is the same, later ones are near, none after the first is equal.
+        self.assertEqual(full[0]["loss"], half[0]["loss"])
+        self.assertNotEqual(full[-1]["loss"], half[-1]["loss"])
+        self.assert_close(self.losses("full"), self.losses("half"), 2e-2)
+        # Half of what goes out for gradients, with statistics, embeddings and sums as before.
+        weights = sum(len(v) for k, v in tensors(self.checkpoint("full", 12)).items()
+                      if k.startswith("optimizer:momentum."))
+        saved = full[-1]["comm_bytes"] - half[-1]["comm_bytes"]
+        # With two ranks each sends half of every bucket and gets it back: 4 bytes an element, or 2. Tensors are padded
+        # to 64 bytes.
+        self.assertGreaterEqual(saved, 0.5 * weights)
+        self.assertLess(saved, 0.6 * weights)
+        for line in full + half:
+            self.assertGreaterEqual(line["comm_exposed"], 0)
+            self.assertLess(line["comm_exposed"], 1)
+        # And a resume is exact.
+        shutil.rmtree(self.checkpoint("half", 12))
+        self.train("half", 2, overrides=common + ["comm.dtype=bf16", "checkpoint.keep=9"])
+        self.assertEqual(half[-1]["loss"], self.metrics("half")[-1]["loss"])
+
+    def test_a_trace(self):
+        path = self.folder("trace.json")
+        self.train("traced", 2, overrides=["train.steps=12", f"log.trace={path}", "log.trace_first=3", "log.trace_steps=4",
+                                           "comm.bucket=64KiB"])
+        with open(path) as f:
+            events = json.load(f)["traceEvents"]
+        for rank in (0, 1):
+            mine = [e for e in events if e["pid"] == rank and e["ph"] == "X"]
+            self.assertEqual(sum(e["name"] == "backward" for e in mine), 4)
+            self.assertEqual([e["args"]["step"] for e in mine if e["name"] == "forward"], [4, 5, 6, 7])
+            buckets = [e for e in mine if e["name"].startswith("gradient bucket")]
+            self.assertGreater(len(buckets), 4)
+            self.assertTrue(all(e["args"]["bytes"] > 0 for e in buckets))
+
+    def test_one_rank_has_no_communication(self):
+        self.train("alone", 1, overrides=["train.steps=2", "log.every_steps=1"])
+        self.assertNotIn("comm_exposed", self.metrics("alone")[0])
 
     def test_more_ranks_than_classes(self):
         lines = "".join(f"{self.data}/train/{c}/{i}\t{k}\n" for k, c in enumerate(sorted(os.listdir(self.data + "/train"))[:2])

@@ -8,6 +8,7 @@
 
 #include "backend/device.h"
 #include "comm/collective.h"
+#include "support/narrow_sums.h"
 
 namespace plsc::test {
 
@@ -25,6 +26,7 @@ class CollectiveCases {
     order();
     many_at_once();
     polling();
+    narrow_sums();
     sum_hands_on_nan();
     refusals();
     comm_.barrier();
@@ -151,6 +153,16 @@ class CollectiveCases {
     }
     comm_.wait(std::move(pending), "what is complete");
     expect<float>(t, "a polled sum", [&](int64_t i) { return reduced(i, ReduceOp::sum); });
+  }
+
+  void narrow_sums() {
+    for (const int64_t n : {0, 1, 2, 5, 1000, 70001}) {
+      Tensor host(host_allocator(), {n}, Dtype::f32), t = device_.tensor({n});
+      for (int64_t i = 0; i < n; ++i) host.data<float>()[i] = narrow_sample(comm_.rank(), i);
+      device_.copy(host, t);
+      comm_.wait(comm_.start_all_reduce_bf16(t), "a narrow sum");
+      expect<float>(t, "a narrow sum", [&](int64_t i) { return narrow_sum(comm_.size(), i); });
+    }
   }
 
   void sum_hands_on_nan() {

@@ -81,6 +81,16 @@ void reduce_as(const Slot& slot, int64_t offset, Tensor& out, ReduceOp op) {
     to[i] = value;
   }
 }
+/// What start_all_reduce_bf16 promises: rounded values, summed in fp32 in rank order, rounded.
+void reduce_narrow(const Slot& slot, Tensor& out) {
+  const auto rounded = [](float value) { return math::bf16_to_float(math::float_to_bf16(value)); };
+  for (int64_t i = 0; i < out.elements() && slot.inputs.size() > 1; ++i) {
+    const auto element = [&](size_t r) { return rounded(reinterpret_cast<const float*>(slot.inputs[r].data())[i]); };
+    float sum = element(0);
+    for (size_t r = 1; r < slot.inputs.size(); ++r) sum += element(r);
+    out.data<float>()[i] = rounded(sum);
+  }
+}
 void reduce_bf16(const Slot& slot, int64_t offset, Tensor& out, ReduceOp op) {
   for (int64_t i = 0; i < out.elements(); ++i) {
     const auto element = [&](size_t r) {
@@ -149,6 +159,9 @@ class ThreadCollective final : public Collective {
     return start("all_reduce " + std::to_string(static_cast<int>(op)), t,
                  [t, op](const Slot& slot) mutable { reduce(slot, 0, t, op); });
   }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    return start("all_reduce_bf16", t, [t](const Slot& slot) mutable { reduce_narrow(slot, t); });
+  }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     PLSC_CHECK(to.elements() == from.elements() * size() && to.dtype() == from.dtype());
     return start("all_gather", from, [to](const Slot& slot) {
@@ -176,6 +189,7 @@ class ThreadCollective final : public Collective {
       fail("{}: rank {} waited {} s for the others", what, rank_, timeout_);
     }
   }
+  int64_t bytes_sent() const override { return 0; }
 
  private:
   Pending start(const std::string& name, const Tensor& input, std::function<void(const Slot&)> finish) {

@@ -168,6 +168,11 @@ std::unique_ptr<HostRead> CudaDevice::start_read(const Tensor& from) {
   return std::make_unique<DeviceRead>(source, reads_, compute_.get(), waiter_);
 }
 
+std::shared_ptr<const TimeMark> CudaDevice::mark() {
+  check_not_recording("a mark of the time");
+  return clock_.mark();
+}
+
 void CudaDevice::synchronize() {
   check_not_recording("a wait");
   for (const Stream* stream : {&compute_, &copies_}) {

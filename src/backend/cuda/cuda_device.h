@@ -8,6 +8,7 @@
 #include "backend/arena.h"
 #include "backend/backend.h"
 #include "backend/capability.h"
+#include "backend/cuda/device_clock.h"
 #include "backend/cuda/event.h"
 #include "backend/cuda/pinned_pool.h"
 #include "backend/cuda/pinned_ring.h"
@@ -45,6 +46,7 @@ class CudaDevice final : public Device {
   void fill_zero(Tensor& t) override;
   std::unique_ptr<HostRead> start_read(const Tensor& from) override;
   void synchronize() override;
+  std::shared_ptr<const TimeMark> mark() override;
   MemoryUse exchange_use(MemoryUse use) override { return arena_.exchange_use(use); }
 
   /// Recordings are CUDA graphs. They must end before the device. None is handed what is kept for reuse: their memory
@@ -76,6 +78,7 @@ class CudaDevice final : public Device {
   int capability_ = 0;
   Stream compute_, copies_;
   Waiter waiter_;
+  DeviceClock clock_{compute_.get(), waiter_};
   Event idle_;
   PinnedPool reads_;
   PinnedTables tables_;

@@ -1,13 +1,16 @@
 // Every collective over real ranks (any number of them): sizes that do not divide, empty ones, ones that go in slabs,
 // many at once on two communicators. Values are whole numbers below 2^24, so that even float sums are exact.
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <thread>
 
 #include "base/threads.h"
 #include "dist/mpi_main.h"
 #include "kernels/math/bf16.h"
 #include "support/catch.h"
+#include "support/narrow_sums.h"
 
 using namespace plsc;
 
@@ -141,6 +144,35 @@ TEST_CASE("sums are taken in rank order, the same bits for any size, on every ra
     INFO(n << " elements");
     CHECK(wrong == 0);
   }
+}
+
+TEST_CASE("a sum in bf16: rounded, summed in fp32 in rank order, rounded; half the bytes are sent") {
+  Collective& comm = test::world().device_collective();
+  for (const int64_t n :
+       {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{4097}, int64_t{5'000'001}}) {  // the last: two slabs
+    INFO(n << " elements");
+    Tensor t(host_allocator(), {n}, Dtype::f32);
+    for (int64_t i = 0; i < n; ++i) t.data<float>()[i] = test::narrow_sample(comm.rank(), i);
+    const int64_t before = comm.bytes_sent();
+    comm.wait(comm.start_all_reduce_bf16(t), "a narrow sum");
+    CHECK(first_wrong<float>(t, [&](int64_t i) { return test::narrow_sum(comm.size(), i); }) == -1);
+    // To its owner and from it each element is 2 bytes, W - 1 times; shares of a slab differ by one element.
+    const int64_t others = comm.size() - 1, sent = comm.bytes_sent() - before;
+    CHECK(sent >= 4 * others * (n / comm.size() - 2));
+    CHECK(sent <= 4 * others * (n / comm.size() + 2));
+  }
+}
+
+TEST_CASE("what is under way moves while nobody polls") {
+  World& world = test::world();
+  if (world.size() == 1) return;
+  Collective& comm = world.device_collective();
+  Tensor t = filled<float>(comm.rank(), 3'000'000);
+  Pending sum = comm.start_all_reduce(t, ReduceOp::sum);
+  for (int ms = 0; ms < 30'000 && !sum->ended(); ++ms) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  REQUIRE(sum->ended());  // which does not poll
+  comm.wait(std::move(sum), "a sum");
+  CHECK(first_wrong<float>(t, [&](int64_t i) { return reduced(comm.size(), i, ReduceOp::sum); }) == -1);
 }
 
 TEST_CASE("a value that is not finite reaches every rank") {

@@ -20,9 +20,20 @@ std::set<ncclComm_t>& live() {
   return *handles;
 }
 
+/// A ncclSend or a ncclRecv inside a group.
+struct Message {
+  CommunicatorPtr communicator;
+  void* data = nullptr;
+  size_t count = 0;
+  ncclDataType_t type = ncclFloat32;
+  int peer = 0;
+  cudaStream_t stream = nullptr;
+};
+
 struct Group {
   int depth = 0;
   std::vector<std::pair<CommunicatorPtr, CollectiveCall>> calls;
+  std::vector<Message> sends, receives;
 };
 Group& group() {
   thread_local Group open;
@@ -121,15 +132,21 @@ ncclResult_t give(Scheduler& scheduler, const std::vector<std::pair<Communicator
   return late.empty() ? ncclSuccess : ncclInProgress;
 }
 
-ncclResult_t collective(ncclComm_t handle, const CollectiveCall& call) {
-  Scheduler& scheduler = Scheduler::instance();
-  const auto lock = scheduler.enter();
-  const char* name = collective_name(call.kind);
+/// The communicator, where it takes calls now.
+CommunicatorPtr open_communicator(ncclComm_t handle, const char* name) {
   const auto c = existing(handle, name);
   if (!c->ready) start_state(*c);
   if (!c->ready) misuse("{} before the communicator's start was complete", name);
   if (!c->delayed.empty()) misuse("{} while the call before it is still ncclInProgress", name);
   if (c->finalizing) misuse("{} after ncclCommFinalize", name);
+  return c;
+}
+
+ncclResult_t collective(ncclComm_t handle, const CollectiveCall& call) {
+  Scheduler& scheduler = Scheduler::instance();
+  const auto lock = scheduler.enter();
+  const char* name = collective_name(call.kind);
+  const auto c = open_communicator(handle, name);
   check_call(*c, call);
   scheduler.stream(call.stream, name);
   if (group().depth == 0) return give(scheduler, {{c, call}});
@@ -138,6 +155,42 @@ ncclResult_t collective(ncclComm_t handle, const CollectiveCall& call) {
   }
   group().calls.emplace_back(c, call);
   return ncclSuccess;
+}
+
+ncclResult_t message(std::vector<Message>& messages, ncclComm_t handle, Message message, const char* name) {
+  Scheduler& scheduler = Scheduler::instance();
+  const auto lock = scheduler.enter();
+  message.communicator = open_communicator(handle, name);
+  if (group().depth == 0) misuse("{} outside a group, which the stand-in does not know", name);
+  if (message.peer < 0 || message.peer >= message.communicator->ranks) misuse("{}: rank {}", name, message.peer);
+  scheduler.stream(message.stream, name);
+  messages.push_back(message);
+  return ncclSuccess;
+}
+
+/// The group's sends and receives as one call: all that the stand-in knows is one of equal size to and from each rank,
+/// in their order, which lie one behind the other.
+void join_messages(Group& g) {
+  if (g.sends.empty() && g.receives.empty()) return;
+  const Message first = g.sends.empty() ? g.receives.front() : g.sends.front();
+  const auto ranks = static_cast<size_t>(first.communicator->ranks);
+  if (g.sends.size() != ranks || g.receives.size() != ranks)
+    misuse("a group with {} sends and {} receives among {} ranks", g.sends.size(), g.receives.size(), ranks);
+  for (const auto* messages : {&g.sends, &g.receives}) {
+    for (size_t r = 0; r < ranks; ++r) {
+      const Message& m = (*messages)[r];
+      const auto* expected = static_cast<const std::byte*>(messages->front().data) + r * m.count * type_size(m.type);
+      if (m.communicator != first.communicator || m.count != first.count || m.type != first.type ||
+          m.stream != first.stream || m.peer != static_cast<int>(r) || m.data != expected)
+        misuse("a group whose messages are no exchange of equal parts in the order of ranks");
+    }
+  }
+  CollectiveCall call{Collective::exchange, g.sends.front().data, g.receives.front().data, first.count, first.type};
+  call.stream = first.stream;
+  check_call(*first.communicator, call);
+  g.calls.emplace_back(first.communicator, call);
+  g.sends.clear();
+  g.receives.clear();
 }
 
 void forget(ncclComm_t handle) {
@@ -252,6 +305,15 @@ ncclResult_t ncclBroadcast(const void* send, void* receive, size_t count, ncclDa
   return collective(comm, {Collective::broadcast, send, receive, count, type, ncclSum, root, stream});
 }
 
+ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  return message(group().sends, comm, {nullptr, const_cast<void*>(data), count, type, peer, stream}, "ncclSend");
+}
+
+ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+  return message(group().receives, comm, {nullptr, data, count, type, peer, stream}, "ncclRecv");
+}
+
 ncclResult_t ncclGroupStart() {
   ++group().depth;
   return ncclSuccess;
@@ -262,6 +324,7 @@ ncclResult_t ncclGroupEnd() {
   const auto lock = scheduler.enter();
   if (group().depth == 0) misuse("ncclGroupEnd without ncclGroupStart");
   if (--group().depth > 0) return ncclSuccess;
+  join_messages(group());
   const auto calls = std::exchange(group().calls, {});
   return give(scheduler, calls);
 }

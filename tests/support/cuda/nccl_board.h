@@ -13,7 +13,8 @@ namespace plsc::standin {
 constexpr int kMostRanks = 16;
 constexpr size_t kSlotBytes = 128 << 10;
 
-enum class Collective : int32_t { all_reduce, all_gather, reduce_scatter, broadcast };
+/// An exchange is what a group of sends and receives, one to and from each rank, is: all ranks' parts change places.
+enum class Collective : int32_t { all_reduce, all_gather, reduce_scatter, broadcast, exchange };
 
 /// What all ranks must agree on in a communicator's `number`-th collective.
 struct OpHeader {

@@ -12,27 +12,6 @@
 namespace plsc::standin {
 namespace {
 
-size_t size_of(ncclDataType_t type) {
-  switch (type) {
-    case ncclInt8:
-    case ncclUint8:
-      return 1;
-    case ncclFloat16:
-    case ncclBfloat16:
-      return 2;
-    case ncclInt32:
-    case ncclUint32:
-    case ncclFloat32:
-      return 4;
-    case ncclInt64:
-    case ncclUint64:
-    case ncclFloat64:
-      return 8;
-    default:
-      misuse("the stand-in's NCCL does not know data type {}", static_cast<int>(type));
-  }
-}
-
 template <class T>
 T combine(T a, T b, ncclRedOp_t op) {
   if (op == ncclSum) return static_cast<T>(a + b);
@@ -114,7 +93,7 @@ class Run {
         call_(call),
         fault_(fault),
         number_(comm_->issued++),
-        size_(size_of(call.type)) {
+        size_(type_size(call.type)) {
     header_ = {number_, call.count, call.kind, call.type, call.reduction, call.root};
   }
 
@@ -139,14 +118,15 @@ class Run {
   }
 
  private:
-  /// Reduce-scatter is one reduction after the other for each rank's share.
-  int targets() const { return call_.kind == Collective::reduce_scatter && call_.count > 0 ? comm_->ranks : 1; }
+  /// Reduce-scatter is one reduction after the other for each rank's share, an exchange one gather.
+  int targets() const { return by_target() && call_.count > 0 ? comm_->ranks : 1; }
+  bool by_target() const { return call_.kind == Collective::reduce_scatter || call_.kind == Collective::exchange; }
   size_t part() const { return std::min(call_.count - offset_, kSlotBytes / size_); }
 
   Step publish() {
     if (!comm_->board->all_consumed(comm_->phase)) return Step::blocked;
     Seat& seat = comm_->board->seat(comm_->rank);
-    const size_t shares = call_.kind == Collective::reduce_scatter ? static_cast<size_t>(target_) * call_.count : 0;
+    const size_t shares = by_target() ? static_cast<size_t>(target_) * call_.count : 0;
     const bool has_data = call_.kind != Collective::broadcast || call_.root == comm_->rank;
     if (has_data && part() > 0) {
       std::memcpy(seat.slot, static_cast<const std::byte*>(call_.send) + (shares + offset_) * size_, part() * size_);
@@ -179,6 +159,9 @@ class Run {
       case Collective::broadcast:
         std::memcpy(to, board.seat(call_.root).slot, part() * size_);
         return;
+      case Collective::exchange:
+        if (target_ != comm_->rank) return;
+        [[fallthrough]];
       case Collective::all_gather:
         for (int r = 0; r < comm_->ranks; ++r) {
           std::memcpy(to + static_cast<size_t>(r) * call_.count * size_, board.seat(r).slot, part() * size_);
@@ -188,7 +171,8 @@ class Run {
 
   /// The stream goes on; the result is nothing that could be used.
   Step end_aborted() {
-    const size_t shares = call_.kind == Collective::all_gather ? static_cast<size_t>(comm_->ranks) : 1;
+    const bool gathers = call_.kind == Collective::all_gather || call_.kind == Collective::exchange;
+    const size_t shares = gathers ? static_cast<size_t>(comm_->ranks) : 1;
     std::memset(call_.receive, 0xFF, shares * call_.count * size_);
     return Step::done;
   }
@@ -206,6 +190,27 @@ class Run {
 
 }  // namespace
 
+size_t type_size(ncclDataType_t type) {
+  switch (type) {
+    case ncclInt8:
+    case ncclUint8:
+      return 1;
+    case ncclFloat16:
+    case ncclBfloat16:
+      return 2;
+    case ncclInt32:
+    case ncclUint32:
+    case ncclFloat32:
+      return 4;
+    case ncclInt64:
+    case ncclUint64:
+    case ncclFloat64:
+      return 8;
+    default:
+      misuse("the stand-in's NCCL does not know data type {}", static_cast<int>(type));
+  }
+}
+
 const char* collective_name(Collective kind) {
   switch (kind) {
     case Collective::all_reduce:
@@ -216,15 +221,18 @@ const char* collective_name(Collective kind) {
       return "ncclReduceScatter";
     case Collective::broadcast:
       return "ncclBroadcast";
+    case Collective::exchange:
+      return "ncclSend and ncclRecv";
   }
   return "?";
 }
 
 void check_call(const Communicator& communicator, const CollectiveCall& call) {
   const char* name = collective_name(call.kind);
-  const size_t bytes = call.count * size_of(call.type), ranks = static_cast<size_t>(communicator.ranks);
-  const size_t sent = call.kind == Collective::reduce_scatter ? ranks * bytes : bytes;
-  const size_t received = call.kind == Collective::all_gather ? ranks * bytes : bytes;
+  const size_t bytes = call.count * type_size(call.type), ranks = static_cast<size_t>(communicator.ranks);
+  const bool exchanges = call.kind == Collective::exchange;
+  const size_t sent = call.kind == Collective::reduce_scatter || exchanges ? ranks * bytes : bytes;
+  const size_t received = call.kind == Collective::all_gather || exchanges ? ranks * bytes : bytes;
   if (call.reduction != ncclSum && call.reduction != ncclMax && call.reduction != ncclMin) {
     misuse("{}: the stand-in does not know reduction {}", name, static_cast<int>(call.reduction));
   }
@@ -236,7 +244,7 @@ void check_call(const Communicator& communicator, const CollectiveCall& call) {
     misuse("{}: the receive buffer is not {} bytes on the device", name, received);
   }
   for (const void* p : {sends ? call.send : nullptr, static_cast<const void*>(call.receive)}) {
-    if (reinterpret_cast<uintptr_t>(p) % size_of(call.type) != 0) misuse("{}: a buffer is not aligned", name);
+    if (reinterpret_cast<uintptr_t>(p) % type_size(call.type) != 0) misuse("{}: a buffer is not aligned", name);
   }
   // In place, the smaller buffer is the rank's own share of the larger one.
   const auto* send = static_cast<const std::byte*>(call.send);
@@ -244,6 +252,7 @@ void check_call(const Communicator& communicator, const CollectiveCall& call) {
   const size_t share = static_cast<size_t>(communicator.rank) * bytes;
   const bool in_place = call.kind == Collective::all_gather       ? send == receive + share
                         : call.kind == Collective::reduce_scatter ? receive == send + share
+                        : exchanges                               ? false
                                                                   : send == receive;
   if (sends && !in_place && send < receive + received && receive < send + sent) {
     misuse("{}: the buffers overlap, but not as an operation in place has them", name);

@@ -38,6 +38,8 @@ struct Communicator {
 };
 using CommunicatorPtr = std::shared_ptr<Communicator>;
 
+/// Bytes of an element; misuse for types that the stand-in does not know.
+size_t type_size(ncclDataType_t type);
 /// Misuse where the call breaks a rule that one rank alone can see.
 void check_call(const Communicator& communicator, const CollectiveCall& call);
 /// Puts it on its stream.

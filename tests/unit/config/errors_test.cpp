@@ -42,7 +42,7 @@ TEST_CASE("an unknown key is named with its line and the nearest valid one") {
   }
   SECTION("with nothing near, what there is") {
     CHECK(message("log: {zzzzzzzzzzzzzz: 1}\n") ==
-          "f.yaml:2: unknown key 'log.zzzzzzzzzzzzzz'; expected one of every_steps");
+          "f.yaml:2: unknown key 'log.zzzzzzzzzzzzzz'; expected one of every_steps, trace, trace_first, trace_steps");
   }
   SECTION("in a value with parts") {
     CHECK(message("head: {margin: {m4: 1}}\n") ==

@@ -214,8 +214,8 @@ std::vector<Change> run_changes() {
   [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, flip_sum, sets] = eval;
   const EvalSetConfig sample;
   [[maybe_unused]] const auto& [name, kind, bin, folder, pairs, set_data] = sample;
-  [[maybe_unused]] const auto& [every_steps] = log;
-  [[maybe_unused]] const auto& [backend, timeout] = comm;
+  [[maybe_unused]] const auto& [every_steps, trace, trace_first, trace_steps] = log;
+  [[maybe_unused]] const auto& [backend, timeout, bucket, dtype] = comm;
   return {
       [](Config& c) { c.output = "~/my runs/{x}"; },
       [](Config& c) { c.seed = 18446744073709551615ULL; },
@@ -251,6 +251,12 @@ std::vector<Change> run_changes() {
       [](Config& c) { c.comm.timeout = 0.5; },
       [](Config& c) { c.comm.timeout = 61; },
       [](Config& c) { c.comm.timeout = 7200; },
+      [](Config& c) { c.comm.bucket = 25 << 20; },
+      [](Config& c) { c.comm.bucket = 1; },
+      [](Config& c) { c.comm.dtype = "bf16"; },
+      [](Config& c) { c.log.trace = "trace.json"; },
+      [](Config& c) { c.log.trace_first = 0; },
+      [](Config& c) { c.log.trace_steps = 100; },
   };
 }
 

@@ -1,6 +1,7 @@
 // Buckets of gradients over thread ranks: sums, views into one buffer, early starts, statistics riding along.
 #include "optim/grad_sync.h"
 
+#include "kernels/math/bf16.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 
@@ -70,12 +71,12 @@ struct World {
 
 TEST_CASE("gradients and statistics are summed over the ranks, step after step") {
   for (const int ranks : {1, 2, 3, 4}) {
-    for (const int64_t bucket_bytes : {int64_t{1}, int64_t{4096}, GradSync::kBucketBytes}) {
+    for (const int64_t bucket_bytes : {int64_t{1}, int64_t{4096}, GradSyncOptions{}.bucket_bytes}) {
       run_ranks(ranks, [&](ThreadRank& self) {
         CpuContext rank(self);
         rank.context.sums_in_double = bucket_bytes == 4096;
         World world(*rank.backend.device);
-        GradSync sync(rank.context, world.params, world.summed, bucket_bytes);
+        GradSync sync(rank.context, world.params, world.summed, {bucket_bytes});
         if (!(world.statistics.data<double>()[0] == 2.5)) throw Error("statistics were not kept");
         if ((world.owned[0].grad.dtype() == Dtype::f64) != rank.context.sums_in_double) throw Error("wrong type");
         if (world.owned[2].grad.defined() || world.owned[3].grad.defined()) throw Error("a gradient too many");
@@ -93,7 +94,7 @@ TEST_CASE("notified buckets start early and give the same sums; micro-batches ar
   run_ranks(3, [&](ThreadRank& self) {
     CpuContext rank(self);
     World world(*rank.backend.device);
-    GradSync sync(rank.context, world.params, world.summed, 4096);
+    GradSync sync(rank.context, world.params, world.summed, {4096});
     if (sync.buckets() < 2) throw Error("one bucket only: nothing to test");
     for (int step = 0; step < 3; ++step) {
       sync.begin(2);
@@ -104,6 +105,36 @@ TEST_CASE("notified buckets start early and give the same sums; micro-batches ar
       }
       sync.run(rank.context);
       if (!world.summed_over(3)) throw Error("wrong sums");
+    }
+  });
+}
+
+TEST_CASE("in bf16 gradients are rounded, summed in fp32 and rounded; statistics are not") {
+  run_ranks(3, [&](ThreadRank& self) {
+    CpuContext rank(self);
+    World world(*rank.backend.device);
+    GradSync sync(rank.context, world.params, world.summed, {.bucket_bytes = 4096, .bf16 = true});
+    world.fill(self.rank);
+    sync.run(rank.context);
+    const auto rounded = [](float x) { return math::bf16_to_float(math::float_to_bf16(x)); };
+    bool changed = false;
+    for (const size_t i : {0, 1, 4, 5}) {
+      for (int64_t e = 0; e < world.owned[i].grad.elements(); ++e) {
+        float sum = 0, exact = 0;
+        for (int r = 0; r < 3; ++r) {
+          sum += rounded(World::value(r, i, static_cast<size_t>(e)));
+          exact += World::value(r, i, static_cast<size_t>(e));
+        }
+        if (World::element(world.owned[i].grad, e) != rounded(sum)) throw Error("wrong sums");
+        changed |= rounded(sum) != exact;
+      }
+    }
+    if (!changed) throw Error("nothing was rounded: nothing tested");
+    for (int64_t e = 0; e < 7; ++e) {
+      const auto at = static_cast<size_t>(e);
+      if (world.statistics.data<double>()[e] !=
+          World::value(0, 99, at) + World::value(1, 99, at) + World::value(2, 99, at))
+        throw Error("statistics were rounded");
     }
   });
 }

@@ -22,6 +22,7 @@ class NotingCollective final : public Collective {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   Pending start_all_reduce(Tensor& t, ReduceOp op) override { return note("sum "), inner_->start_all_reduce(t, op); }
+  Pending start_all_reduce_bf16(Tensor& t) override { return note("narrow "), inner_->start_all_reduce_bf16(t); }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     return note("gather "), inner_->start_all_gather(from, to);
   }
@@ -34,6 +35,7 @@ class NotingCollective final : public Collective {
     note(what + " ");
     inner_->wait(std::move(pending), what);
   }
+  int64_t bytes_sent() const override { return 0; }
 
  private:
   void note(const std::string& text) { notes_ += text; }

@@ -1,0 +1,30 @@
+// The times of places in a GPU's order on the host's clock: events that keep the time, and one of them whose host time
+// is known.
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include <memory>
+
+#include "backend/cuda/event.h"
+
+namespace plsc {
+
+class DeviceClock {
+ public:
+  /// Both outlive the clock; its marks may outlive it, but not the device.
+  DeviceClock(cudaStream_t stream, const Waiter& waiter) : stream_(stream), waiter_(waiter) {}
+
+  /// Device::mark. The first one waits for the device.
+  std::shared_ptr<const TimeMark> mark();
+
+ private:
+  class Mark;
+  void make_base();
+
+  cudaStream_t stream_;
+  const Waiter& waiter_;
+  std::shared_ptr<const Mark> base_;  // later marks are so far behind it
+  double base_made_ = 0;              // steady_seconds
+};
+
+}  // namespace plsc

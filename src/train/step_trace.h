@@ -1,0 +1,57 @@
+// What all ranks did in a few steps, and when, as a file for a trace viewer: Chrome's trace event format, which
+// ui.perfetto.dev and chrome://tracing open.
+#pragma once
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "runtime/context.h"
+#include "runtime/timed_collective.h"
+
+namespace plsc {
+
+class StepTrace {
+ public:
+  /// Ranks in a trace: of more, as many with even distances.
+  static constexpr int kMostRanks = 16;
+
+  /// All ranks together. Steps [first_step + trace_first, + trace_steps) of `config` are traced. `context` outlives the
+  /// trace.
+  StepTrace(Context& context, const LogConfig& config, int64_t first_step);
+
+  /// From here on the rank is in this phase of this step. `name` is a literal.
+  void phase(int64_t step, const char* name);
+  /// The collectives of a step whose end the device has passed.
+  void add(int64_t step, const std::vector<CommSpan>& spans);
+  /// Whether all that it wants is there, once this many steps are done.
+  bool complete(int64_t steps_done) const { return !written_ && steps_done >= end_; }
+  /// All ranks together; waits for the device; once. Rank 0 writes the file. A trace without a step is not written,
+  /// and a file that cannot be written is a warning.
+  void write();
+
+ private:
+  struct Phase {
+    int64_t step = 0;
+    const char* name = "";
+    double host = 0;                         // steady_seconds
+    std::shared_ptr<const TimeMark> device;  // null where that is the host
+  };
+  bool traces(int64_t step) const { return !written_ && step >= begin_ && step < end_; }
+  bool takes_part() const;
+  void measure_clock();
+  std::string events() const;
+
+  Context& context_;
+  std::string path_;
+  int64_t begin_, end_;                                      // steps
+  double to_rank0_ = 0;                                      // seconds to add to this rank's clock for that of rank 0
+  double uncertain_ = 0;                                     // by so much at most
+  double origin_ = std::numeric_limits<double>::infinity();  // of the file, by rank 0's clock
+  std::vector<Phase> phases_;
+  std::vector<std::pair<int64_t, CommSpan>> spans_;  // with their steps
+  bool written_ = false;
+};
+
+}  // namespace plsc
