@@ -337,7 +337,7 @@ Pending NcclWorld::start_all_reduce_bf16(Tensor& t) {
   PLSC_CHECK(t.dtype() == Dtype::f32, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
   const int64_t n = t.elements(), share = (n + size_ - 1) / size_;
   count_sent(static_cast<double>(t.bytes()));  // half of them, there and back
-  Flight* flight = n == 0 ? nullptr : launch("an all-reduce in bf16", [&] {
+  Flight* flight = n == 0 || size_ == 1 ? nullptr : launch("an all-reduce in bf16", [&] {
     reserve(share);
     uint16_t *sent = rooms_.back(), *received = sent + share * size_;
     bf16_.narrow(t.data<float>(), n, sent, share * size_, stream_);

@@ -68,6 +68,32 @@ class Cuda(E2eCase):
         self.assert_same_tensors("recorded", "called", 20)
         self.assert_same_tensors("recorded", "ordered", 20)
 
+    def test_sums_in_bf16_and_their_trace(self):
+        """By NCCL and through host memory the same bits: one rounding, one order; recorded or not."""
+        trace = self.folder("trace.json")
+        common = ["comm.dtype=bf16", "comm.bucket=32KiB", "log.trace_first=4", "log.trace_steps=3"]
+        self.cuda("narrow", *common, f"log.trace={trace}", ranks=2)
+        self.cuda("narrow_called", *common, "train.graphs=false", ranks=2)
+        self.cuda("narrow_staged", *common, "comm.backend=mpi", ranks=2)
+        self.cuda("wide", "comm.bucket=32KiB", ranks=2)
+        self.assert_same_tensors("narrow", "narrow_called", 20)
+        self.assert_same_tensors("narrow", "narrow_staged", 20)
+        narrow, wide, staged = (self.metrics(n)[-1] for n in ("narrow", "wide", "narrow_staged"))
+        self.assertNotEqual(narrow["loss"], wide["loss"])
+        self.assertLess(narrow["comm_bytes"], wide["comm_bytes"])
+        self.assertAlmostEqual(narrow["comm_bytes"] / staged["comm_bytes"], 1, delta=.05)
+        self.assertTrue(all(0 <= m["comm_exposed"] for m in self.metrics("narrow")))
+        with open(trace) as f:
+            events = [e for e in json.load(f)["traceEvents"] if e["ph"] == "X"]
+        for rank in (0, 1):
+            for track in (0, 1):  # of the host, and of the device
+                forward = [e["args"]["step"] for e in events
+                           if (e["pid"], e["tid"], e["name"]) == (rank, track, "forward")]
+                self.assertEqual(forward, [5, 6, 7])
+            buckets = [e for e in events if e["pid"] == rank and e["name"].startswith("gradient bucket")]
+            self.assertGreaterEqual(len(buckets), 6)
+            self.assertTrue(all(e["dur"] >= 0 for e in events))
+
     def counters(self, name, steps, *overrides):
         prefix = self.folder(f"counters_{name}_{steps}")
         self.cuda(f"{name}_{steps}", *overrides, steps=steps, env={"PLSC_STANDIN_COUNTERS": prefix})
