@@ -7,7 +7,7 @@ using namespace plsc;
 
 namespace {
 
-std::unique_ptr<Collective> three_ranks() { return make_dry_collective({3, false, {}, {}}); }
+std::unique_ptr<Collective> three_ranks() { return make_dry_collective({3, false, {}, {}, {}}); }
 
 std::vector<int64_t> values(const Tensor& t) {
   const auto all = t.span<int64_t>();
