@@ -127,21 +127,23 @@ constexpr const char* kPlanExamples = R"(Examples:
 Nothing is trained, and no memory of that size is taken: the training's own network, head and step run on a device that
 only counts. Exit status: 0 it fits (or no room is known, which it says), 1 it does not. GPUs: device: auto means them
 where this machine has some, or --device-memory is given. Sizes are as in a configuration: 80GiB, 500MB. Times are
-bounds by the given rates: an op takes as long as its products or its memory traffic, whichever is more; collectives
-travel beside what the step does before it waits for them, which are the gradients beside the backward pass. With head.store.tier: host a GPU's rows are its host's memory: how many fit is known
-where that is, and the time where --host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace,
-twice its weights in fp32.
+bounds by the given rates: an op takes as long as its products or its memory traffic, whichever is more. Collectives
+travel beside what the step does before it waits for them, so that gradients are hidden by the backward pass as far as
+its rest is long enough, and the head's gathers and sums are not. Between hosts (of --gpus-per-node) they go by
+--network-gbps, which the ranks of a host share, within one by --link-gbps, and the slower of the two decides. With
+head.store.tier: host a GPU's rows are its host's memory: how many fit is known where that is, and the time where
+--host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace, twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
 active (of these in a step), images, parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted
 (what the program itself will count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing
 is judged), host_memory, device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far
-(bytes between a GPU and its host's memory), sent, seconds, exposed (of these, waiting for other ranks)}], graph (such a phase: building the class graph once; null
-where there is none), step_seconds, exposed_seconds, images_per_second; largest_classes, largest_capped (it is the most that any training could have, not
-what memory holds), largest_replicated (with all classes on each rank; null where the two are not alike but for the
-sharding), advice; missing_room (options without which it is not judged: a fits of true then says nothing),
-missing_rates (options without which some seconds are null). An entry of --sweep that could not be trained has ranks,
-fits and error alone.)";
+(bytes between a GPU and its host's memory), sent, seconds, exposed (of these, waiting for other ranks)}], graph (such
+a phase: building the class graph once; null where there is none), step_seconds, exposed_seconds, images_per_second;
+largest_classes, largest_capped (it is the most that any training could have, not what memory holds), largest_replicated
+(with all classes on each rank; null where the two are not alike but for the sharding), advice; missing_room (options
+without which it is not judged: a fits of true then says nothing), missing_rates (options without which some seconds are
+null). An entry of --sweep that could not be trained has ranks, fits and error alone.)";
 
 void add_plan(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");
@@ -166,7 +168,7 @@ void add_plan(CLI::App& app, CommandLine& line) {
   of_memory("--host-memory", plan.host_memory,
             "of one host: 1TiB (default: what is free on this one; of GPUs that are not here it is not known)");
   of_ranks("--ranks-per-host,--gpus-per-node", plan.ranks_per_host,
-           "that share a host's memory and network at most (default: 8)");
+           "that share a host's memory, and its network, at most (default: 8)");
   sub->add_option("--gpu", plan.gpu, "plan for this GPU, by the table below; options that are given come before it")
       ->type_name("NAME");
   of_rate("--link-gbps", plan.link_gbps,
