@@ -57,11 +57,10 @@ class Bench:
     """The hosts, and a folder for runs. Ends with `with`."""
 
     def __init__(self, program, count, rate, overrides=(), config=CONFIG):
-        self.program, self.overrides = program, list(overrides)
+        self.program, self.overrides, self.runs = program, list(overrides), 0
         self.cluster = hosts.SwitchedHosts(count, rate)
         self.config = os.path.join(self.cluster.folder, "config.yaml")
         self.cluster.write("config.yaml", config)
-        self.runs = 0
 
     def __enter__(self):
         try:

@@ -65,11 +65,15 @@ class Host:
         self.name, self.address = name, address
         self.holder = subprocess.Popen([*NAMESPACES, "sh", "-c", FIRST_PROCESS, name, f"{folder}/hosts"], text=True,
                                        env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        if self.holder.stdout.readline() != "ready\n":
-            raise RuntimeError(f"host {name} does not start")
-        with open(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children") as f:
-            self.pid = int(f.read())  # of its first process, seen from here
-        self.life = os.pidfd_open(self.pid)
+        try:
+            if self.holder.stdout.readline() != "ready\n":
+                raise RuntimeError(f"host {name} does not start")
+            with open(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children") as f:
+                self.pid = int(f.read())  # of its first process, seen from here
+            self.life = os.pidfd_open(self.pid)
+        except BaseException:
+            self.holder.kill()
+            raise
 
     def command(self, *args):
         return ["nsenter", "--target", str(self.pid), "--net", "--uts", "--mount", "--pid", "--", *args]
@@ -114,9 +118,19 @@ class Hosts:
     """`slots`: ranks on each. How they are joined a subclass says: join()."""
 
     def __init__(self, count, slots):
-        self.folder = tempfile.mkdtemp(prefix="plsc-hosts-")
-        os.chmod(self.folder, 0o755)
         self.hosts, self.ranks = [], count * slots
+        self.folder = tempfile.mkdtemp(prefix="plsc-hosts-")
+        try:
+            self.write_all(count, slots)
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "PMI", "OMPI_"))}
+        self.env.update(PATH=PATH, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                        OMPI_MCA_plm_rsh_agent=f"ssh -F {self.folder}/ssh_config", OMPI_MCA_orte_tmpdir_base=self.folder)
+
+    def write_all(self, count, slots):
+        os.chmod(self.folder, 0o755)
         self.addresses = {name: f"10.77.0.{i + 1}" for i, name in enumerate(NAMES[:count])}
         self.write("hosts", "127.0.0.1 localhost\n" + "".join(f"{a} {n}\n" for n, a in self.addresses.items()))
         self.write("sshd_config", SSHD_CONFIG.format(folder=self.folder))
@@ -124,9 +138,6 @@ class Hosts:
         self.write("hostfile", "".join(f"{name} slots={slots}\n" for name in self.addresses))
         for name in ("key", "host_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{self.folder}/{name}"], check=True)
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "PMI", "OMPI_"))}
-        self.env.update(PATH=PATH, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                        OMPI_MCA_plm_rsh_agent=f"ssh -F {self.folder}/ssh_config", OMPI_MCA_orte_tmpdir_base=self.folder)
 
     def write(self, name, text):
         with open(f"{self.folder}/{name}", "w") as f:

@@ -16,12 +16,6 @@ std::vector<Unknown> unknown_rooms(const Plan& plan) {
   return found;
 }
 
-/// What of the way between ranks is asked for: within a host and beyond.
-Unknown unknown_link(const Plan& plan) {
-  if (plan.rates.link > 0) return {"network", "--network-gbps", false};
-  return {"link", "--link-gbps", false};
-}
-
 /// Rates that a plan's times hang on.
 struct Needed {
   bool half = false, host = false, link = false;
@@ -51,7 +45,7 @@ std::vector<Unknown> unknown_rates(const Plan& plan) {
     found.push_back({"16-bit products", in_half ? "--tflops" : "", true});
   if (rates.memory <= 0) found.push_back({"memory", "--memory-gbps", true});
   if (needed.host && rates.host <= 0) found.push_back({"to and from the host", "--host-gbps", true});
-  if (needed.link && !cluster_of(plan).known()) found.push_back(unknown_link(plan));
+  if (needed.link && !cluster_of(plan).known()) found.push_back({"link", "--link-gbps", false});
   return found;
 }
 
