@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/exit_status.h"
+#include "app/plan/gpus.h"
 #include "app/quantity.h"
 #include "app/version.h"
 #include "base/error.h"
@@ -121,35 +122,38 @@ constexpr const char* kPlanExamples = R"(Examples:
   plsc-train plan -c my.yaml --ranks 8 --device-memory 80GiB      on eight GPUs, from a machine that has none
   plsc-train plan -c my.yaml --device-memory 80GiB --tflops 400 --memory-gbps 3000 --link-gbps 400 \
       -o train.precision=bf16 --sweep ranks=8,64,256              a line for each number of ranks
+  plsc-train plan -c my.yaml --gpu A100 --network-gbps 100 --sweep ranks=8,64,256   on hosts of eight A100
 
 Nothing is trained, and no memory of that size is taken: the training's own network, head and step run on a device that
 only counts. Exit status: 0 it fits (or no room is known, which it says), 1 it does not. GPUs: device: auto means them
 where this machine has some, or --device-memory is given. Sizes are as in a configuration: 80GiB, 500MB. Times are
-bounds by the given rates: an op takes as long as its products or its memory traffic, whichever is more; gradients
-travel beside the backward pass. With head.store.tier: host a GPU's rows are its host's memory: how many fit is known
-where that is, and the time where --host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace,
-twice its weights in fp32.
+bounds by the given rates: an op takes as long as its products or its memory traffic, whichever is more. Collectives
+travel beside what the step does before it waits for them, so that gradients are hidden by the backward pass as far as
+its rest is long enough, and the head's gathers and sums are not. Between hosts (of --gpus-per-node) they go by
+--network-gbps, which the ranks of a host share, within one by --link-gbps, and the slower of the two decides. With
+head.store.tier: host a GPU's rows are its host's memory: how many fit is known where that is, and the time where
+--host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace, twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
 active (of these in a step), images, parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted
 (what the program itself will count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing
 is judged), host_memory, device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far
-(bytes between a GPU and its host's memory), sent, seconds}], graph (such a phase: building the class graph once; null
-where there is none), step_seconds; largest_classes, largest_capped (it is the most that any training could have, not
-what memory holds), largest_replicated (with all classes on each rank; null where the two are not alike but for the
-sharding), advice; missing_room (options without which it is not judged: a fits of true then says nothing),
-missing_rates (options without which some seconds are null). An entry of --sweep that could not be trained has ranks,
-fits and error alone.)";
+(bytes between a GPU and its host's memory), sent, seconds, exposed (of these, waiting for other ranks)}], graph (such
+a phase: building the class graph once; null where there is none), step_seconds, exposed_seconds, images_per_second;
+largest_classes, largest_capped (it is the most that any training could have, not what memory holds), largest_replicated
+(with all classes on each rank; null where the two are not alike but for the sharding), advice; missing_room (options
+without which it is not judged: a fits of true then says nothing), missing_rates (options without which some seconds are
+null). An entry of --sweep that could not be trained has ranks, fits and error alone.)";
 
 void add_plan(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("plan", "what a training would take of memory and time, without running it");
   PlanLine& plan = line.plan;
   add_config_options(*sub, line, true);
-  const auto of_ranks = [&](const char* name, auto& value, const char* help) {
-    const auto take = [&value, name](const std::string& t) {
+  const auto of_ranks = [&](const std::string& names, auto& value, const char* help) {
+    const auto take = [&value, name = names.substr(0, names.find(','))](const std::string& t) {
       value = static_cast<std::remove_reference_t<decltype(value)>>(whole_option(name, t, kMostRanks));
     };
-    sub->add_option_function<std::string>(name, take, help)->type_name("N");
+    sub->add_option_function<std::string>(names, take, help)->type_name("N");
   };
   const auto of_memory = [&](const char* name, int64_t& value, const char* help) {
     const auto take = [&value, name](const std::string& t) { value = memory_option(name, t); };
@@ -163,15 +167,21 @@ void add_plan(CLI::App& app, CommandLine& line) {
   of_memory("--device-memory", plan.device_memory, "of one GPU: 80GiB (default: this machine's)");
   of_memory("--host-memory", plan.host_memory,
             "of one host: 1TiB (default: what is free on this one; of GPUs that are not here it is not known)");
-  of_ranks("--ranks-per-host", plan.ranks_per_host, "that share a host's memory at most (default: 8)");
-  of_rate("--link-gbps", plan.link_gbps, "Gbit/s that a rank can send to others");
+  of_ranks("--ranks-per-host,--gpus-per-node", plan.ranks_per_host,
+           "that share a host's memory, and its network, at most (default: 8)");
+  sub->add_option("--gpu", plan.gpu, "plan for this GPU, by the table below; options that are given come before it")
+      ->type_name("NAME");
+  of_rate("--link-gbps", plan.link_gbps,
+          "Gbit/s that a rank can send to others, with --network-gbps to those of its host");
+  of_rate("--network-gbps", plan.network_gbps,
+          "Gbit/s that a host can send to others, for all of its ranks (default: each rank has its --link-gbps)");
   of_rate("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training");
   of_rate("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes");
   of_rate("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)");
   sub->add_flag("--measure", plan.measure, "measure products and memory on this machine, where they are not given");
   sub->add_option("--sweep", plan.sweep, "a line for each number of ranks")->type_name("ranks=N,N,...");
   sub->add_flag("--json", line.json, "print JSON in place of the table");
-  sub->footer(kPlanExamples);
+  sub->footer(kPlanExamples + ("\n\n" + plan::gpu_table()));
   sub->callback([&line] { line.command = Command::plan; });
 }
 

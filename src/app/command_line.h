@@ -12,12 +12,14 @@ enum class Command { train, eval, embed, inspect, config, doctor, plan };
 struct PlanLine {
   int64_t device_memory = 0, host_memory = 0;  // bytes: of a GPU, and of a host
   int ranks_per_host = 0;
-  double link_gbps = 0;    // Gbit/s that a rank sends
-  double tflops = 0;       // of a rank's matrix products, in the training's precision
-  double memory_gbps = 0;  // Gbyte/s that a rank's memory moves
-  double host_gbps = 0;    // Gbyte/s between a GPU and its host's memory
-  bool measure = false;    // products and copies, on this machine
-  std::string sweep;       // "ranks=8,64,256"
+  double link_gbps = 0;     // Gbit/s that a rank sends
+  double network_gbps = 0;  // Gbit/s that a host sends
+  std::string gpu;          // by name: "V100"
+  double tflops = 0;        // of a rank's matrix products, in the training's precision
+  double memory_gbps = 0;   // Gbyte/s that a rank's memory moves
+  double host_gbps = 0;     // Gbyte/s between a GPU and its host's memory
+  bool measure = false;     // products and copies, on this machine
+  std::string sweep;        // "ranks=8,64,256"
 };
 
 struct CommandLine {

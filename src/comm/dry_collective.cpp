@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,21 +11,24 @@
 namespace plsc {
 namespace {
 
-class Done final : public Request {
- public:
-  bool poll() override { return true; }
-};
-
 /// Holds what a reduction receives into.
-class Buffered final : public Request {
+class Buffer {
  public:
-  Buffered(const std::function<void(double)>& note, double bytes) : note_(note), bytes_(bytes) { note_(bytes_); }
-  ~Buffered() override { note_(-bytes_); }
-  bool poll() override { return true; }
+  Buffer(const std::function<void(double)>& note, double bytes) : note_(note), bytes_(bytes) { note_(bytes_); }
+  ~Buffer() { note_(-bytes_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
 
  private:
   const std::function<void(double)>& note_;
   double bytes_;
+};
+
+class Done final : public Request {
+ public:
+  bool poll() override { return true; }
+  std::optional<int64_t> started;  // its number, where somebody wants to know of its wait
+  std::unique_ptr<Buffer> buffer;
 };
 
 class DryCollective final : public Collective {
@@ -36,13 +40,13 @@ class DryCollective final : public Collective {
   Pending start_all_reduce(Tensor& t, ReduceOp op) override {
     PLSC_CHECK(can_reduce(t.dtype()), "an all-reduce of {}: convert to f32 first", dtype_name(t.dtype()));
     if (!world_.of_device) reduce_alike(op, t, t);
-    return reduction(t.bytes(), 2 * share(t.bytes()));
+    return reduction({static_cast<double>(t.bytes()), 2});
   }
   Pending start_all_reduce_bf16(Tensor& t) override {
     PLSC_CHECK(t.dtype() == Dtype::f32 && world_.of_device, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
-    send(share(t.bytes()));  // twice half of them
     // Half of it to send, half of it received.
-    return buffered(static_cast<double>(std::min<size_t>(t.bytes(), kReductionSlab)));
+    return buffered({static_cast<double>(t.bytes()) / 2, 2},
+                    static_cast<double>(std::min<size_t>(t.bytes(), kReductionSlab)));
   }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     check_parts(from, to);
@@ -51,22 +55,24 @@ class DryCollective final : public Collective {
         std::memcpy(static_cast<std::byte*>(to.raw()) + static_cast<size_t>(r) * from.bytes(), from.raw(),
                     from.bytes());
     }
-    return send(share(to.bytes()));
+    return start({static_cast<double>(to.bytes())});
   }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     check_parts(to, from);
     PLSC_CHECK(can_reduce(from.dtype()), "a reduce-scatter of {}: convert to f32 first", dtype_name(from.dtype()));
     if (!world_.of_device) reduce_alike(ReduceOp::sum, from, to);
-    return reduction(from.bytes(), share(from.bytes()));
+    return reduction({static_cast<double>(from.bytes())});
   }
-  Pending start_broadcast(Tensor& t, int) override { return send(share(t.bytes())); }
+  Pending start_broadcast(Tensor& t, int) override { return start({static_cast<double>(t.bytes())}); }
   Pending start_barrier() override { return std::make_unique<Done>(); }
-  void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
+  void wait(Pending pending, const std::string&) override {
+    const auto* done = dynamic_cast<const Done*>(pending.get());
+    PLSC_CHECK(done != nullptr);
+    if (done->started && world_.waits) world_.waits(*done->started);
+  }
   int64_t bytes_sent() const override { return static_cast<int64_t>(sent_); }
 
  private:
-  /// What one of the ranks sends of `bytes` that all of them have to see.
-  double share(size_t bytes) const { return static_cast<double>(bytes) * (world_.ranks - 1) / world_.ranks; }
   /// to = as many elements of `from`, over ranks that all have them. They may be the same tensor.
   void reduce_alike(ReduceOp op, const Tensor& from, Tensor& to) const {
     const std::vector<const void*> parts(static_cast<size_t>(world_.ranks), from.raw());
@@ -77,18 +83,22 @@ class DryCollective final : public Collective {
                "{} {} as one of {} parts of {} {}", dtype_name(part.dtype()), part.shape().text(), size(),
                dtype_name(whole.dtype()), whole.shape().text());
   }
-  Pending reduction(size_t bytes, double sent) {
-    send(sent);
-    return buffered(share(std::min<size_t>(bytes, kReductionSlab)));
+  Pending reduction(const DryTraffic& traffic) {
+    const DryTraffic slab{std::min(traffic.bytes, static_cast<double>(kReductionSlab))};
+    return buffered(traffic, slab.sent(world_.ranks));
   }
-  Pending buffered(double bytes) const {
-    if (!world_.buffers) return std::make_unique<Done>();
-    return std::make_unique<Buffered>(world_.buffers, bytes);
+  /// One that takes so many bytes of host memory.
+  Pending buffered(const DryTraffic& traffic, double bytes) {
+    std::unique_ptr<Done> done = start(traffic);
+    if (world_.buffers) done->buffer = std::make_unique<Buffer>(world_.buffers, bytes);
+    return done;
   }
-  Pending send(double bytes) {
-    if (world_.ranks > 1) sent_ += bytes;
-    if (world_.sends && world_.ranks > 1) world_.sends(bytes);
-    return std::make_unique<Done>();
+  std::unique_ptr<Done> start(const DryTraffic& traffic) {
+    auto done = std::make_unique<Done>();
+    if (world_.ranks == 1) return done;
+    sent_ += traffic.sent(world_.ranks);
+    if (world_.starts) done->started = world_.starts(traffic);
+    return done;
   }
 
   DryWorld world_;

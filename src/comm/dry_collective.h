@@ -7,13 +7,23 @@
 
 namespace plsc {
 
+/// One collective, as it starts.
+struct DryTraffic {
+  double bytes = 0;  // that all ranks have in the end, or had to begin with: of the whole tensor
+  int passes = 1;    // of these over the ranks: an all-reduce sums them, and spreads the sums
+  /// What one of the ranks sends, as rings and trees move it at best.
+  double sent(int ranks) const { return passes * bytes * (ranks - 1) / ranks; }
+};
+
 struct DryWorld {
   int ranks = 1;
   /// Tensors are of a dry run's device and not looked at. Otherwise they are host values, and every other rank is taken
   /// to have this rank's.
   bool of_device = true;
-  /// Told the bytes that this rank sends in one collective, as rings and trees move them at best; may be empty.
-  std::function<void(double bytes)> sends;
+  /// Told of each collective but barriers when it starts; what it answers `waits` is told when it is waited for. Both
+  /// may be empty.
+  std::function<int64_t(const DryTraffic& traffic)> starts;
+  std::function<void(int64_t started)> waits;
   /// Told the bytes of host memory that a collective by MPI takes to receive into, and gives back (negative) when its
   /// request goes; may be empty.
   std::function<void(double bytes)> buffers;

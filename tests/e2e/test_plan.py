@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 import unittest.mock
@@ -208,6 +209,58 @@ class Plan(PlanCase):
         explained = set(re.findall(r"\w+", explained[explained.index("The JSON is"):]))
         self.assertEqual(set(plan) - explained, set())
         self.assertEqual(set(plan["graph"]) - explained, set())
+
+    def test_gpus_by_name_on_hosts_that_share_a_network(self):
+        gpus = ["-o", "device=cuda", "-o", "head.classes=1000000", "-o", "train.batch_size=960", "-o", "train.precision=bf16", "--gpu", "A100", "--gpus-per-node", "4", "--json"]
+        slow, fast = (json.loads(self.plan(*gpus, "--network-gbps", n, "--sweep", "ranks=4,8,48")) for n in ("1", "400"))
+        self.assertEqual({r["precision"] for r in slow}, {"bf16"})
+        self.assertEqual(slow[0]["device_room"], 79 * 2 ** 30)
+        # Within a host nothing goes over the network.
+        self.assertEqual(slow[0]["phases"], fast[0]["phases"])
+        for on_slow, on_fast in zip(slow[1:], fast[1:]):
+            self.assertEqual(on_slow["phases"][0]["flop"], on_fast["phases"][0]["flop"])
+            waits = on_slow["exposed_seconds"] - on_fast["exposed_seconds"]
+            self.assertGreater(waits, 0)
+            self.assertAlmostEqual(on_slow["step_seconds"] - on_fast["step_seconds"], waits, delta=1e-9)
+            self.assertAlmostEqual(on_slow["images_per_second"], on_slow["ranks"] * on_slow["images"] / on_slow["step_seconds"], delta=1e-6)
+            # At least the gradients of the network, to all other hosts and back, but for what the pass hides.
+            hosts = on_slow["ranks"] / 4
+            sent = 2 * 4 * on_slow["parameters"] * (hosts - 1) / hosts / (1e9 / 8)
+            self.assertGreater(on_slow["step_seconds"], sent)
+        text = self.plan(*gpus[:-1], "--network-gbps", "25", "--sweep", "ranks=4,8")
+        self.assertIn("images/s", text)
+        self.assertIn("rates of A100 as --help says and as given: 16 bit", text)
+        self.assertIn("of the step waits for other ranks", self.plan(*gpus[:-1], "--network-gbps", "1", "--ranks", "8"))
+        # What is given comes before the table's; what is not known is named.
+        given = json.loads(self.plan(*gpus, "--ranks", "1", "--tflops", "1"))
+        self.assertGreater(given["step_seconds"], 3 * json.loads(self.plan(*gpus, "--ranks", "1"))["step_seconds"])
+        bare = ["-o", "device=cuda", "--device-memory", "80GiB", "--tflops", "1", "--memory-gbps", "1000", "--ranks", "8",
+                "--gpus-per-node", "4", "--json"]
+        self.assertEqual(json.loads(self.plan(*bare, "--network-gbps", "25"))["missing_rates"], ["--link-gbps"])
+        self.assertEqual(json.loads(self.plan(*bare, "--network-gbps", "25", "--link-gbps", "100"))["missing_rates"], [])
+
+    def test_gpus_that_have_no_name(self):
+        self.assertIn("--gpu: found 'K80', expected one of V100, A100, H100, H200",
+                      self.plan("-o", "device=cuda", "--gpu", "K80", status=1))
+        self.assertIn("--gpu: device: cpu computes on none", self.plan("--gpu", "V100", status=1))
+        self.assertIn("--gpu and --measure: ", self.plan("-o", "device=cuda", "--gpu", "V100", "--measure", status=1))
+        self.assertIn("V100 has compute capability 7.0, and it needs 8.0",
+                      self.plan("-o", "device=cuda", "--gpu", "V100", "-o", "train.precision=bf16", status=1))
+
+    def test_published_rates_are_those_that_the_gpus_are_set_by(self):
+        sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../scripts/bench"))
+        import published
+        folder = tempfile.mkdtemp(dir=self.root)  # it has a plan.yaml of its own
+        planner = published.Planner(TRAIN, folder)
+        for point in published.CALIBRATION:
+            rate = planner.plan(point, point["gpu"], point["network"], "--ranks", str(point["ranks"]))["images_per_second"]
+            # To three digits of a part: half a per cent.
+            self.assertLess(abs(published.error(rate, point["rate"])), 0.005, point)
+        # The farthest of the others, 256 GPUs over 25 Gbit/s, with what their source does not say assumed: a tenth off
+        # (scripts/bench/published.md), and as much again for what steps may come to do.
+        far = published.POINTS[-1]
+        plan = planner.plan(far, far["gpu"], far["network"], "--ranks", str(far["ranks"]))
+        self.assertLess(abs(published.error(plan["images_per_second"], far["rate"])), 0.2)
 
     def test_gpus_from_a_machine_without(self):
         plan = json.loads(self.plan("--json", "-o", "device=cuda", "--device-memory", "32GB", "--ranks", "8", "-o",

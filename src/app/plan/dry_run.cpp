@@ -62,9 +62,10 @@ class DryTraining {
         backend_(make_dry_backend({setup.device, setup.threads, setup.gpu,
                                    [this](const SampleRows& s) { return active_rows(setup_, images_, s.classes); }},
                                   tally_)),
-        tensors_(make_dry_collective({setup.ranks, true, [this](double bytes) { tally_.send(bytes); },
+        tensors_(make_dry_collective({setup.ranks, true, [this](const DryTraffic& t) { return start(t); },
+                                      [this](int64_t started) { tally_.wait(started); },
                                       [this](double bytes) { note_buffers(bytes); }})),
-        host_(make_dry_collective({setup.ranks, false, {}, {}})),
+        host_(make_dry_collective({setup.ranks, false, {}, {}, {}})),
         tape_(backend_.device->can_record() ? std::make_unique<Tape>(*backend_.device, *tensors_) : nullptr),
         context_{backend_,
                  tape_ ? static_cast<Collective&>(*tape_) : *tensors_,
@@ -96,7 +97,9 @@ class DryTraining {
     out.rows = head_->shard().size();
     out.images = images_of(slices_);
     out.active = setup_.config.head.sampling.method == "full" ? out.rows : active_rows(setup_, images_, out.rows);
-    out.phases = tally_.phases();
+    DryCounts counts = tally_.counts();
+    out.phases = std::move(counts.phases);
+    out.moments = std::move(counts.moments);
     if (ClassGraph* graph = head_->graph()) add_graph(out, graph->spec());
     add_memory(out);
     return out;
@@ -120,6 +123,7 @@ class DryTraining {
     phase_ = phase;
     tally_.begin(phase);
   }
+  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent(setup_.ranks)}); }
   void note_buffers(double bytes) {
     buffers_ += bytes;
     most_buffers_ = std::max(most_buffers_, buffers_);

@@ -45,18 +45,19 @@ inline constexpr const char* kWorkspaces = "workspaces";
 }  // namespace purpose
 
 struct DryRun {
-  int64_t parameters = 0;         // of the network, without buffers
-  int64_t rows = 0;               // classes of the rank
-  int64_t active = 0;             // of these, in a step
-  int64_t images = 0;             // of the rank, a step
-  std::vector<Purpose> device;    // what is in use at the peak; on a CPU this is host memory
-  std::string moment;             // of the peak: "forward", as the step calls its phases, or "building the class graph"
-  double kept = 0;                // bytes beyond that: of a CPU's blocks that are kept, of a GPU's as they round up
-  double counted = 0;             // what the device itself would say it held at most (DeviceMemory::most): on a GPU
-                                  // with what it keeps to be used again, and for recordings
-  std::vector<Purpose> host;      // memory of the host that the process takes besides
-  std::vector<DryPhase> phases;   // of one step
-  std::optional<DryPhase> graph;  // of building the class graph once, where classes are sampled by it
+  int64_t parameters = 0;        // of the network, without buffers
+  int64_t rows = 0;              // classes of the rank
+  int64_t active = 0;            // of these, in a step
+  int64_t images = 0;            // of the rank, a step
+  std::vector<Purpose> device;   // what is in use at the peak; on a CPU this is host memory
+  std::string moment;            // of the peak: "forward", as the step calls its phases, or "building the class graph"
+  double kept = 0;               // bytes beyond that: of a CPU's blocks that are kept, of a GPU's as they round up
+  double counted = 0;            // what the device itself would say it held at most (DeviceMemory::most): on a GPU
+                                 // with what it keeps to be used again, and for recordings
+  std::vector<Purpose> host;     // memory of the host that the process takes besides
+  std::vector<DryPhase> phases;  // of one step
+  std::vector<DryMoment> moments;  // of it, in order
+  std::optional<DryPhase> graph;   // of building the class graph once, where classes are sampled by it
 
   double device_bytes() const;  // all of it, with `kept`
   double host_bytes() const;

@@ -22,8 +22,11 @@ DryPhase graph_work(const GraphRows& rows) {
   round.bytes += 4 * read * kValue + blocks * all * kValue;
   DryWork first = round;
   first.flop = 2 * own * all;
-  DryPhase phase{"class graph", {first, round}, 0, 0};
-  if (rows.ranks > 1) phase.wire = 2 * (1 - 1 / number(rows.ranks)) * all * kValue;
+  DryPhase phase{"class graph", {first, round}, {}, 0};
+  if (rows.ranks > 1) {
+    phase.wire = 2 * (1 - 1 / number(rows.ranks)) * all * kValue;
+    phase.transfers = {{all * kValue, 2, phase.wire}};
+  }
   return phase;
 }
 

@@ -25,7 +25,12 @@ DryRun on_line(const Counted& few, const Counted& more, double images) {
     DryPhase& phase = run.phases[p];
     const DryPhase& of_few = few.run.phases[p];
     PLSC_CHECK(phase.work.size() == of_few.work.size());
+    PLSC_CHECK(phase.transfers.size() == of_few.transfers.size());
     extend(phase.wire, of_few.wire);
+    for (size_t i = 0; i < phase.transfers.size(); ++i) {
+      extend(phase.transfers[i].bytes, of_few.transfers[i].bytes);
+      extend(phase.transfers[i].sent, of_few.transfers[i].sent);
+    }
     for (size_t w = 0; w < phase.work.size(); ++w) {
       extend(phase.work[w].flop, of_few.work[w].flop);
       extend(phase.work[w].bytes, of_few.work[w].bytes);

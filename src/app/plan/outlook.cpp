@@ -45,7 +45,7 @@ std::vector<Unknown> unknown_rates(const Plan& plan) {
     found.push_back({"16-bit products", in_half ? "--tflops" : "", true});
   if (rates.memory <= 0) found.push_back({"memory", "--memory-gbps", true});
   if (needed.host && rates.host <= 0) found.push_back({"to and from the host", "--host-gbps", true});
-  if (needed.link && rates.link <= 0) found.push_back({"link", "--link-gbps", false});
+  if (needed.link && !cluster_of(plan).known()) found.push_back({"link", "--link-gbps", false});
   return found;
 }
 
@@ -103,9 +103,13 @@ std::string rates_text(const std::vector<const Plan*>& plans, RateSource source)
   if (rates.memory > 0) known.push_back(fmt::format("memory {:.4g} GB/s", rates.memory / 1e9));
   if (needed.host && rates.host > 0) known.push_back(fmt::format("to and from the host {:.4g} GB/s", rates.host / 1e9));
   if (needed.link && rates.link > 0) known.push_back(fmt::format("link {:.4g} GB/s", rates.link / 1e9));
+  if (needed.link && rates.network > 0)
+    known.push_back(fmt::format("network of a host {:.4g} GB/s", rates.network / 1e9));
   for (const Unknown& rate : unknown) missing.push_back(with_option(rate, source));
   if (known.empty()) return "time: not known without the rates of " + joined(missing);
-  const char* from = !source.measured ? "as given" : source.given ? "measured here and as given" : "measured here";
+  std::string from = !source.measured ? "as given" : source.given ? "measured here and as given" : "measured here";
+  if (!source.gpu.empty())
+    from = fmt::format("of {} as --help says{}", source.gpu, source.given ? " and as given" : "");
   std::string text = fmt::format("rates {}: {}", from, joined(known));
   if (!missing.empty()) text += "; a time is not known (?) where it hangs on " + joined(missing);
   return text;

@@ -28,6 +28,7 @@ std::string unjudged_text(const Outlook& outlook);
 struct RateSource {
   bool measured = false, measurable = false;  // on this machine
   bool given = false;                         // some of them
+  std::string gpu = {};                       // whose they are, as far as they are not given
 };
 /// "rates as given: ...; not given: link (--link-gbps) ...", of all these plans.
 std::string rates_text(const std::vector<const Plan*>& plans, RateSource source);

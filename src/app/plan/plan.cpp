@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/plan/step_time.h"
 #include "backend/dry/counting.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "train/training_step.h"
 
 namespace plsc::plan {
 namespace {
@@ -14,35 +14,6 @@ namespace {
 constexpr double kNeighbour = 4;          // bytes of a neighbour's number
 constexpr int kMostAdvisedRanks = 4096;   // that are advised,
 constexpr int64_t kMostPasses = 1 << 10;  // and micro-batches
-
-/// An op computes and moves at once, and takes as long as what is slowest.
-std::optional<double> seconds_of(const DryPhase& phase, const Rates& rates) {
-  double compute = 0;
-  for (const DryWork& work : phase.work) {
-    if (!rates.compute_known(is_half(work.type))) return std::nullopt;
-    if (work.far + work.beside > 0 && rates.host <= 0) return std::nullopt;
-    const double products = work.flop / (is_half(work.type) ? rates.half : rates.fp32);
-    compute += std::max({products, work.bytes / rates.memory, work.far > 0 ? work.far / rates.host : 0});
-  }
-  if (phase.wire == 0) return compute;
-  if (rates.link <= 0) return std::nullopt;
-  const double wire = phase.wire / rates.link;
-  // Nothing else has work beside it.
-  return phase.name == kBackwardPhase ? std::max(compute, wire) : compute + wire;
-}
-
-PhasePlan plan_of(const DryPhase& phase, const Rates& rates) {
-  PhasePlan out;
-  out.name = phase.name;
-  for (const DryWork& work : phase.work) {
-    out.flop += work.flop;
-    out.bytes += work.bytes;
-    out.far += work.far + work.beside;
-  }
-  out.wire = phase.wire;
-  out.seconds = seconds_of(phase, rates);
-  return out;
-}
 
 Plan with(const Plan& plan, const Setup& setup) { return make_plan(setup, plan.room, {}); }
 
@@ -157,6 +128,11 @@ std::optional<double> Plan::host_room() const {
   return *room.host / room.sharing(setup.ranks);
 }
 
+std::optional<double> Plan::images_per_second() const {
+  if (!step_seconds || *step_seconds <= 0) return std::nullopt;
+  return static_cast<double>(run.images * setup.ranks) / *step_seconds;
+}
+
 Room room_beside(std::optional<double> left_of_host, int64_t program, int ranks_of_host) {
   Room room;
   room.ranks_per_host = ranks_of_host;
@@ -188,22 +164,31 @@ int64_t checkpoint_bytes(const Plan& plan) {
                       a_class * static_cast<double>(plan.setup.classes));
 }
 
+Cluster cluster_of(const Plan& plan) {
+  const Rates& rates = plan.rates;
+  return {plan.setup.ranks, plan.room.ranks_per_host, rates.link, rates.network, rates.latencies};
+}
+
 Plan make_plan(const Setup& setup, const Room& room, const Rates& rates) {
   Plan plan;
   plan.setup = setup;
   plan.room = room;
   plan.rates = rates;
   plan.run = dry_run(setup);
-  double sum = 0, beside = 0;
-  bool known = true;
-  for (const DryPhase& phase : plan.run.phases) {
+  const Cluster cluster = cluster_of(plan);
+  plan.phases = timed_phases(plan.run, rates, cluster);
+  double sum = 0, exposed = 0, beside = 0;
+  for (const DryPhase& phase : plan.run.phases)
     for (const DryWork& work : phase.work) beside += work.beside;
-    plan.phases.push_back(plan_of(phase, rates));
-    known = known && plan.phases.back().seconds.has_value();
-    sum += plan.phases.back().seconds.value_or(0);
+  for (const PhasePlan& phase : plan.phases) {
+    sum += phase.seconds.value_or(0);
+    exposed += phase.exposed.value_or(0);
   }
-  if (known) plan.step_seconds = beside > 0 ? std::max(sum, beside / rates.host) : sum;
-  if (plan.run.graph) plan.graph = plan_of(*plan.run.graph, rates);
+  if (std::ranges::all_of(plan.phases, [](const PhasePlan& p) { return p.seconds.has_value(); })) {
+    plan.step_seconds = beside > 0 ? std::max(sum, beside / rates.host) : sum;
+    plan.exposed_seconds = exposed;
+  }
+  if (plan.run.graph) plan.graph = timed_alone(*plan.run.graph, rates, cluster);
   return plan;
 }
 

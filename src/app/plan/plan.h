@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "app/plan/dry_run.h"
+#include "app/plan/wire.h"
 
 namespace plsc::plan {
 
@@ -28,9 +29,11 @@ double steady_part(int64_t bytes);
 struct Rates {
   double fp32 = 0, half = 0;  // FLOP of matrix products; half: bf16 and fp16
   double memory = 0;          // bytes that are read and written
-  double link = 0;            // bytes that a rank sends
+  double link = 0;            // bytes that a rank sends: to any other, or where `network` is known to those of its host
   double host = 0;            // bytes between a GPU and its host's memory
   bool fp32_assumed = false;  // of `half`, which alone was given
+  double network = 0;         // bytes that a host sends to others, for all of its ranks together
+  bool latencies = false;     // collectives take NCCL's (wire.h) besides
   bool compute_known(bool in_half) const { return memory > 0 && fp32 > 0 && (half > 0 || !in_half); }
 };
 
@@ -41,6 +44,7 @@ struct PhasePlan {
   double flop = 0, bytes = 0, wire = 0;  // of one rank
   double far = 0;                        // bytes between a GPU and its host's memory, beside `bytes`
   std::optional<double> seconds;         // where all rates that it needs are known
+  std::optional<double> exposed;         // of these, in which nothing is computed: collectives are waited for
 };
 
 struct Plan {
@@ -50,7 +54,8 @@ struct Plan {
   DryRun run;
   std::vector<PhasePlan> phases;
   std::optional<double> step_seconds;
-  std::optional<PhasePlan> graph;  // building the class graph once, beside the steps
+  std::optional<double> exposed_seconds;  // of these, of all phases
+  std::optional<PhasePlan> graph;         // building the class graph once, beside the steps
 
   bool on_gpu() const { return setup.device == DeviceKind::cuda; }
   /// What a rank takes of its GPU (0 on a CPU), and of its host.
@@ -58,8 +63,12 @@ struct Plan {
   double host_bytes() const { return run.host_bytes() + (on_gpu() ? 0 : run.device_bytes()); }
   /// A rank's share of its host's memory.
   std::optional<double> host_room() const;
+  /// Of all ranks together, where the time of a step is known.
+  std::optional<double> images_per_second() const;
   bool fits() const;
 };
+
+Cluster cluster_of(const Plan& plan);
 
 Plan make_plan(const Setup& setup, const Room& room, const Rates& rates);
 /// The same of another number of classes, without times. Throws Error where there are more than most_classes.

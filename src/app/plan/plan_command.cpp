@@ -4,6 +4,7 @@
 
 #include "app/build.h"
 #include "app/commands.h"
+#include "app/plan/gpus.h"
 #include "app/plan/print.h"
 #include "app/rates.h"
 #include "backend/capability.h"
@@ -57,8 +58,12 @@ class Planner {
       : line_(line), config_(load_config(line.config, line.overrides).config), probe_(probe()) {
     if (config_.device == "cpu" && line.plan.device_memory > 0)
       fail_hint("-o device=cuda plans for GPUs", "--device-memory: device: cpu has no memory of its own");
-    on_gpu_ =
-        config_.device != "cpu" && (config_.device == "cuda" || !probe_.gpus.empty() || line.plan.device_memory > 0);
+    if (config_.device == "cpu" && model_ != nullptr)
+      fail_hint("-o device=cuda plans for GPUs", "--gpu: device: cpu computes on none");
+    if (model_ != nullptr && line.plan.measure)
+      fail_hint("leave out one of the two", "--gpu and --measure: rates are either that GPU's, or this machine's");
+    on_gpu_ = config_.device != "cpu" &&
+              (config_.device == "cuda" || !probe_.gpus.empty() || model_ != nullptr || line.plan.device_memory > 0);
     classes_ = classes_of(config_);
     check_sampling();
     ranks_ = line.ranks > 0 ? static_cast<int>(line.ranks) : config_.ranks > 0 ? static_cast<int>(config_.ranks) : 1;
@@ -78,7 +83,8 @@ class Planner {
  private:
   static void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
-  CudaProbe probe() const { return config_.device == "cpu" ? CudaProbe{} : probe_cuda(); }
+  /// With a GPU that is named, this machine's are none of the plan's.
+  CudaProbe probe() const { return config_.device == "cpu" || model_ != nullptr ? CudaProbe{} : probe_cuda(); }
 
   int ranks_per_host() const { return line_.plan.ranks_per_host > 0 ? line_.plan.ranks_per_host : kMostRanksPerHost; }
 
@@ -90,6 +96,7 @@ class Planner {
 
   CudaProbe::Gpu gpu() const {
     if (!probe_.gpus.empty()) return probe_.gpus.front();
+    if (model_ != nullptr) return {model_->name, "", model_->capability, static_cast<int64_t>(model_->memory)};
     return {"the GPU of this plan", "", kCapability, static_cast<int64_t>(line_.plan.device_memory)};
   }
 
@@ -97,6 +104,7 @@ class Planner {
     GpuTraits traits;
     traits.bf16 = gpu().capability >= kBf16Capability;
     if (!probe_.gpus.empty()) traits.cache = second_level_cache(0);
+    if (model_ != nullptr) traits.cache = model_->cache;
     return traits;
   }
 
@@ -138,7 +146,8 @@ class Planner {
     setup.program = program_;
     Room room;
     if (on_gpu_ && line_.plan.device_memory > 0) room.device = static_cast<double>(line_.plan.device_memory);
-    if (on_gpu_ && !room.device && !probe_.gpus.empty()) room.device = static_cast<double>(probe_.gpus.front().memory);
+    if (on_gpu_ && !room.device && (!probe_.gpus.empty() || model_ != nullptr))
+      room.device = static_cast<double>(gpu().memory);
     room.host = host_memory();
     room.ranks_per_host = ranks_per_host();
     return make_plan(setup, room, rates_);
@@ -155,6 +164,7 @@ class Planner {
   Rates rates() const {
     Rates rates;
     if (line_.plan.measure) rates = measured();
+    if (model_ != nullptr) rates = reached_rates(*model_, arithmetic().tf32);
     const bool half = arithmetic().activations != Dtype::f32;
     if (line_.plan.tflops > 0) (half ? rates.half : rates.fp32) = 1e12 * line_.plan.tflops;
     // Parts of a 16-bit network are in fp32 (the last linear layer; the head, on a GPU without bf16): no faster than
@@ -163,7 +173,8 @@ class Planner {
     if (rates.fp32_assumed) rates.fp32 = rates.half / 16;
     if (line_.plan.memory_gbps > 0) rates.memory = 1e9 * line_.plan.memory_gbps;
     if (line_.plan.host_gbps > 0) rates.host = 1e9 * line_.plan.host_gbps;
-    rates.link = 1e9 / 8 * line_.plan.link_gbps;
+    if (line_.plan.link_gbps > 0) rates.link = 1e9 / 8 * line_.plan.link_gbps;
+    if (line_.plan.network_gbps > 0) rates.network = 1e9 / 8 * line_.plan.network_gbps;
     return rates;
   }
 
@@ -196,7 +207,8 @@ class Planner {
   RateSource source() const {
     const PlanLine& given = line_.plan;
     return {given.measure, !on_gpu_ || !probe_.gpus.empty(),
-            given.tflops + given.memory_gbps + given.host_gbps + given.link_gbps > 0};
+            given.tflops + given.memory_gbps + given.host_gbps + given.link_gbps + given.network_gbps > 0,
+            model_ != nullptr ? model_->name : ""};
   }
 
   int sweep() const {
@@ -224,6 +236,7 @@ class Planner {
   }
 
   const CommandLine& line_;
+  const GpuModel* model_ = line_.plan.gpu.empty() ? nullptr : &gpu_model(line_.plan.gpu);
   int64_t program_ = whole_mebibytes(resident_memory());  // before anything else takes some
   Config config_;
   CudaProbe probe_;

@@ -15,6 +15,9 @@ using Json = nlohmann::ordered_json;
 std::string grouped(int64_t n) { return quantity(static_cast<double>(n), ""); }
 std::string giga(double x, const char* unit) { return x == 0 ? "-" : fmt::format("{:.4g} {}", x / 1e9, unit); }
 std::string time_text(const std::optional<double>& seconds) { return seconds ? quantity(*seconds, "s") : "?"; }
+std::string rate_text(const std::optional<double>& rate) {
+  return rate ? fmt::format("{:.{}f}", *rate, *rate < 10 ? 2 : 0) : "?";
+}
 std::string of_room(const std::optional<double>& room) { return room ? " of " + human_bytes(*room) : ""; }
 
 /// What all of them share: "bf16; 1,000,000 classes x 512, full softmax".
@@ -73,10 +76,10 @@ std::string step_table(const Plan& plan) {
   out += fmt::format(kRow, "together", giga(sum.flop, ""), giga(sum.bytes, "GB"), giga(sum.wire, "GB"),
                      time_text(plan.step_seconds));
   if (sum.far > 0) out += fmt::format("  and {} between the GPU and its host's memory\n", giga(sum.far, "GB"));
-  if (plan.step_seconds && *plan.step_seconds > 0) {
-    const double rate = static_cast<double>(plan.run.images * plan.setup.ranks) / *plan.step_seconds;
-    out += fmt::format("  {:.{}f} images/s over all ranks\n", rate, rate < 10 ? 2 : 0);
-  }
+  if (plan.images_per_second())
+    out += fmt::format("  {} images/s over all ranks\n", rate_text(plan.images_per_second()));
+  if (plan.exposed_seconds.value_or(0) > 0)
+    out += fmt::format("  {} of the step waits for other ranks\n", time_text(plan.exposed_seconds));
   if (plan.graph) {
     const std::string far = plan.graph->far > 0 ? giga(plan.graph->far, "GB") + " from its host's memory, " : "";
     out +=
@@ -104,8 +107,13 @@ Json or_null(const std::optional<T>& value) {
 }
 
 Json phase_of(const PhasePlan& p) {
-  return {{"phase", p.name}, {"flop", p.flop}, {"bytes", p.bytes},
-          {"far", p.far},    {"sent", p.wire}, {"seconds", or_null(p.seconds)}};
+  return {{"phase", p.name},
+          {"flop", p.flop},
+          {"bytes", p.bytes},
+          {"far", p.far},
+          {"sent", p.wire},
+          {"seconds", or_null(p.seconds)},
+          {"exposed", or_null(p.exposed)}};
 }
 
 Json options_of(const std::vector<Unknown>& unknown) {
@@ -138,6 +146,8 @@ Json object(const Plan& plan, const Outlook& outlook) {
           {"phases", phases},
           {"graph", plan.graph ? phase_of(*plan.graph) : Json(nullptr)},
           {"step_seconds", or_null(plan.step_seconds)},
+          {"exposed_seconds", or_null(plan.exposed_seconds)},
+          {"images_per_second", or_null(plan.images_per_second())},
           {"largest_classes", or_null(outlook.largest)},
           {"largest_capped", outlook.capped},
           {"largest_replicated", or_null(outlook.replicated)},
@@ -173,13 +183,13 @@ std::string sweep_table(const std::vector<SweepRow>& rows, const std::string& ra
   const bool with_host =
       some != rows.end() && some->plan->on_gpu() && some->plan->setup.config.head.store.tier == "host";
   const auto line = [&](const std::string& host, const auto&... cells) {
-    const auto& [ranks, a_rank, memory, flop, wire, step, fits, most] = std::tie(cells...);
-    return fmt::format("{:>6}{:>16}{:>14}{}{:>14}{:>14}{:>12}{:>6}{:>18}\n", ranks, a_rank, memory,
-                       with_host ? fmt::format("{:>14}", host) : "", flop, wire, step, fits, most);
+    const auto& [ranks, a_rank, memory, flop, wire, step, waits, images, fits, most] = std::tie(cells...);
+    return fmt::format("{:>6}{:>16}{:>14}{}{:>14}{:>14}{:>10}{:>10}{:>10}{:>6}{:>18}\n", ranks, a_rank, memory,
+                       with_host ? fmt::format("{:>14}", host) : "", flop, wire, step, waits, images, fits, most);
   };
   std::string out = some != rows.end() ? work(*some->plan) + "\n" : "";
   out += line("host memory", "ranks", "classes a rank", with_host ? "GPU memory" : "memory", "GFLOP", "sent a step",
-              "step", "fits", "at most classes");
+              "step", "waits", "images/s", "fits", "at most classes");
   bool capped = false;
   for (const SweepRow& r : rows) {
     if (!r.plan) {
@@ -196,8 +206,8 @@ std::string sweep_table(const std::vector<SweepRow>& rows, const std::string& ra
     const char* fits = !plan.fits() ? "no" : r.outlook.rooms.empty() ? "yes" : "?";
     out += line(human_bytes(plan.host_bytes()), r.ranks, grouped(plan.run.rows),
                 human_bytes(plan.on_gpu() ? plan.device_bytes() : plan.host_bytes()), giga(flop, ""), giga(wire, "GB"),
-                time_text(plan.step_seconds), fits,
-                r.outlook.largest ? grouped(*r.outlook.largest) + (r.outlook.capped ? "*" : "") : "?");
+                time_text(plan.step_seconds), time_text(plan.exposed_seconds), rate_text(plan.images_per_second()),
+                fits, r.outlook.largest ? grouped(*r.outlook.largest) + (r.outlook.capped ? "*" : "") : "?");
   }
   if (some == rows.end()) return out;
   if (capped) out += "* " + cap_text(*some->plan) + "\n";

@@ -23,11 +23,16 @@ class Zeros final : public HostRead {
 /// Keeps its memory, as whoever replays it would use it.
 class DryRecording final : public Recording {
  public:
-  explicit DryRecording(std::shared_ptr<ArenaPool> memory) : memory_(std::move(memory)) {}
-  void replay() override {}
+  DryRecording(std::shared_ptr<ArenaPool> memory, std::vector<DryWork> work, DryTally* tally)
+      : memory_(std::move(memory)), work_(std::move(work)), tally_(tally) {}
+  void replay() override {
+    for (const DryWork& work : work_) tally_->add(work);
+  }
 
  private:
   std::shared_ptr<ArenaPool> memory_;
+  std::vector<DryWork> work_;
+  DryTally* tally_;
 };
 
 size_t place(MemoryUse use) { return static_cast<size_t>(use); }
@@ -41,8 +46,8 @@ void* DryTables::allocate(size_t bytes) {
 }
 bool DryTables::has(const void* data) const { return reinterpret_cast<uintptr_t>(data) >= kFirstTable; }
 
-DryDevice::DryDevice(DeviceKind kind, int threads, const GpuTraits& gpu)
-    : kind_(kind), threads_(threads), gpu_(gpu), memory_(make_dry_memory(kind)) {}
+DryDevice::DryDevice(DeviceKind kind, int threads, const GpuTraits& gpu, DryTally* tally)
+    : kind_(kind), threads_(threads), gpu_(gpu), tally_(tally), memory_(make_dry_memory(kind)) {}
 
 void* DryDevice::allocate(size_t bytes) {
   const std::lock_guard lock(mutex_);
@@ -91,12 +96,15 @@ void DryDevice::begin_recording(const std::shared_ptr<RecordingMemory>& memory) 
   recording_ = std::dynamic_pointer_cast<ArenaPool>(memory);
   PLSC_CHECK(recording_ != nullptr, "a recording without memory");
   recording_->open();
+  if (tally_ != nullptr) tally_->begin_recording();
 }
 
 std::unique_ptr<Recording> DryDevice::end_recording() {
   PLSC_CHECK(recording_, "nothing is being recorded");
   recording_->close();
-  return std::make_unique<DryRecording>(std::exchange(recording_, nullptr));
+  std::vector<DryWork> work;
+  if (tally_ != nullptr) work = tally_->end_recording();
+  return std::make_unique<DryRecording>(std::exchange(recording_, nullptr), std::move(work), tally_);
 }
 
 }  // namespace plsc

@@ -10,6 +10,7 @@
 #include "backend/device.h"
 #include "backend/dry/dry_memory.h"
 #include "backend/dry/gpu_traits.h"
+#include "backend/dry/tally.h"
 
 namespace plsc {
 
@@ -27,8 +28,8 @@ class DryTables final : public Allocator {
 
 class DryDevice final : public Device {
  public:
-  /// `threads`: of a CPU.
-  DryDevice(DeviceKind kind, int threads, const GpuTraits& gpu = {});
+  /// `threads`: of a CPU. `tally` is told of work that is played back; it outlives the device and its recordings.
+  DryDevice(DeviceKind kind, int threads, const GpuTraits& gpu = {}, DryTally* tally = nullptr);
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) noexcept override;
@@ -59,7 +60,8 @@ class DryDevice final : public Device {
   /// Whether memory is of there.
   bool is_table(const void* data) const { return tables_.has(data); }
 
-  /// A GPU records, for the memory that it takes: ops between begin and end count once, and a replay nothing.
+  /// A GPU records, for the memory that it takes: ops between begin and end count when they are played back, so that
+  /// they stand where they do among collectives.
   bool can_record() const override { return memory_->arena() != nullptr; }
   std::shared_ptr<RecordingMemory> make_recording_memory() override;
   void begin_recording(const std::shared_ptr<RecordingMemory>& memory) override;
@@ -77,6 +79,7 @@ class DryDevice final : public Device {
   DeviceKind kind_;
   int threads_;
   GpuTraits gpu_;
+  DryTally* tally_;
   MemoryUse use_ = MemoryUse::other;
   mutable std::mutex mutex_;  // threads of an op take memory of their own
   DryTables tables_;

@@ -42,7 +42,7 @@ class DryImageOps final : public ImageOps {
 
 Backend make_dry_backend(const DryOptions& options, DryTally& tally) {
   Backend backend;
-  auto device = std::make_unique<DryDevice>(options.kind, options.threads, options.gpu);
+  auto device = std::make_unique<DryDevice>(options.kind, options.threads, options.gpu, &tally);
   DryDevice& dry = *device;
   backend.device = std::move(device);
   const std::shared_ptr<OpMemory> memory =

@@ -1,13 +1,15 @@
 // Ranks that are not there: host values are as if every rank had this rank's.
 #include "comm/dry_collective.h"
 
+#include <algorithm>
+
 #include "support/catch.h"
 
 using namespace plsc;
 
 namespace {
 
-std::unique_ptr<Collective> three_ranks() { return make_dry_collective({3, false, {}, {}}); }
+std::unique_ptr<Collective> three_ranks() { return make_dry_collective({3, false, {}, {}, {}}); }
 
 std::vector<int64_t> values(const Tensor& t) {
   const auto all = t.span<int64_t>();
@@ -38,4 +40,36 @@ TEST_CASE("dry collective: host values are gathered and told") {
   Tensor told = Tensor::from(std::vector<int64_t>{1, 2}, {2});
   ranks->broadcast(told, 0);
   CHECK(values(told) == std::vector<int64_t>{1, 2});
+}
+
+TEST_CASE("dry collective: what is told of a collective, when it starts and when it is waited for") {
+  std::vector<DryTraffic> started;
+  std::vector<int64_t> waited;
+  double buffers = 0, most = 0;
+  const auto ranks = make_dry_collective({4, true,
+                                          [&](const DryTraffic& traffic) {
+                                            started.push_back(traffic);
+                                            return static_cast<int64_t>(started.size());
+                                          },
+                                          [&](int64_t number) { waited.push_back(number); },
+                                          [&](double bytes) { most = std::max(most, buffers += bytes); }});
+  Tensor whole(host_allocator(), {8}, Dtype::f32), part(host_allocator(), {2}, Dtype::f32);
+  Pending reduce = ranks->start_all_reduce(whole, ReduceOp::sum);
+  Pending gather = ranks->start_all_gather(part, whole);
+  Pending scatter = ranks->start_reduce_scatter(whole, part);
+  ranks->wait(std::move(scatter), "scatter");
+  ranks->wait(std::move(reduce), "reduce");
+  ranks->wait(std::move(gather), "gather");
+  CHECK(waited == std::vector<int64_t>{3, 1, 2});
+  REQUIRE(started.size() == 3);
+  for (const DryTraffic& traffic : started) CHECK(traffic.bytes == 32);
+  // Each rank sums its part and spreads it: 8 bytes to each of three, twice.
+  CHECK(started[0].sent(4) == 48);
+  CHECK(started[1].sent(4) == 24);
+  CHECK(started[2].sent(4) == 24);
+  // Both reductions receive as much as they sum, until they are waited for.
+  CHECK(most == 48);
+  CHECK(buffers == 0);
+  ranks->barrier();
+  CHECK(started.size() == 3);
 }
