@@ -53,6 +53,7 @@ struct ModelConfig {
   int64_t embedding_size = 512;
   std::optional<double> dropout;  // none: as default_dropout says, which load_config fills in
   bool sync_batch_norm = false;
+  std::vector<std::string> recompute;  // parts of the backbone, as `freeze` names them but for the tail; or all
   bool operator==(const ModelConfig&) const = default;
 };
 

@@ -40,6 +40,8 @@ class BatchNorm {
   /// x: (N, H, W, C) or (N, C). In train mode, Error where the statistics would be those of a single row.
   Tensor forward(Context& context, const Tensor& x, const Pass& pass, const Fused& fused);
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) { return forward(context, x, pass, Fused()); }
+  /// The part of a second pass (Turn::again) that the backward pass needs, where nobody needs the output again.
+  void restore(const Tensor& x);
   Gradients backward(Context& context, const Tensor& dy, const Want& want);
   Tensor backward(Context& context, const Tensor& dy) { return backward(context, dy, Want()).dx; }
 
@@ -78,7 +80,7 @@ class BatchNorm {
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
   int64_t pooled_step_ = -1;  // the step that pooled_ belongs to; below 0 once it is folded
   bool measures_ = false;     // a pass has measured its input, and one that is played back does
-  Saved saved_;
+  Saved saved_;               // between two passes all but x
 };
 
 }  // namespace plsc

@@ -341,6 +341,12 @@ TEST_CASE("combinations that cannot be") {
     CHECK(contains(message("init: {from: x, freeze: [layer9]}"),
                    "found 'layer9', expected stem, layer1 to layer4 or tail"));
     CHECK(message("init: {from: x, head: true, freeze: [stem, layer1, tail]}").empty());
+    CHECK(contains(message("model: {recompute: [stem, layer5]}"),
+                   "f.yaml:2: model.recompute: found 'layer5', expected stem, layer1 to layer4 or all"));
+    CHECK(contains(message("model: {recompute: [tail]}"), "found 'tail', expected stem, layer1 to layer4 or all"));
+    CHECK(contains(message("model: {recompute: [all, stem]}"), "found all beside parts, expected it alone"));
+    CHECK(message("model: {recompute: [stem, layer4]}").empty());
+    CHECK(message("model: {recompute: all}").empty());
   }
 }
 
