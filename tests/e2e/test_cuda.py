@@ -68,6 +68,21 @@ class Cuda(E2eCase):
         self.assert_same_tensors("recorded", "called", 20)
         self.assert_same_tensors("recorded", "ordered", 20)
 
+    def test_recomputed_blocks_have_the_same_bits(self):
+        """In recorded steps and in others, where the second pass falls into the recording of the backward pass."""
+        resnet = "model.backbone={kind: resnet, stem: 8, widths: [8, 16], blocks: [2, 1]}"
+        for name, ranks, overrides, parts in (
+                ("synchronised", 2, [], ("all", "[layer1]")),
+                ("own", 1, ["model.sync_batch_norm=false", "train.accumulate=2", "train.precision=fp16"], ("all",)),
+                ("called", 1, ["train.graphs=false", "train.precision=bf16"], ("[stem, layer2]",)),
+                ("residual", 1, [resnet, "train.deterministic=true"], ("all",))):
+            with self.subTest(name):
+                self.cuda(name, *overrides, ranks=ranks, steps=8)
+                for i, choice in enumerate(parts):
+                    self.cuda(f"{name}_{i}", *overrides, f"model.recompute={choice}", ranks=ranks, steps=8)
+                    self.assert_same_tensors(name, f"{name}_{i}", 8)
+                    self.assertEqual(self.losses(f"{name}_{i}"), self.losses(name))
+
     def counters(self, name, steps, *overrides):
         prefix = self.folder(f"counters_{name}_{steps}")
         self.cuda(f"{name}_{steps}", *overrides, steps=steps, env={"PLSC_STANDIN_COUNTERS": prefix})
@@ -79,7 +94,7 @@ class Cuda(E2eCase):
         for name, overrides in (("recorded", []), ("called", ["train.graphs=false"]),
                                 ("sampled", ["head.sampling={method: uniform, ratio: .8}"]), ("linear", LINEAR),
                                 ("far", ["head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}"]),
-                                ("accumulated", ["train.accumulate=2"])):
+                                ("accumulated", ["train.accumulate=2"]), ("recomputed", ["model.recompute=all"])):
             with self.subTest(name):
                 few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
                 self.assertEqual(few["device_allocations"], many["device_allocations"])

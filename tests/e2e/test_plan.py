@@ -68,6 +68,9 @@ CONFIGURATIONS = {
     "exact sums": (1, LARGER + ["model.sync_batch_norm=true"]),
     "exact sums on 2": (2, ["model.sync_batch_norm=true", "head.classes=200000"]),
     "bottlenecks": (1, BOTTLENECK + ["train.batch_size=64"]),
+    "recomputed": (1, LARGER + ["model.recompute=all"]),
+    "recomputed on 2": (2, LARGER + ["model.recompute=[stem, layer1]", "model.sync_batch_norm=true", "train.accumulate=2"]),
+    "recomputed bottlenecks": (1, BOTTLENECK + ["train.batch_size=64", "model.recompute=all"]),
     "graph of classes": (1, KNN + ["head.classes=30000"]),
     "graph of classes on 2": (2, KNN + ["head.classes=40000", "head.sampling.scoring=bf16", "head.store.dtype=bf16"]),
     "d-softmax": (1, ["head.kind=d_softmax", UNIFORM]),
@@ -84,6 +87,8 @@ ON_GPUS = {
     "rows on the host": (1, [HOST, UNIFORM]),
     "rows on the host on 2": (2, [SMALL_HOST, "train.precision=bf16"]),
     "bottlenecks": (1, BOTTLENECK + ["data.image_size=[32, 32]", "train.accumulate=2"]),
+    "recomputed": (1, ["model.recompute=all", "train.precision=fp16"]),
+    "recomputed on 2": (2, ["model.recompute=[stem, layer2]", "model.sync_batch_norm=true", "train.accumulate=2"]),
     "graph of classes": (1, KNN_LATER + ["head.classes=3000"]),
     "graph of classes on 2": (2, KNN_LATER + ["head.classes=3000", "train.precision=bf16", "head.sampling.scoring=bf16"]),
 }
