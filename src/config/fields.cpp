@@ -113,11 +113,12 @@ void add_model_fields(std::vector<Field>& fields) {
           "sync_batch_norm", &ModelConfig::sync_batch_norm, boolean(),
           "Batch statistics over all ranks: the loss curve then does not depend on their number. false: of each rank's "
           "own images; the running statistics are merged either way.")
-      .key("recompute", &ModelConfig::recompute, list_of(text(), true),
-           "Parts of the backbone (stem, layer1, layer2, ...; or all) of whose blocks the inputs alone are kept for the "
-           "backward pass, which computes the rest again: less memory for activations, at the price of a second forward "
-           "pass of these parts. Weights and losses are the same to the last bit.",
-           {"iresnet.py: using_ckpt", ""});
+      .key(
+          "recompute", &ModelConfig::recompute, list_of(text(), true),
+          "Parts of the backbone (stem, layer1, layer2, ...; or all) of whose blocks the inputs alone are kept for the "
+          "backward pass, which computes the rest again: less memory for activations, at the price of a second forward "
+          "pass of these parts. Weights and losses are the same to the last bit.",
+          {"iresnet.py: using_ckpt", ""});
   Section<InitConfig>(fields, "init.", [](Config& c) -> InitConfig& { return c.init; })
       .key("from", &InitConfig::from, text_or_none(),
            "Start from these weights, at step 0: a checkpoint folder (of any number of ranks) or a .safetensors file.",

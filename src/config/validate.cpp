@@ -37,9 +37,10 @@ void check_model(const Config& c, const Origins& o) {
   known.emplace_back("all");
   for (const std::string& name : c.model.recompute) {
     if (name == "tail")
-      fail("{}: found 'tail', expected stem, layer1 to {} or all: a backward pass begins in the tail, where nothing "
-           "would be saved",
-           o.at("model.recompute"), last);
+      fail(
+          "{}: found 'tail', expected stem, layer1 to {} or all: a backward pass begins in the tail, where nothing "
+          "would be saved",
+          o.at("model.recompute"), last);
     if (std::find(known.begin(), known.end(), name) == known.end())
       fail("{}: found '{}', expected stem, layer1 to {} or all{}", o.at("model.recompute"), name, last,
            did_you_mean(name, known));

@@ -29,7 +29,8 @@ class Block {
 class RepeatableBlock : public Block {
  public:
   /// The forward pass again, on the same x, as far as the backward pass needs it: that of a pass with Turn::first is
-  /// then what it would have been behind one with Turn::only. The output is not computed, and no rank waits for another.
+  /// then what it would have been behind one with Turn::only. The output is not computed, and no rank waits for
+  /// another.
   virtual void repeat(Context& context, const Tensor& x, const Pass& pass) = 0;
 };
 
