@@ -139,7 +139,7 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
               "train.deterministic: true with train.precision: {}: exact sums are of fp32 products", p);
   }
   chosen.sums_in_double =
-      deterministic == "true" || (deterministic == "auto" && config.model.sync_batch_norm && p == "fp32");
+      deterministic == "true" || (deterministic == "auto" && config.model.sync_batch_norm.all_ranks() && p == "fp32");
   return chosen;
 }
 

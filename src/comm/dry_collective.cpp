@@ -55,6 +55,12 @@ class DryCollective final : public Collective {
   }
   Pending start_broadcast(Tensor& t, int) override { return send(share(t.bytes())); }
   Pending start_barrier() override { return std::make_unique<Done>(); }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks > 0 && size() % ranks == 0, "{} ranks in groups of {}", size(), ranks);
+    DryWorld group = world_;
+    group.ranks = ranks;
+    return make_dry_collective(group);
+  }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
 
  private:

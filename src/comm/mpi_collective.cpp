@@ -287,9 +287,12 @@ class MpiCollective final : public Collective {
   MpiCollective(const WaitPolicy& policy, std::shared_ptr<MpiProgress> progress)
       : policy_(policy), progress_(std::move(progress)) {
     check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
-    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-    check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    know_place();
+  }
+  /// The part of `all` that has the same `group`, in its order.
+  MpiCollective(const MpiCollective& all, int group) : policy_(all.policy_), progress_(all.progress_) {
+    check(MPI_Comm_split(all.comm_, group, all.rank_, &comm_), "MPI_Comm_split");
+    know_place();
   }
   // The communicator is left to MPI_Finalize: freeing it is a collective call, which an error must not make.
 
@@ -318,6 +321,11 @@ class MpiCollective final : public Collective {
     return pending<Broadcast>(next_call(), t, root);
   }
   Pending start_barrier() override { return pending<Barrier>(next_call()); }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks > 0 && size_ % ranks == 0, "{} ranks in groups of {}", size_, ranks);
+    barrier("all ranks to be split into groups");  // which a rank can miss; what follows blocks inside of MPI
+    return std::make_unique<MpiCollective>(*this, rank_ / ranks);
+  }
 
   void wait(Pending request, const std::string& what) override {
     PLSC_CHECK(request != nullptr, "a wait for nothing: {}", what);
@@ -325,6 +333,11 @@ class MpiCollective final : public Collective {
   }
 
  private:
+  void know_place() {
+    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
   template <class W, class... Args>
   Pending pending(Args&&... args) {
     return std::make_unique<MpiRequest>(progress_, std::make_unique<W>(std::forward<Args>(args)...));

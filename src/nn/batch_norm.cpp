@@ -91,7 +91,7 @@ void BatchNorm::restore(const Tensor& x) {
 
 Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass& pass) {
   const int64_t c = options_.channels, rows = x.elements() / c;
-  const bool merge_ranks = options_.synchronised && context.comm.size() > 1;
+  const bool merge_ranks = options_.synchronised && context.norms().size() > 1;
   if (rows < 2 && !merge_ranks) {
     fail_hint("raise train.batch_size to at least 2 images a rank and micro-batch, or set model.sync_batch_norm: true",
               "batch norm '{}' has a single row on this rank (a local batch of {}): no variance can be estimated",
@@ -127,8 +127,8 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
 
   Tensor gathered = local_.reshape({1, 2 * c + 1});
   if (merge_ranks) {
-    gathered = device.tensor({context.comm.size(), 2 * c + 1}, Dtype::f64);
-    context.comm.all_gather(local_, gathered, "statistics of " + name_);
+    gathered = device.tensor({context.norms().size(), 2 * c + 1}, Dtype::f64);
+    context.norms().all_gather(local_, gathered, "statistics of " + name_);
   }
   Tensor mean_rstd = device.tensor({2, c});
   context.nn().batch_norm_merge(gathered, options_.eps, mean_rstd);
@@ -154,8 +154,8 @@ BatchNorm::Gradients BatchNorm::backward(Context& context, const Tensor& dy, con
   if (learns) accumulate_gradients(context, args, saved.slope);
   if (!want.dx && !want.dresidual) return {};
 
-  if (saved.count > 0 && options_.synchronised && context.comm.size() > 1)
-    context.comm.all_reduce(args.sums, ReduceOp::sum, "gradient sums of " + name_);
+  if (saved.count > 0 && options_.synchronised && context.norms().size() > 1)
+    context.norms().all_reduce(args.sums, ReduceOp::sum, "gradient sums of " + name_);
   const Tensor& x = args.forward.x;
   args.add = want.add;
   args.dx = context.device().tensor(x.shape(), x.dtype());

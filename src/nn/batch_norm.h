@@ -1,6 +1,6 @@
 // Batch normalisation, with what follows it in a residual network (the residual sum, the activation) in the same pass.
-// Statistics are this rank's, or merged over all ranks where synchronised; running statistics are always those of all
-// ranks, so that every rank holds the same buffers.
+// Statistics are this rank's, or merged over Context::norms() where synchronised: all ranks, or the group that this one
+// is in. Running statistics are always those of all ranks, so that every rank holds the same buffers.
 #pragma once
 #include <map>
 #include <string>
@@ -57,7 +57,7 @@ class BatchNorm {
  private:
   struct Saved {
     BatchNormApply apply;
-    double count = 0;  // rows behind the statistics over all ranks; 0: they were constants
+    double count = 0;  // rows behind the statistics, over the ranks that merge them; 0: they were constants
     Param* slope = nullptr;
   };
 

@@ -19,7 +19,7 @@ struct Pass {
   Mode mode = Mode::eval;
   StepInfo step;
   int64_t samples = 0;      // of this rank's (micro-)batch
-  int64_t all_samples = 0;  // of all ranks' batches where batch norms are synchronised, else the same as samples
+  int64_t all_samples = 0;  // of the ranks' batches that are measured as one: Context::norms(), or this one's
 
   Turn turn = Turn::only;
 

@@ -125,7 +125,7 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
   const std::array<int64_t, 2> map = feature_map(config, image_size);
   auto ops = std::make_unique<ConvOps>();
   BlockFactory make{context.device(), *ops};
-  make.synchronised = model.sync_batch_norm;
+  make.synchronised = model.sync_batch_norm.on;
   make.shared_slope = kind == Kind::plsc;
   if (kind == Kind::plsc) make.eps = 2e-5f;
 
@@ -151,7 +151,7 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
   options.width = image_size[1];
   options.channels = channels;
   options.embedding_size = model.embedding_size;
-  options.synchronised = model.sync_batch_norm;
+  options.sync = model.sync_batch_norm;
   options.init = init_scheme(kind);
   // The tail's batch norm sees embeddings; those before it see whole feature maps, but for the last stage of small
   // images.

@@ -83,6 +83,19 @@ class Cuda(E2eCase):
                     self.assert_same_tensors(name, f"{name}_{i}", 8)
                     self.assertEqual(self.losses(f"{name}_{i}"), self.losses(name))
 
+    def test_groups_of_batch_norm(self):
+        """Four ranks in groups of two: by NCCL in recorded steps and in others, and through host memory, as on a CPU."""
+        grouped = ["model.sync_batch_norm=2", "ranks=4"]
+        self.cuda("grouped_cpu", "device=cpu", *grouped, steps=8)
+        expected = self.losses("grouped_cpu")
+        for name, overrides in (("nccl", []), ("called", ["train.graphs=false"]), ("staged", ["comm.backend=mpi"])):
+            with self.subTest(name):
+                self.cuda(name, *grouped, *overrides, gpus=4, steps=8)
+                self.assert_close(self.losses(name), expected, 1e-4)
+        self.assert_same_tensors("nccl", "called", 8)
+        self.cuda("all_ranks", "ranks=4", gpus=4, steps=8)
+        self.assertGreater(abs(self.losses("all_ranks")[-1] - expected[-1]), 1e-3 * expected[-1])  # or nothing is shown
+
     def counters(self, name, steps, *overrides):
         prefix = self.folder(f"counters_{name}_{steps}")
         self.cuda(f"{name}_{steps}", *overrides, steps=steps, env={"PLSC_STANDIN_COUNTERS": prefix})

@@ -70,6 +70,7 @@ CONFIGURATIONS = {
     "bottlenecks": (1, BOTTLENECK + ["train.batch_size=64"]),
     "recomputed": (1, LARGER + ["model.recompute=all"]),
     "recomputed on 2": (2, LARGER + ["model.recompute=[stem, layer1]", "model.sync_batch_norm=true", "train.accumulate=2"]),
+    "groups of batch norm on 4": (4, ["model.sync_batch_norm=2", "head.classes=200000"]),
     "recomputed bottlenecks": (1, BOTTLENECK + ["train.batch_size=64", "model.recompute=all"]),
     "graph of classes": (1, KNN + ["head.classes=30000"]),
     "graph of classes on 2": (2, KNN + ["head.classes=40000", "head.sampling.scoring=bf16", "head.store.dtype=bf16"]),

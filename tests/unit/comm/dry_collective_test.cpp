@@ -39,3 +39,17 @@ TEST_CASE("dry collective: host values are gathered and told") {
   ranks->broadcast(told, 0);
   CHECK(values(told) == std::vector<int64_t>{1, 2});
 }
+
+TEST_CASE("dry collective: a group sends what a ring of its ranks would") {
+  double sent = 0;
+  const auto six = make_dry_collective({6, true, [&](double bytes) { sent += bytes; }, {}});
+  const auto host = make_dry_collective({6, false, {}, {}});
+  const auto two = six->split(2, *host);
+  CHECK(two->size() == 2);
+  Tensor t(host_allocator(), {30}, Dtype::f64);
+  six->all_reduce(t, ReduceOp::sum);
+  CHECK(sent == 2 * 240 * 5.0 / 6);
+  sent = 0;
+  two->all_reduce(t, ReduceOp::sum);
+  CHECK(sent == 2 * 240 / 2.0);
+}

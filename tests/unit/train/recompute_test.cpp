@@ -124,7 +124,7 @@ TEST_CASE("recomputed parts leave every bit of several steps as it is") {
     TinyNet net = tiny_net(name);
     net.model.dropout = 0.3;
     check_same(net, {}, kChoices);
-    net.model.sync_batch_norm = true;
+    net.model.sync_batch_norm.on = true;
     check_same(net, {.ranks = 2}, kChoices);
     check_same(net, {.ranks = 2, .micro_batches = 3, .exact = true}, {{"all"}});
   }
