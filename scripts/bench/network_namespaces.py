@@ -28,6 +28,7 @@ import hosts  # noqa: E402
 # What a variant changes of CONFIG.
 VARIANTS = {
     "dense": [],
+    "bf16": ["comm.dtype=bf16"],
     "exact": ["train.deterministic=true", "model.sync_batch_norm=true"],  # gradients in fp64
 }
 

@@ -136,6 +136,7 @@ Session::Session(const Config& config, World& world, LogLevel console)
               machine.arithmetic.sums_in_double,
               machine.arithmetic.loss_scaling,
               machine.tape.get(),
+              nullptr,  // see group_norms
               machine.times.get()} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
@@ -143,6 +144,23 @@ Session::Session(const Config& config, World& world, LogLevel console)
 Session::~Session() {
   // The device outlives the collective that its waits look after.
   machine.backend.device->set_host_wait({});
+}
+
+int norm_group_size(const Config& config, int ranks) {
+  const int64_t group = config.model.sync_batch_norm.group;
+  if (group == 0 || group == ranks) return 0;
+  if (ranks % group != 0)
+    fail_hint("choose a number that divides the ranks, or true or false", "model.sync_batch_norm: {}, which {} of {}",
+              ranks == 1 ? "there is 1 rank" : fmt::format("there are {} ranks", ranks),
+              ranks == 1 ? "is no group" : "are not whole groups", group);
+  return static_cast<int>(group);
+}
+
+void group_norms(Session& session, const Config& config, World& world) {
+  const int group = norm_group_size(config, world.size());
+  if (group == 0) return;
+  session.machine.norms = session.context.comm.split(group, world.host_collective());
+  session.context.norm_group = session.machine.norms.get();
 }
 
 int64_t decide_classes(Context& context, const Config& config, const DataSource& source) {

@@ -25,7 +25,8 @@ struct Machine {
   // Of several ranks. Around it and, where the host computes, around the collective of host values.
   std::unique_ptr<CommTimes> times;
   std::unique_ptr<Collective> timed_tensors, timed_host;
-  std::unique_ptr<Tape> tape;  // around all of it, where the device can record
+  std::unique_ptr<Tape> tape;         // around all of it, where the device can record
+  std::unique_ptr<Collective> norms;  // Context::norm_group, where there are groups
 };
 
 /// The device that config.device means for each rank, and what joins the devices. All ranks together; Error on all of
@@ -44,6 +45,12 @@ struct Session {
   Machine machine;
   Context context;
 };
+
+/// The ranks of a group where model.sync_batch_norm makes groups that are not all ranks; else 0. Error where they do
+/// not come out even.
+int norm_group_size(const Config& config, int ranks);
+/// Makes these groups, for a training. All ranks call it.
+void group_norms(Session& session, const Config& config, World& world);
 
 /// The number of classes: head.classes, or what the source says. Where that is more than head.classes, the ranks look
 /// at a part of the labels each; Error on all of them names the first sample whose label is outside.

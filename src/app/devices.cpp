@@ -144,7 +144,8 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
               "train.deterministic: true with comm.dtype: bf16: exact sums cannot be sent as bf16");
   }
   chosen.sums_in_double =
-      deterministic == "true" || (deterministic == "auto" && config.model.sync_batch_norm && p == "fp32" && !narrow);
+      deterministic == "true" ||
+      (deterministic == "auto" && config.model.sync_batch_norm.all_ranks() && p == "fp32" && !narrow);
   return chosen;
 }
 

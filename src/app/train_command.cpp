@@ -72,7 +72,7 @@ std::string bits_depend_on(const RunMeta& meta, bool exact) {
 }
 
 void warn_of_differences(Context& context, const Config& config, const RunMeta& stored, const RunMeta& now) {
-  const bool exact = context.sums_in_double && config.model.sync_batch_norm;
+  const bool exact = context.sums_in_double && config.model.sync_batch_norm.all_ranks();
   const std::string then = bits_depend_on(stored, exact), today = bits_depend_on(now, exact);
   if (then != today) {
     context.log.warn("resuming, but not bit for bit: the checkpoint was written by {}; this run has {}", then, today);
@@ -175,7 +175,7 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   warn_of_small_sampling(log, config.head.sampling, head.shard().total, meta.global_batch);
   if (context.sums_in_double) {
     log.info("sums       exact: the same bits on any number of {}",
-             config.model.sync_batch_norm ? "ranks and threads" : "threads");
+             config.model.sync_batch_norm.all_ranks() ? "ranks and threads" : "threads");
   }
   log.info("run        {} steps, {} an epoch, into {}", meta.total_steps, meta.steps_per_epoch, config.output);
 }
@@ -202,6 +202,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   Session session(config, world);
   Context& context = session.context;
   Log& log = context.log;
+  group_norms(session, config, world);
   RunFolder folder(context, config);
 
   const auto source = [&] {

@@ -20,7 +20,8 @@ MemoryUse largest_use(const MemoryReport& report) {
 std::string hint_for(MemoryUse use) {
   switch (use) {
     case MemoryUse::activations:
-      return "lower train.batch_size, or raise train.accumulate, which computes the same batch in more passes";
+      return "set model.recompute: all, which keeps less and computes the same; or raise train.accumulate, which "
+             "computes the same batch in more passes, or lower train.batch_size";
     case MemoryUse::workspace:
       return "lower train.batch_size or raise train.accumulate; workspaces themselves are of a fixed size, or grow "
              "with the "

@@ -48,6 +48,11 @@ class Collective {
   [[nodiscard]] virtual Pending start_broadcast(Tensor& t, int root) = 0;
   [[nodiscard]] virtual Pending start_barrier() = 0;
 
+  /// The group of this rank where all ranks are split into groups of `ranks` consecutive ones, of which there is a
+  /// whole number. Made by all ranks together, with their host values' collective; must not outlive this one. All
+  /// groups are given the same sequence of calls, in its place among those of all ranks.
+  [[nodiscard]] virtual std::unique_ptr<Collective> split(int ranks, Collective& host) = 0;
+
   /// Polls until complete; `what` names the work in a time-out's message ("gradient bucket 3").
   virtual void wait(Pending pending, const std::string& what) = 0;
 

@@ -40,13 +40,12 @@ class DryCollective final : public Collective {
   Pending start_all_reduce(Tensor& t, ReduceOp op) override {
     PLSC_CHECK(can_reduce(t.dtype()), "an all-reduce of {}: convert to f32 first", dtype_name(t.dtype()));
     if (!world_.of_device) reduce_alike(op, t, t);
-    return reduction({static_cast<double>(t.bytes()), 2});
+    return reduction(traffic(t.bytes(), 2));
   }
   Pending start_all_reduce_bf16(Tensor& t) override {
     PLSC_CHECK(t.dtype() == Dtype::f32 && world_.of_device, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
     // Half of it to send, half of it received.
-    return buffered({static_cast<double>(t.bytes()) / 2, 2},
-                    static_cast<double>(std::min<size_t>(t.bytes(), kReductionSlab)));
+    return buffered(traffic(t.bytes() / 2, 2), static_cast<double>(std::min<size_t>(t.bytes(), kReductionSlab)));
   }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
     check_parts(from, to);
@@ -55,16 +54,22 @@ class DryCollective final : public Collective {
         std::memcpy(static_cast<std::byte*>(to.raw()) + static_cast<size_t>(r) * from.bytes(), from.raw(),
                     from.bytes());
     }
-    return start({static_cast<double>(to.bytes())});
+    return start(traffic(to.bytes()));
   }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
     check_parts(to, from);
     PLSC_CHECK(can_reduce(from.dtype()), "a reduce-scatter of {}: convert to f32 first", dtype_name(from.dtype()));
     if (!world_.of_device) reduce_alike(ReduceOp::sum, from, to);
-    return reduction({static_cast<double>(from.bytes())});
+    return reduction(traffic(from.bytes()));
   }
-  Pending start_broadcast(Tensor& t, int) override { return start({static_cast<double>(t.bytes())}); }
+  Pending start_broadcast(Tensor& t, int) override { return start(traffic(t.bytes())); }
   Pending start_barrier() override { return std::make_unique<Done>(); }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks > 0 && size() % ranks == 0, "{} ranks in groups of {}", size(), ranks);
+    DryWorld group = world_;
+    group.ranks = ranks;
+    return make_dry_collective(group);
+  }
   void wait(Pending pending, const std::string&) override {
     const auto* done = dynamic_cast<const Done*>(pending.get());
     PLSC_CHECK(done != nullptr);
@@ -83,21 +88,22 @@ class DryCollective final : public Collective {
                "{} {} as one of {} parts of {} {}", dtype_name(part.dtype()), part.shape().text(), size(),
                dtype_name(whole.dtype()), whole.shape().text());
   }
-  Pending reduction(const DryTraffic& traffic) {
-    const DryTraffic slab{std::min(traffic.bytes, static_cast<double>(kReductionSlab))};
-    return buffered(traffic, slab.sent(world_.ranks));
+  DryTraffic traffic(size_t bytes, int passes = 1) const { return {static_cast<double>(bytes), passes, world_.ranks}; }
+  Pending reduction(const DryTraffic& whole) {
+    const auto slab = std::min(static_cast<size_t>(whole.bytes), static_cast<size_t>(kReductionSlab));
+    return buffered(whole, traffic(slab).sent());
   }
   /// One that takes so many bytes of host memory.
-  Pending buffered(const DryTraffic& traffic, double bytes) {
-    std::unique_ptr<Done> done = start(traffic);
+  Pending buffered(const DryTraffic& whole, double bytes) {
+    std::unique_ptr<Done> done = start(whole);
     if (world_.buffers) done->buffer = std::make_unique<Buffer>(world_.buffers, bytes);
     return done;
   }
-  std::unique_ptr<Done> start(const DryTraffic& traffic) {
+  std::unique_ptr<Done> start(const DryTraffic& whole) {
     auto done = std::make_unique<Done>();
     if (world_.ranks == 1) return done;
-    sent_ += traffic.sent(world_.ranks);
-    if (world_.starts) done->started = world_.starts(traffic);
+    sent_ += whole.sent();
+    if (world_.starts) done->started = world_.starts(whole);
     return done;
   }
 

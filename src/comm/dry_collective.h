@@ -11,8 +11,9 @@ namespace plsc {
 struct DryTraffic {
   double bytes = 0;  // that all ranks have in the end, or had to begin with: of the whole tensor
   int passes = 1;    // of these over the ranks: an all-reduce sums them, and spreads the sums
-  /// What one of the ranks sends, as rings and trees move it at best.
-  double sent(int ranks) const { return passes * bytes * (ranks - 1) / ranks; }
+  int ranks = 1;     // that take part
+  /// What one of them sends, as rings and trees move it at best.
+  double sent() const { return passes * bytes * (ranks - 1) / ranks; }
 };
 
 struct DryWorld {

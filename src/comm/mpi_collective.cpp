@@ -257,9 +257,13 @@ class MpiCollective final : public Collective {
       : policy_(policy), progress_(std::move(progress)) {
     const MpiProgress::Lock held = progress_->lock();
     check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
-    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-    check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    know_place();
+  }
+  /// The part of `all` that has the same `group`, in its order.
+  MpiCollective(const MpiCollective& all, int group) : policy_(all.policy_), progress_(all.progress_) {
+    const MpiProgress::Lock held = progress_->lock();
+    check(MPI_Comm_split(all.comm_, group, all.rank_, &comm_), "MPI_Comm_split");
+    know_place();
   }
   // The communicator is left to MPI_Finalize: freeing it is a collective call, which an error must not make.
 
@@ -294,6 +298,11 @@ class MpiCollective final : public Collective {
   }
   Pending start_barrier() override { return pending<Barrier>(next_call()); }
   int64_t bytes_sent() const override { return sent_; }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks > 0 && size_ % ranks == 0, "{} ranks in groups of {}", size_, ranks);
+    barrier("all ranks to be split into groups");  // which a rank can miss; what follows blocks inside of MPI
+    return std::make_unique<MpiCollective>(*this, rank_ / ranks);
+  }
 
   void wait(Pending request, const std::string& what) override {
     PLSC_CHECK(request != nullptr, "a wait for nothing: {}", what);
@@ -301,6 +310,11 @@ class MpiCollective final : public Collective {
   }
 
  private:
+  void know_place() {
+    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
   template <class W, class... Args>
   Pending pending(Args&&... args) {
     const MpiProgress::Lock held = progress_->lock();

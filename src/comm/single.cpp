@@ -35,6 +35,10 @@ class SingleCollective final : public Collective {
     return std::make_unique<Done>();
   }
   Pending start_barrier() override { return std::make_unique<Done>(); }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks == 1, "one rank in groups of {}", ranks);
+    return make_single_collective();
+  }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
   int64_t bytes_sent() const override { return 0; }
 

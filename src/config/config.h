@@ -48,11 +48,20 @@ struct BackboneConfig {
   bool operator==(const BackboneConfig&) const = default;
 };
 
+/// Which ranks measure their batches as one.
+struct SyncBatchNorm {
+  bool on = false;
+  int64_t group = 0;  // so many consecutive ranks; 0: all
+  bool all_ranks() const { return on && group == 0; }
+  bool operator==(const SyncBatchNorm&) const = default;
+};
+
 struct ModelConfig {
   BackboneConfig backbone;
   int64_t embedding_size = 512;
   std::optional<double> dropout;  // none: as default_dropout says, which load_config fills in
-  bool sync_batch_norm = false;
+  SyncBatchNorm sync_batch_norm;
+  std::vector<std::string> recompute;  // parts of the backbone, as `freeze` names them but for the tail; or all
   bool operator==(const ModelConfig&) const = default;
 };
 

@@ -110,9 +110,17 @@ void add_model_fields(std::vector<Field>& fields) {
            "Before the last linear layer. auto: as the backbone's authors train it: 0.4 for kind plsc, else 0.",
            {"0, fixed", ".4, fixed (1.x)"})
       .key(
-          "sync_batch_norm", &ModelConfig::sync_batch_norm, boolean(),
-          "Batch statistics over all ranks: the loss curve then does not depend on their number. false: of each rank's "
-          "own images; the running statistics are merged either way.");
+          "sync_batch_norm", &ModelConfig::sync_batch_norm, sync_batch_norm(),
+          "Batch statistics over all ranks: the loss curve then does not depend on their number. A number: over groups "
+          "of so many consecutive ranks, which must divide the ranks; the curve is that of any ranks with as many "
+          "images a group. false: of each rank's own images. The running statistics are merged over all ranks in any "
+          "case.")
+      .key(
+          "recompute", &ModelConfig::recompute, list_of(text(), true),
+          "Parts of the backbone (stem, layer1, layer2, ...; or all) of whose blocks the inputs alone are kept for the "
+          "backward pass, which computes the rest again: less memory for activations, at the price of a second forward "
+          "pass of these parts. Weights and losses are the same to the last bit.",
+          {"iresnet.py: using_ckpt", ""});
   Section<InitConfig>(fields, "init.", [](Config& c) -> InitConfig& { return c.init; })
       .key("from", &InitConfig::from, text_or_none(),
            "Start from these weights, at step 0: a checkpoint folder (of any number of ranks) or a .safetensors file.",

@@ -57,7 +57,8 @@ std::string to_annotated_yaml(const LoadedConfig& loaded) {
 
 std::vector<std::string> training_differences(const Config& then, const Config& now) {
   const auto shapes_weights = [](const std::string& key) {
-    for (const char* other : {"data.train", "data.workers", "data.cache", "data.on_error", "train.threads"})
+    for (const char* other :
+         {"data.train", "data.workers", "data.cache", "data.on_error", "model.recompute", "train.threads"})
       if (key.rfind(other, 0) == 0) return false;
     for (const char* part : {"seed", "data.", "model.", "head.", "optimizer.", "schedule.", "train."})
       if (key.rfind(part, 0) == 0) return true;

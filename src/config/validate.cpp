@@ -24,11 +24,38 @@ void check_data(const DataConfig& data, const Origins& o) {
   }
 }
 
+/// stem, layer1, layer2, ...: of the backbone, from the images up. Without the tail.
+std::vector<std::string> parts_below_tail(const Config& c) {
+  std::vector<std::string> parts{"stem"};
+  for (size_t i = 1; i <= c.model.backbone.blocks.size(); ++i) parts.push_back(fmt::format("layer{}", i));
+  return parts;
+}
+
+void check_model(const Config& c, const Origins& o) {
+  if (const int64_t group = c.model.sync_batch_norm.group; group > 0 && c.ranks > 0 && c.ranks % group != 0)
+    fail("{}: found {}, expected a number that divides ranks, {}, or true or false", o.at("model.sync_batch_norm"),
+         group, c.ranks);
+  std::vector<std::string> known = parts_below_tail(c);
+  const std::string last = known.back();
+  known.emplace_back("all");
+  for (const std::string& name : c.model.recompute) {
+    if (name == "tail")
+      fail(
+          "{}: found 'tail', expected stem, layer1 to {} or all: a backward pass begins in the tail, where nothing "
+          "would be saved",
+          o.at("model.recompute"), last);
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      fail("{}: found '{}', expected stem, layer1 to {} or all{}", o.at("model.recompute"), name, last,
+           did_you_mean(name, known));
+    if (name == "all" && c.model.recompute.size() > 1)
+      fail("{}: found all beside parts, expected it alone", o.at("model.recompute"));
+  }
+}
+
 void check_init(const Config& c, const Origins& o) {
   if (c.init.from.empty() && c.init.head == "true")
     fail("{}: found true without init.from, expected weights to take the class centres from", o.at("init.head"));
-  std::vector<std::string> parts{"stem"};
-  for (size_t i = 1; i <= c.model.backbone.blocks.size(); ++i) parts.push_back(fmt::format("layer{}", i));
+  std::vector<std::string> parts = parts_below_tail(c);
   const std::string last = parts.back();
   parts.emplace_back("tail");
   for (const std::string& name : c.init.freeze) {
@@ -265,6 +292,7 @@ std::string Origins::at(const std::string& key) const {
 void complete_and_validate(Config& config, const Origins& origins) {
   complete(config, origins);
   check_data(config.data, origins);
+  check_model(config, origins);
   check_init(config, origins);
   check_sampling(config.head, origins);
   check_head_kind(config, origins);

@@ -142,6 +142,23 @@ ValueType<bool> boolean() {
   return type;
 }
 
+ValueType<SyncBatchNorm> sync_batch_norm() {
+  ValueType<SyncBatchNorm> type;
+  type.expected = "true, false or a whole number of ranks >= 2";
+  type.words = {"true", "false"};
+  type.read = [](const Node& node, const std::string& key) -> std::optional<SyncBatchNorm> {
+    if (const std::optional<bool> on = boolean().read(node, key)) return SyncBatchNorm{*on};
+    // Two ranks or more: one is no group.
+    const std::optional<int64_t> group = whole(2, 1 << 20).read(node, key);
+    if (!group) return std::nullopt;
+    return SyncBatchNorm{true, *group};
+  };
+  type.print = [](const SyncBatchNorm& value) {
+    return value.group > 0 ? std::to_string(value.group) : std::string(value.on ? "true" : "false");
+  };
+  return type;
+}
+
 ValueType<std::string> text() {
   ValueType<std::string> type;
   type.expected = "a text";

@@ -58,6 +58,7 @@ ValueType<int64_t> bytes();   // 8GiB, 500MB, 1048576
 ValueType<double> seconds();  // 10min, 90s, 1.5h, 600
 ValueType<std::array<int64_t, 2>> image_size();
 ValueType<std::vector<AugmentConfig>> augmentations();
+ValueType<SyncBatchNorm> sync_batch_norm();
 ValueType<BackboneConfig> backbone();
 ValueType<MarginConfig> margin();
 ValueType<std::vector<EvalSetConfig>> eval_sets();

@@ -41,23 +41,29 @@ void BatchNorm::visit(ParamVisitor& visitor) {
 Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, const Fused& fused) {
   const int64_t rows = x.elements() / options_.channels;
   PLSC_CHECK(rows * options_.channels == x.elements(), "{} of {}", name_, x.shape().text());
-  const bool measure = pass.train() && !frozen();
+  PLSC_CHECK(!pass.again() || saved_.apply.mean_rstd.defined(), "{}: a second pass without a first", name_);
+  const bool measure = pass.train() && !pass.again() && !frozen();
   BatchNormApply args;
   args.x = x;
-  args.mean_rstd = measure ? batch_statistics(context, x, pass) : running_statistics(context);
+  args.mean_rstd = pass.again() ? saved_.apply.mean_rstd
+                   : measure    ? batch_statistics(context, x, pass)
+                                : running_statistics(context);
   args.gamma = weight_.value;
   args.beta = bias_.value;
   args.residual = fused.residual;
   args.activation = fused.activation;
   if (fused.slope != nullptr) args.slope = fused.slope->value;
   args.y = context.device().tensor(x.shape(), fused.fp32_output ? Dtype::f32 : x.dtype());
-  const bool feeds = next_ != nullptr && pass.train() && !next_->frozen();
+  const bool feeds = next_ != nullptr && pass.train() && !pass.again() && !next_->frozen();
   if (feeds) args.sums = next_->local_sums();
   context.nn().batch_norm_apply(args);
   if (feeds) next_->measured_ = args.y;
-  if (pass.train()) {
+  if (pass.again()) {
+    restore(x);
+  } else if (pass.train()) {
     const double samples = static_cast<double>(options_.synchronised ? pass.all_samples : pass.samples);
     save(args, measure ? static_cast<double>(rows / pass.samples) * samples : 0, fused.slope);
+    if (!pass.saves()) saved_.apply.x = {};
   }
   return args.y;
 }
@@ -70,14 +76,22 @@ void BatchNorm::feed(BatchNorm& next) {
 void BatchNorm::save(const BatchNormApply& args, double count, Param* slope) {
   saved_ = {args, count, slope};
   saved_.apply.sums = {};
-  // Backward computes z again; only a ReLU behind a residual sum is read off its output.
-  const bool reads_output = args.residual.defined() && args.activation != Activation::none;
-  if (!reads_output) saved_.apply.residual = saved_.apply.y = {};
+  // Backward computes z again; only a ReLU behind a residual sum is read off its output. It asks whether there was a
+  // residual then, not what it was: that need not be kept beside the output.
+  PLSC_CHECK(!args.residual.defined() || args.activation != Activation::prelu, "{}: a PReLU behind a sum", name_);
+  const bool reads_output = args.residual.defined() && args.activation == Activation::relu;
+  if (!reads_output) saved_.apply.y = {};
+  saved_.apply.residual = saved_.apply.y;
+}
+
+void BatchNorm::restore(const Tensor& x) {
+  PLSC_CHECK(saved_.apply.mean_rstd.defined() && !saved_.apply.x.defined(), "{}: a second pass without a first", name_);
+  saved_.apply.x = x;
 }
 
 Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass& pass) {
   const int64_t c = options_.channels, rows = x.elements() / c;
-  const bool merge_ranks = options_.synchronised && context.comm.size() > 1;
+  const bool merge_ranks = options_.synchronised && context.norms().size() > 1;
   if (rows < 2 && !merge_ranks) {
     fail_hint("raise train.batch_size to at least 2 images a rank and micro-batch, or set model.sync_batch_norm: true",
               "batch norm '{}' has a single row on this rank (a local batch of {}): no variance can be estimated",
@@ -113,8 +127,8 @@ Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass
 
   Tensor gathered = local_.reshape({1, 2 * c + 1});
   if (merge_ranks) {
-    gathered = device.tensor({context.comm.size(), 2 * c + 1}, Dtype::f64);
-    context.comm.all_gather(local_, gathered, "statistics of " + name_);
+    gathered = device.tensor({context.norms().size(), 2 * c + 1}, Dtype::f64);
+    context.norms().all_gather(local_, gathered, "statistics of " + name_);
   }
   Tensor mean_rstd = device.tensor({2, c});
   context.nn().batch_norm_merge(gathered, options_.eps, mean_rstd);
@@ -140,8 +154,8 @@ BatchNorm::Gradients BatchNorm::backward(Context& context, const Tensor& dy, con
   if (learns) accumulate_gradients(context, args, saved.slope);
   if (!want.dx && !want.dresidual) return {};
 
-  if (saved.count > 0 && options_.synchronised && context.comm.size() > 1)
-    context.comm.all_reduce(args.sums, ReduceOp::sum, "gradient sums of " + name_);
+  if (saved.count > 0 && options_.synchronised && context.norms().size() > 1)
+    context.norms().all_reduce(args.sums, ReduceOp::sum, "gradient sums of " + name_);
   const Tensor& x = args.forward.x;
   args.add = want.add;
   args.dx = context.device().tensor(x.shape(), x.dtype());

@@ -1,6 +1,6 @@
 // Batch normalisation, with what follows it in a residual network (the residual sum, the activation) in the same pass.
-// Statistics are this rank's, or merged over all ranks where synchronised; running statistics are always those of all
-// ranks, so that every rank holds the same buffers.
+// Statistics are this rank's, or merged over Context::norms() where synchronised: all ranks, or the group that this one
+// is in. Running statistics are always those of all ranks, so that every rank holds the same buffers.
 #pragma once
 #include <map>
 #include <string>
@@ -40,6 +40,8 @@ class BatchNorm {
   /// x: (N, H, W, C) or (N, C). In train mode, Error where the statistics would be those of a single row.
   Tensor forward(Context& context, const Tensor& x, const Pass& pass, const Fused& fused);
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) { return forward(context, x, pass, Fused()); }
+  /// The part of a second pass (Turn::again) that the backward pass needs, where nobody needs the output again.
+  void restore(const Tensor& x);
   Gradients backward(Context& context, const Tensor& dy, const Want& want);
   Tensor backward(Context& context, const Tensor& dy) { return backward(context, dy, Want()).dx; }
 
@@ -55,7 +57,7 @@ class BatchNorm {
  private:
   struct Saved {
     BatchNormApply apply;
-    double count = 0;  // rows behind the statistics over all ranks; 0: they were constants
+    double count = 0;  // rows behind the statistics, over the ranks that merge them; 0: they were constants
     Param* slope = nullptr;
   };
 
@@ -78,7 +80,7 @@ class BatchNorm {
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
   int64_t pooled_step_ = -1;  // the step that pooled_ belongs to; below 0 once it is folded
   bool measures_ = false;     // a pass has measured its input, and one that is played back does
-  Saved saved_;
+  Saved saved_;               // between two passes all but x
 };
 
 }  // namespace plsc

@@ -41,16 +41,24 @@ IrBlock::IrBlock(const BlockFactory& make, const std::string& name, const BlockS
       downsample_(make_downsample(make, name, shape, shape.width)) {}
 
 Tensor IrBlock::forward(Context& context, const Tensor& x, const Pass& pass) {
+  BatchNorm::Fused sum;
+  sum.residual = residual_forward(context, downsample_, x, pass);
+  return norm3_.forward(context, inside(context, x, pass), pass, sum);
+}
+
+Tensor IrBlock::inside(Context& context, const Tensor& x, const Pass& pass) {
   BatchNorm::Fused activation;
   activation.activation = Activation::prelu;
   activation.slope = &slope_;
-  BatchNorm::Fused sum;
-  sum.residual = residual_forward(context, downsample_, x, pass);
   Tensor y = norm1_.forward(context, x, pass);
   y = conv1_.forward(context, y, pass);
   y = norm2_.forward(context, y, pass, activation);
-  y = conv2_.forward(context, y, pass);
-  return norm3_.forward(context, y, pass, sum);
+  return conv2_.forward(context, y, pass);
+}
+
+void IrBlock::repeat(Context& context, const Tensor& x, const Pass& pass) {
+  if (downsample_) downsample_->repeat(context, x, pass);
+  norm3_.restore(inside(context, x, pass));
 }
 
 Tensor IrBlock::backward(Context& context, const Tensor& dy, bool want_dx) {
@@ -93,15 +101,24 @@ ResidualBlock::ResidualBlock(const BlockFactory& make, const std::string& name, 
 }
 
 Tensor ResidualBlock::forward(Context& context, const Tensor& x, const Pass& pass) {
-  const Tensor residual = residual_forward(context, downsample_, x, pass);
+  BatchNorm::Fused sum;
+  sum.activation = Activation::relu;
+  sum.residual = residual_forward(context, downsample_, x, pass);
+  return layers_.back().norm.forward(context, inside(context, x, pass), pass, sum);
+}
+
+Tensor ResidualBlock::inside(Context& context, const Tensor& x, const Pass& pass) {
+  BatchNorm::Fused activation;
+  activation.activation = Activation::relu;
   Tensor y = x;
-  for (ConvNorm& layer : layers_) {
-    BatchNorm::Fused fused;
-    fused.activation = Activation::relu;
-    if (&layer == &layers_.back()) fused.residual = residual;
-    y = layer.norm.forward(context, layer.conv.forward(context, y, pass), pass, fused);
-  }
-  return y;
+  for (size_t i = 0; i + 1 < layers_.size(); ++i)
+    y = layers_[i].norm.forward(context, layers_[i].conv.forward(context, y, pass), pass, activation);
+  return layers_.back().conv.forward(context, y, pass);
+}
+
+void ResidualBlock::repeat(Context& context, const Tensor& x, const Pass& pass) {
+  if (downsample_) downsample_->repeat(context, x, pass);
+  layers_.back().norm.restore(inside(context, x, pass));
 }
 
 Tensor ResidualBlock::backward(Context& context, const Tensor& dy, bool want_dx) {

@@ -25,6 +25,15 @@ class Block {
   virtual void feed(BatchNorm&) {}
 };
 
+/// A block whose inside need not be kept from its forward pass to its backward pass (nn/recompute.h).
+class RepeatableBlock : public Block {
+ public:
+  /// The forward pass again, on the same x, as far as the backward pass needs it: that of a pass with Turn::first is
+  /// then what it would have been behind one with Turn::only. The output is not computed, and no rank waits for
+  /// another.
+  virtual void repeat(Context& context, const Tensor& x, const Pass& pass) = 0;
+};
+
 /// What the blocks of a network are built with.
 struct BlockFactory {
   Device& device;
@@ -47,6 +56,7 @@ struct ConvNorm {
   Conv conv;
   BatchNorm norm;
 
+  void repeat(Context& context, const Tensor& x, const Pass& pass) { norm.restore(conv.forward(context, x, pass)); }
   void visit(ParamVisitor& visitor) {
     conv.visit(visitor);
     norm.visit(visitor);
@@ -61,16 +71,20 @@ struct BlockShape {
 
 /// x -> BN -> 3x3 -> BN -> PReLU -> 3x3 (stride) -> BN, + x or BN(1x1 (stride)(x)). No activation behind the sum.
 /// (Deng et al., "ArcFace", CVPR 2019, as arcface_torch and PLSC build it.)
-class IrBlock final : public Block {
+class IrBlock final : public RepeatableBlock {
  public:
   IrBlock(const BlockFactory& make, const std::string& name, const BlockShape& shape);
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
+  void repeat(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
   BatchNorm* input_norm() override { return &norm1_; }
   void feed(BatchNorm& next) override { norm3_.feed(next); }
 
  private:
+  /// Up to what the last batch norm is given.
+  Tensor inside(Context& context, const Tensor& x, const Pass& pass);
+
   BatchNorm norm1_;
   Conv conv1_;
   BatchNorm norm2_;
@@ -83,16 +97,19 @@ class IrBlock final : public Block {
 /// He et al., "Deep residual learning", CVPR 2016, with the stride in the 3x3 convolution as torchvision has it:
 /// basic 3x3 (stride), 3x3; bottleneck 1x1, 3x3 (stride), 1x1 to four times the width. ReLU behind each batch norm,
 /// for the last one behind the sum with x or BN(1x1 (stride)(x)).
-class ResidualBlock final : public Block {
+class ResidualBlock final : public RepeatableBlock {
  public:
   static constexpr int64_t kExpansion = 4;  // of a bottleneck
 
   ResidualBlock(const BlockFactory& make, const std::string& name, const BlockShape& shape, bool bottleneck);
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
+  void repeat(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
 
  private:
+  /// Up to what the last batch norm is given.
+  Tensor inside(Context& context, const Tensor& x, const Pass& pass);
   Tensor sum(Context& context, const Tensor& a, const Tensor& b) const;
 
   std::vector<ConvNorm> layers_;

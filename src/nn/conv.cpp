@@ -44,7 +44,7 @@ Tensor Conv::forward(Context& context, const Tensor& x, const Pass& pass) {
   spec.fixed_order = context.sums_in_double;
   Tensor y = context.device().tensor({spec.batch, spec.out_height(), spec.out_width(), spec.out_channels}, x.dtype());
   ops_.get(context, spec).forward(x, weight_.value, y);
-  if (pass.train()) {
+  if (pass.saves()) {
     spec_ = spec;
     if (weight_.trainable()) x_ = x;
   }

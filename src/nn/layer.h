@@ -7,14 +7,25 @@
 
 namespace plsc {
 
+/// Of the passes through a part whose inside is computed again for its backward pass (nn/recompute.h).
+enum class Turn {
+  only,   // there is no other: layers save what their backward passes need
+  first,  // batch norms measure, and keep what the other pass must not find anew; nothing else is saved
+  again,  // nothing is measured: the first pass's statistics, and so its very values; layers save
+};
+
 /// One pass through the network. A layer saves for its backward pass in train mode and nothing in eval mode.
 struct Pass {
   Mode mode = Mode::eval;
   StepInfo step;
   int64_t samples = 0;      // of this rank's (micro-)batch
-  int64_t all_samples = 0;  // of all ranks' batches where batch norms are synchronised, else the same as samples
+  int64_t all_samples = 0;  // of the ranks' batches that are measured as one: Context::norms(), or this one's
+
+  Turn turn = Turn::only;
 
   bool train() const { return mode == Mode::train; }
+  bool saves() const { return train() && turn != Turn::first; }
+  bool again() const { return turn == Turn::again; }
 };
 
 /// A tensor of one value in every element.

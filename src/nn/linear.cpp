@@ -28,7 +28,7 @@ Tensor Linear::forward(Context& context, const Tensor& x, const Pass& pass) {
   PLSC_CHECK(x.elements() == spec.batch * weight_.value.dim(1), "{} of {}", weight_.name, x.shape().text());
   Tensor y = context.device().tensor({spec.batch, spec.out_features});
   op(context, spec).forward(x, weight_.value, bias_.value, y);
-  if (pass.train()) {
+  if (pass.saves()) {
     spec_ = spec;
     x_ = x;
   }

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "nn/recompute.h"
 #include "nn/residual_network.h"
 #include "nn/stem_tail.h"
 
@@ -63,6 +64,16 @@ std::array<int64_t, 2> feature_map(const BackboneConfig& config, std::array<int6
   return size;
 }
 
+bool recomputes(const ModelConfig& model, const std::string& part) {
+  return std::ranges::any_of(model.recompute, [&](const std::string& name) { return name == part || name == "all"; });
+}
+
+/// The block itself, or one that is computed again for its backward pass.
+std::unique_ptr<Block> kept_or_not(std::unique_ptr<RepeatableBlock> block, bool recompute) {
+  if (!recompute) return block;
+  return std::make_unique<Recomputed>(std::move(block));
+}
+
 ResidualNetwork::Part one(std::string name, std::unique_ptr<Block> block) {
   ResidualNetwork::Part part;
   part.name = std::move(name);
@@ -70,18 +81,22 @@ ResidualNetwork::Part one(std::string name, std::unique_ptr<Block> block) {
   return part;
 }
 
-ResidualNetwork::Part make_stage(const BlockFactory& make, const BackboneConfig& config, size_t stage, int64_t in) {
+ResidualNetwork::Part make_stage(const BlockFactory& make, const ModelConfig& model, size_t stage, int64_t in) {
+  const BackboneConfig& config = model.backbone;
   ResidualNetwork::Part part;
   part.name = "layer" + std::to_string(stage + 1);
+  const bool recompute = recomputes(model, part.name);
   const bool residual = kind_of(config) == Kind::resnet;
   for (int64_t i = 0; i < config.blocks[stage]; ++i) {
     const std::string name = part.name + "." + std::to_string(i);
     const BlockShape shape{in, config.widths[stage], i == 0 ? config.strides[stage] : 1};
+    std::unique_ptr<RepeatableBlock> block;
     if (residual) {
-      part.blocks.push_back(std::make_unique<ResidualBlock>(make, name, shape, config.bottleneck));
+      block = std::make_unique<ResidualBlock>(make, name, shape, config.bottleneck);
     } else {
-      part.blocks.push_back(std::make_unique<IrBlock>(make, name, shape));
+      block = std::make_unique<IrBlock>(make, name, shape);
     }
+    part.blocks.push_back(kept_or_not(std::move(block), recompute));
     in = config.widths[stage] * (config.bottleneck ? ResidualBlock::kExpansion : 1);
   }
   return part;
@@ -110,16 +125,17 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
   const std::array<int64_t, 2> map = feature_map(config, image_size);
   auto ops = std::make_unique<ConvOps>();
   BlockFactory make{context.device(), *ops};
-  make.synchronised = model.sync_batch_norm;
+  make.synchronised = model.sync_batch_norm.on;
   make.shared_slope = kind == Kind::plsc;
   if (kind == Kind::plsc) make.eps = 2e-5f;
 
   std::vector<ResidualNetwork::Part> parts;
-  parts.push_back(one("stem", kind == Kind::resnet ? Stem::torchvision(make, channels, config.stem)
-                                                   : Stem::prelu(make, channels, config.stem)));
+  parts.push_back(one("stem", kept_or_not(kind == Kind::resnet ? Stem::torchvision(make, channels, config.stem)
+                                                               : Stem::prelu(make, channels, config.stem),
+                                          recomputes(model, "stem"))));
   int64_t width = config.stem;
   for (size_t stage = 0; stage < config.widths.size(); ++stage) {
-    parts.push_back(make_stage(make, config, stage, width));
+    parts.push_back(make_stage(make, model, stage, width));
     width = config.widths[stage] * (config.bottleneck ? ResidualBlock::kExpansion : 1);
   }
   const auto dropout = static_cast<float>(dropout_of(model));
@@ -135,7 +151,7 @@ std::unique_ptr<Backbone> make_backbone(Context& context, const ModelConfig& mod
   options.width = image_size[1];
   options.channels = channels;
   options.embedding_size = model.embedding_size;
-  options.synchronised = model.sync_batch_norm;
+  options.sync = model.sync_batch_norm;
   options.init = init_scheme(kind);
   // The tail's batch norm sees embeddings; those before it see whole feature maps, but for the last stage of small
   // images.

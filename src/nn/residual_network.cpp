@@ -1,6 +1,7 @@
 #include "nn/residual_network.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -80,7 +81,7 @@ void ResidualNetwork::freeze(const std::vector<std::string>& names) {
 }
 
 void ResidualNetwork::require_batch(const Context& context, int64_t smallest) const {
-  const bool merges = options_.synchronised && context.ranks() > 1;
+  const bool merges = options_.sync.on && context.norms().size() > 1;
   if (smallest >= 2 || merges) return;
   for (size_t i = options_.lone_rows; i < parts_.size(); ++i) {
     for (const auto& block : parts_[i].blocks) {
@@ -98,10 +99,13 @@ void ResidualNetwork::require_batch(const Context& context, int64_t smallest) co
 
 Pass ResidualNetwork::make_pass(Context& context, const Tensor& x, Mode mode, const StepInfo& step) const {
   Pass pass{mode, step, x.dim(0), x.dim(0)};
-  if (mode == Mode::train && options_.synchronised && context.ranks() > 1) {
-    pass.all_samples = 0;
-    for (const int64_t samples : gather_values(context.host, x.dim(0))) pass.all_samples += samples;
-  }
+  if (mode != Mode::train || !options_.sync.on) return pass;
+  const int ranks = context.norms().size(), first = context.rank() / ranks * ranks;
+  PLSC_CHECK(options_.sync.group == 0 || options_.sync.group == ranks, "{} ranks as a group of {}", ranks,
+             options_.sync.group);
+  if (ranks == 1) return pass;
+  const std::vector<int64_t> samples = gather_values(context.host, x.dim(0));
+  pass.all_samples = std::accumulate(samples.begin() + first, samples.begin() + first + ranks, int64_t{0});
   return pass;
 }
 

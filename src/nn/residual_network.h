@@ -21,7 +21,7 @@ class ResidualNetwork final : public Backbone {
     std::string name;
     int64_t height = 0, width = 0, channels = 0;  // of the images
     int64_t embedding_size = 0;
-    bool synchronised = false;
+    SyncBatchNorm sync;
     size_t lone_rows = 0;  // the first part in which a batch norm has one row an image; the number of parts: none has
     InitScheme init = InitScheme::arcface_torch;
   };

@@ -10,12 +10,14 @@
 namespace plsc {
 
 /// Convolution -> BN -> PReLU (3x3), or convolution -> BN -> ReLU -> max pool (7x7, torchvision).
-class Stem final : public Block {
+class Stem final : public RepeatableBlock {
  public:
   static std::unique_ptr<Stem> prelu(const BlockFactory& make, int64_t channels, int64_t width);
   static std::unique_ptr<Stem> torchvision(const BlockFactory& make, int64_t channels, int64_t width);
 
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
+  /// Of a pooling nothing is kept that is worth computing again.
+  void repeat(Context& context, const Tensor& x, const Pass& pass) override { layer_.repeat(context, x, pass); }
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
   void visit(ParamVisitor& visitor) override;
   void feed(BatchNorm& next) override {

@@ -20,10 +20,12 @@ struct Context {
   bool sums_in_double = false;  // of gradients over samples and classes: train.deterministic
   bool loss_scaling = false;    // gradients of the network are scaled, and a step may be skipped: train.precision fp16
   Tape* tape = nullptr;         // `comm`, where the device can record; else null
-  CommTimes* comm_times =
-      nullptr;  // of both collectives (of `comm` alone where the device works by itself); may be null
+  Collective* norm_group = nullptr;  // of `comm`, the ranks whose batches are measured as one, where not all are
+  CommTimes* comm_times = nullptr;   // of all of these (not of `host` where the device works by itself); may be null
 
   Device& device() const { return *backend.device; }
+  /// The ranks that merge their batch statistics, where model.sync_batch_norm has some do.
+  Collective& norms() const { return norm_group != nullptr ? *norm_group : comm; }
   NnOps& nn() const { return *backend.nn; }
   int rank() const { return host.rank(); }
   int ranks() const { return host.size(); }

@@ -44,6 +44,8 @@ class StagedRequest final : public Request {
 class StagedCollective final : public Collective {
  public:
   StagedCollective(Device& device, Collective& host_memory) : device_(device), host_(host_memory) {}
+  StagedCollective(Device& device, std::unique_ptr<Collective> host_memory)
+      : device_(device), owned_(std::move(host_memory)), host_(*owned_) {}
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
   void check_parts(const Tensor& part, const Tensor& whole) const {
@@ -87,6 +89,10 @@ class StagedCollective final : public Collective {
     return host_.start_barrier();
   }
 
+  std::unique_ptr<Collective> split(int ranks, Collective& host) override {
+    return std::make_unique<StagedCollective>(device_, host_.split(ranks, host));
+  }
+
   void wait(Pending pending, const std::string& what) override {
     auto* staged = dynamic_cast<StagedRequest*>(pending.get());
     if (staged == nullptr) return host_.wait(std::move(pending), what);
@@ -111,6 +117,7 @@ class StagedCollective final : public Collective {
   }
 
   Device& device_;
+  std::unique_ptr<Collective> owned_;  // of a group
   Collective& host_;
 };
 
@@ -142,6 +149,10 @@ class DeviceSingleCollective final : public Collective {
     return std::make_unique<Done>();
   }
   Pending start_barrier() override { return std::make_unique<Done>(); }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks == 1, "one rank in groups of {}", ranks);
+    return make_device_single_collective(device_);
+  }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
   int64_t bytes_sent() const override { return 0; }
 

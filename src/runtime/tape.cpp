@@ -100,11 +100,53 @@ Pending Tape::start_barrier() {
   return start([this] { return inner_.start_barrier(); });
 }
 
-void Tape::wait(Pending pending, const std::string& what) {
+void Tape::wait(Pending pending, const std::string& what) { wait_of(inner_, std::move(pending), what); }
+
+void Tape::wait_of(Collective& inner, Pending pending, const std::string& what) {
   const auto* recorded = dynamic_cast<const Recorded*>(pending.get());
   PLSC_CHECK((recorded != nullptr) == (session_ != nullptr), "{}: a collective crosses a recording's border", what);
-  if (recorded == nullptr) return inner_.wait(std::move(pending), what);
-  cut([this, slot = recorded->slot(), what] { inner_.wait(std::move(*slot), what); });
+  if (recorded == nullptr) return inner.wait(std::move(pending), what);
+  cut([&inner, slot = recorded->slot(), what] { inner.wait(std::move(*slot), what); });
+}
+
+/// The same for a group of the ranks: it records where its tape does.
+class Tape::Group final : public Collective {
+ public:
+  Group(Tape& tape, std::unique_ptr<Collective> inner) : tape_(tape), inner_(std::move(inner)) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  Pending start_all_reduce(Tensor& t, ReduceOp op) override {
+    return tape_.start([this, t, op]() mutable { return inner_->start_all_reduce(t, op); });
+  }
+  Pending start_all_reduce_bf16(Tensor& t) override {
+    return tape_.start([this, t]() mutable { return inner_->start_all_reduce_bf16(t); });
+  }
+  Pending start_all_gather(const Tensor& from, Tensor& to) override {
+    return tape_.start([this, from, to]() mutable { return inner_->start_all_gather(from, to); });
+  }
+  Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
+    return tape_.start([this, from, to]() mutable { return inner_->start_reduce_scatter(from, to); });
+  }
+  Pending start_broadcast(Tensor& t, int root) override {
+    return tape_.start([this, t, root]() mutable { return inner_->start_broadcast(t, root); });
+  }
+  Pending start_barrier() override {
+    return tape_.start([this] { return inner_->start_barrier(); });
+  }
+  std::unique_ptr<Collective> split(int ranks, Collective& host) override {
+    return std::make_unique<Group>(tape_, inner_->split(ranks, host));
+  }
+  void wait(Pending pending, const std::string& what) override { tape_.wait_of(*inner_, std::move(pending), what); }
+  int64_t bytes_sent() const override { return inner_->bytes_sent(); }
+
+ private:
+  Tape& tape_;
+  std::unique_ptr<Collective> inner_;
+};
+
+std::unique_ptr<Collective> Tape::split(int ranks, Collective& host) {
+  PLSC_CHECK(!session_, "a group of ranks made inside a recording");
+  return std::make_unique<Group>(*this, inner_.split(ranks, host));
 }
 
 }  // namespace plsc

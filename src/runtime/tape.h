@@ -48,12 +48,16 @@ class Tape final : public Collective {
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override;
   Pending start_broadcast(Tensor& t, int root) override;
   Pending start_barrier() override;
+  /// Of a group's collective what stands in a recording is a part of its program, too.
+  std::unique_ptr<Collective> split(int ranks, Collective& host) override;
   void wait(Pending pending, const std::string& what) override;
   int64_t bytes_sent() const override { return inner_.bytes_sent(); }
 
  private:
   struct Session;
+  class Group;
   Pending start(std::function<Pending()> call);
+  void wait_of(Collective& inner, Pending pending, const std::string& what);
   void cut(std::function<void()> call);
   void begin_part();
   void end_part();

@@ -23,6 +23,8 @@ class TimedCollective final : public Collective {
  public:
   TimedCollective(Device& device, Collective& inner, CommTimes& times)
       : device_(device), inner_(inner), times_(times) {}
+  TimedCollective(Device& device, std::unique_ptr<Collective> inner, CommTimes& times)
+      : device_(device), owned_(std::move(inner)), inner_(*owned_), times_(times) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
 
@@ -57,6 +59,9 @@ class TimedCollective final : public Collective {
     times_.note(std::move(span));
   }
   int64_t bytes_sent() const override { return inner_.bytes_sent(); }
+  std::unique_ptr<Collective> split(int ranks, Collective& host) override {
+    return std::make_unique<TimedCollective>(device_, inner_.split(ranks, host), times_);
+  }
 
  private:
   template <class Start>
@@ -72,6 +77,7 @@ class TimedCollective final : public Collective {
   }
 
   Device& device_;
+  std::unique_ptr<Collective> owned_;  // of a group
   Collective& inner_;
   CommTimes& times_;
 };

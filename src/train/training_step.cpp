@@ -42,7 +42,10 @@ class TrainingStep::Listening {
   int64_t bytes() const { return sent() - before_; }
 
  private:
-  int64_t sent() const { return context_.comm.bytes_sent() + context_.host.bytes_sent(); }
+  int64_t sent() const {
+    const int64_t groups = context_.norm_group ? context_.norm_group->bytes_sent() : 0;
+    return context_.comm.bytes_sent() + context_.host.bytes_sent() + groups;
+  }
   void listen(bool on) {
     if (context_.comm_times) context_.comm_times->listen(on);
   }

@@ -146,7 +146,7 @@ TEST_CASE("device: out of memory says what the memory is used for") {
   take(MemoryUse::activations, int64_t{30} << 20);
   const std::string text = error_text([&] { take(MemoryUse::activations, int64_t{25} << 20); });
   CHECK(contains_all(text, {"asked for 25.0 MiB for activations", "class centres 20.0 MiB", "activations 30.0 MiB",
-                            "limit: 64.0 MiB", "hint: lower train.batch_size, or raise train.accumulate"}));
+                            "limit: 64.0 MiB", "hint: set model.recompute: all", "or raise train.accumulate"}));
 }
 
 TEST_CASE("device: what it is") {

@@ -1,7 +1,7 @@
 // Ranks on devices of their own, joined by NCCL, that step through all-reduces while one of them misbehaves.
-//   gpu_rank_program TIMEOUT ACTION VICTIM
+//   gpu_rank_program TIMEOUT ACTION VICTIM [GROUP]
 // Actions at step 5 of the victim: absent, die, throw. Of any rank after an error: ask (what the device has computed,
-// as a training does). Another: run.
+// as a training does). Another: run. GROUP: of so many ranks each, which have an all-reduce of their own in each step.
 #include <signal.h>
 
 #include <chrono>
@@ -24,11 +24,12 @@ void misbehave(const std::string& action) {
   if (action == "throw") fail("the disk is full");
 }
 
-int run(World& world, const std::string& action, int victim) {
+int run(World& world, const std::string& action, int victim, int group_size) {
   CudaDevice device(CudaOptions{.device = world.local_rank()});
   const auto nccl = make_nccl_collective({world.local_rank(), device.native_stream(), world.wait_policy(), {}},
                                          world.host_collective());
   device.set_host_wait([&](const std::function<bool()>& done) { nccl->host_wait(done); });
+  const auto group = group_size > 0 ? nccl->split(group_size, world.host_collective()) : nullptr;
   const Tensor ones = Tensor::from<float>({1.0F, 1.0F}, {2});
   Tensor t = device.tensor({2}), back(host_allocator(), {2}, Dtype::f32);
   const auto steps = [&] {
@@ -36,6 +37,7 @@ int run(World& world, const std::string& action, int victim) {
       world.note(step, "forward");
       if (step == 5 && world.rank() == victim) misbehave(action);
       device.copy(ones, t);
+      if (group) group->all_reduce(t, ReduceOp::sum, "the statistics");
       nccl->all_reduce(t, ReduceOp::sum, "the logit sums");
       if (step % 2 == 0) device.copy(t, back);  // the host waits for the device
       // A heartbeat comes every 200 ms: the monitor has seen a step or two by step 5.
@@ -56,8 +58,9 @@ int run(World& world, const std::string& action, int victim) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
   World::Options options;
   options.timeout = std::atof(argv[1]);
-  return run_in_world(options, [&](World& world) { return run(world, argv[2], std::atoi(argv[3])); });
+  const int group = argc == 5 ? std::atoi(argv[4]) : 0;
+  return run_in_world(options, [&](World& world) { return run(world, argv[2], std::atoi(argv[3]), group); });
 }

@@ -28,6 +28,10 @@ class AloneOnDevice final : public Collective {
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override { return copy(from, to); }
   Pending start_broadcast(Tensor&, int) override { return std::make_unique<Done>(); }
   Pending start_barrier() override { return std::make_unique<Done>(); }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks == 1);
+    return std::make_unique<AloneOnDevice>(device_);
+  }
   void wait(Pending pending, const std::string&) override { PLSC_CHECK(pending && pending->poll()); }
   int64_t bytes_sent() const override { return 0; }
 

@@ -31,7 +31,8 @@ TEST_CASE("out of memory: bytes by use, what was asked, what was free") {
         "  in use: 15.0 GiB: parameters 1.0 GiB, gradients and optimizer 1.0 GiB, class centres 1.0 GiB, "
         "activations 10.0 GiB, head 1.0 GiB, workspace 1.0 GiB\n"
         "  kept for reuse: 2.0 GiB; free on the device: 256.0 MiB of 24.0 GiB\n"
-        "  hint: lower train.batch_size, or raise train.accumulate, which computes the same batch in more passes");
+        "  hint: set model.recompute: all, which keeps less and computes the same; or raise train.accumulate, which "
+        "computes the same batch in more passes, or lower train.batch_size");
 }
 
 TEST_CASE("out of memory: a limit and recorded steps are told where there are some") {

@@ -11,10 +11,11 @@ LIMIT = 90  # seconds: generous, for a machine that is busy with other tests
 
 
 class NcclFaults(unittest.TestCase):
-    def ranks(self, n, action="run", victim=-1, fault=None, timeout=3):
+    def ranks(self, n, action="run", victim=-1, fault=None, timeout=3, group=0):
         env = {**os.environ, "PLSC_STANDIN_DEVICES": str(n), **({"PLSC_STANDIN_NCCL": fault} if fault else {})}
         begin = time.monotonic()
-        done = subprocess.run([MPIRUN, "-np", str(n), PROGRAM, str(timeout), action, str(victim)], env=env, text=True,
+        done = subprocess.run([MPIRUN, "-np", str(n), PROGRAM, str(timeout), action, str(victim),
+                               *([str(group)] if group else [])], env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT)
         self.seconds = time.monotonic() - begin
         return done.returncode, done.stdout
@@ -35,6 +36,15 @@ class NcclFaults(unittest.TestCase):
     def test_a_rank_that_does_not_come_is_named(self):
         self.fails(["waited 3 s for the other ranks: the logit sums", "Missing: rank 1", "step 5", "phase forward"],
                    action="absent", victim=1)
+
+    def test_groups_of_ranks(self):
+        status, out = self.ranks(4, group=2)
+        self.assertEqual(status, 0, out)
+        self.assertIn("done: 8", out)  # two ones, and that of all four ranks
+        out = self.fails(["waited 3 s for the other ranks", "Missing: rank 3", "step 5"], n=4, action="absent", victim=3,
+                         group=2)
+        self.assertNotIn("Missing: rank 2", out)
+        self.fails(["rank 3", "died"], n=4, action="die", victim=3, timeout=600, group=2)
 
     def test_rank_0_does_not_come(self):
         self.fails(["waited 3 s for the other ranks: the logit sums", "Missing: rank 0"], action="absent", victim=0)

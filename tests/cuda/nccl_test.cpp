@@ -54,6 +54,27 @@ TEST_CASE("every collective of NCCL's, whatever order the streams run in") {
   }
 }
 
+TEST_CASE("groups of ranks by NCCL: every collective, in the order of all ranks' stream") {
+  World& world = test::world();
+  for (int ranks = 1; ranks < std::max(2, world.size()); ++ranks) {
+    if (world.size() % ranks != 0) continue;
+    reseed(static_cast<uint64_t>(10 + ranks));
+    Joined joined;
+    const auto group = joined.nccl->split(ranks, world.host_collective());
+    CHECK(group->rank() == world.rank() % ranks);
+    CHECK(group->size() == ranks);
+    Tensor bucket = joined.device.tensor({50'000});
+    joined.device.copy(Tensor::from<float>(std::vector<float>(50'000, 1.0F), {50'000}), bucket);
+    Pending pending = joined.nccl->start_all_reduce(bucket, ReduceOp::sum);
+    CHECK_NOTHROW(test::CollectiveCases(joined.device, *group).all());
+    joined.nccl->wait(std::move(pending), "a bucket");
+    joined.nccl->all_reduce(bucket, ReduceOp::sum);  // all ranks again
+    Tensor back(host_allocator(), {50'000}, Dtype::f32);
+    joined.device.copy(bucket, back);
+    CHECK(back.values<float>() == std::vector<float>(50'000, static_cast<float>(world.size() * world.size())));
+  }
+}
+
 TEST_CASE("a wait leaves the host free; a barrier does not") {
   Joined joined;
   World& world = test::world();

@@ -19,6 +19,17 @@ TEST_CASE("device memory over MPI, whatever order the streams run in") {
   }
 }
 
+TEST_CASE("device memory over MPI within a group of the ranks") {
+  World& world = test::world();
+  const int ranks = world.size() % 2 == 0 ? 2 : 1;
+  CudaDevice device(CudaOptions{});
+  const auto all = make_staged_collective(device, world.device_collective());
+  const auto group = all->split(ranks, world.host_collective());
+  CHECK(group->size() == ranks);
+  CHECK_NOTHROW(test::CollectiveCases(device, *group).all());
+  CHECK_NOTHROW(test::CollectiveCases(device, *all).all());
+}
+
 TEST_CASE("one rank's collective on its device") {
   CudaDevice device(CudaOptions{});
   const auto comm = make_device_single_collective(device);

@@ -93,6 +93,33 @@ class Cuda(E2eCase):
             buckets = [e for e in events if e["pid"] == rank and e["name"].startswith("gradient bucket")]
             self.assertGreaterEqual(len(buckets), 6)
             self.assertTrue(all(e["dur"] >= 0 for e in events))
+    def test_recomputed_blocks_have_the_same_bits(self):
+        """In recorded steps and in others, where the second pass falls into the recording of the backward pass."""
+        resnet = "model.backbone={kind: resnet, stem: 8, widths: [8, 16], blocks: [2, 1]}"
+        for name, ranks, overrides, parts in (
+                ("synchronised", 2, [], ("all", "[layer1]")),
+                ("own", 1, ["model.sync_batch_norm=false", "train.accumulate=2", "train.precision=fp16"], ("all",)),
+                ("called", 1, ["train.graphs=false", "train.precision=bf16"], ("[stem, layer2]",)),
+                ("residual", 1, [resnet, "train.deterministic=true"], ("all",))):
+            with self.subTest(name):
+                self.cuda(name, *overrides, ranks=ranks, steps=8)
+                for i, choice in enumerate(parts):
+                    self.cuda(f"{name}_{i}", *overrides, f"model.recompute={choice}", ranks=ranks, steps=8)
+                    self.assert_same_tensors(name, f"{name}_{i}", 8)
+                    self.assertEqual(self.losses(f"{name}_{i}"), self.losses(name))
+
+    def test_groups_of_batch_norm(self):
+        """Four ranks in groups of two: by NCCL in recorded steps and in others, and through host memory, as on a CPU."""
+        grouped = ["model.sync_batch_norm=2", "ranks=4"]
+        self.cuda("grouped_cpu", "device=cpu", *grouped, steps=8)
+        expected = self.losses("grouped_cpu")
+        for name, overrides in (("nccl", []), ("called", ["train.graphs=false"]), ("staged", ["comm.backend=mpi"])):
+            with self.subTest(name):
+                self.cuda(name, *grouped, *overrides, gpus=4, steps=8)
+                self.assert_close(self.losses(name), expected, 1e-4)
+        self.assert_same_tensors("nccl", "called", 8)
+        self.cuda("all_ranks", "ranks=4", gpus=4, steps=8)
+        self.assertGreater(abs(self.losses("all_ranks")[-1] - expected[-1]), 1e-3 * expected[-1])  # or nothing is shown
 
     def counters(self, name, steps, *overrides):
         prefix = self.folder(f"counters_{name}_{steps}")
@@ -105,7 +132,7 @@ class Cuda(E2eCase):
         for name, overrides in (("recorded", []), ("called", ["train.graphs=false"]),
                                 ("sampled", ["head.sampling={method: uniform, ratio: .8}"]), ("linear", LINEAR),
                                 ("far", ["head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}"]),
-                                ("accumulated", ["train.accumulate=2"])):
+                                ("accumulated", ["train.accumulate=2"]), ("recomputed", ["model.recompute=all"])):
             with self.subTest(name):
                 few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
                 self.assertEqual(few["device_allocations"], many["device_allocations"])

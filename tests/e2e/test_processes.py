@@ -80,6 +80,13 @@ class Processes(E2eCase):
         self.assertNotEqual(process.wait(timeout=90), 0)
         self.assertRegex(self.output(), r"rank 2\b")
 
+    def test_hung_rank_of_a_group_is_named(self):
+        """Not the one that waits for it in its group, nor those of the other group, which are further."""
+        process = self.start("hung_group", 4, ["comm.timeout=5s", "model.sync_batch_norm=2"])
+        os.kill(ranks_of(b"hung_group")[3], signal.SIGSTOP)
+        self.assertNotEqual(process.wait(timeout=90), 0)
+        self.assertRegex(self.output(), r"Missing: rank 3\b")
+
     def assert_stopped(self, name, process):
         """It has ended in order: a checkpoint of the last step, and no word from a starter that killed ranks."""
         self.assertEqual(process.wait(timeout=60), INTERRUPTED, self.output())

@@ -39,6 +39,22 @@ class RankInvariance(E2eCase):
         self.assert_same_run("inv", (1, 2, 3, 4), [UNIFORM, "train.batch_size=31"], 50)
         self.assert_same_run("acc", (1, 3), ["train.batch_size=31", "train.accumulate=2", "model.dropout=0.2"], 20)
 
+    def test_groups_of_batch_norm(self):
+        """As all ranks where a group is all of them; otherwise the same each time, and another curve."""
+        exact = ["train.steps=10", "train.deterministic=true"]
+        for name, ranks, norms in (("all2", 2, "true"), ("two2", 2, "2"), ("two4", 4, "2"), ("again4", 4, "2"),
+                                   ("all4", 4, "true")):
+            self.train(name, ranks, overrides=exact + [f"model.sync_batch_norm={norms}"])
+        two, four = tensors(self.checkpoint("two2", 10)), tensors(self.checkpoint("two4", 10))
+        self.assertEqual([k for k, v in tensors(self.checkpoint("all2", 10)).items() if two[k] != v], [])
+        self.assertEqual([k for k, v in tensors(self.checkpoint("again4", 10)).items() if four[k] != v], [])
+        self.assertNotEqual(self.losses("two4"), self.losses("all4"))
+        self.assert_close(self.losses("two4")[:1], self.losses("all4")[:1], 0.1)
+        for ranks, text in ((3, "model.sync_batch_norm: found 2, expected a number that divides ranks, 3"),
+                            ("auto", "model.sync_batch_norm: there is 1 rank, which is no group of 2")):
+            done = self.train("uneven", ranks, overrides=exact + ["model.sync_batch_norm=2"], fails=True)
+            self.assertIn(text, done.stdout)
+
     def test_threads(self):
         for threads in (1, 2, 3):
             self.train(f"threads{threads}", overrides=["train.steps=20", f"train.threads={threads}"])

@@ -53,6 +53,19 @@ class Resume(E2eCase):
         done = self.train("changed", overrides=["train.steps=3", "head.scale=17"])
         self.assertIn("head.scale 16 -> 17", done.stdout)
 
+    def test_what_is_recomputed_may_change(self):
+        """It is no change of the training: 40 steps straight, and 20 and 20 with blocks computed again."""
+        self.train("kept", 2, overrides=["model.dropout=0.2", "checkpoint.every_steps=20", "checkpoint.keep=10"])
+        shutil.copytree(self.folder("kept"), self.folder("mixed"))
+        shutil.rmtree(self.checkpoint("mixed", 40))
+        done = self.train("mixed", 2, overrides=["model.dropout=0.2", "model.recompute=all"])
+        self.assertIn("step_00000020", done.stdout)
+        self.assertNotIn("model.recompute", done.stdout)
+        a, b = tensors(self.checkpoint("kept", 40)), tensors(self.checkpoint("mixed", 40))
+        self.assertEqual(sorted(a), sorted(b))
+        self.assertEqual([name for name in a if a[name] != b[name]], [])
+        self.assertEqual(self.losses("kept"), self.losses("mixed"))
+
     def test_takes_the_newest_whole_checkpoint(self):
         self.train("broken", overrides=["checkpoint.every_steps=10", "checkpoint.keep=10", "train.steps=30"])
         os.remove(os.path.join(self.checkpoint("broken", 30), "manifest.json"))

@@ -37,7 +37,16 @@ struct Board {
   std::condition_variable changed;
   std::map<int64_t, Slot> slots;
   bool failed = false;
+  std::map<std::pair<int64_t, int>, std::unique_ptr<Board>>
+      groups;  // of a split, in the order of splits, and its place
 
+  Board& group(int64_t split, int place, int size) {
+    std::lock_guard lock(mutex);
+    auto& board = groups[{split, place}];
+    if (!board) board = std::make_unique<Board>(size);
+    board->failed = failed;
+    return *board;
+  }
   void post(int64_t number, int rank, const std::string& signature, const Tensor& input) {
     std::lock_guard lock(mutex);
     Slot& slot = slots[number];
@@ -60,6 +69,7 @@ struct Board {
     std::lock_guard lock(mutex);
     failed = true;
     changed.notify_all();
+    for (auto& [key, board] : groups) board->fail_all();
   }
 };
 
@@ -184,6 +194,10 @@ class ThreadCollective final : public Collective {
   Pending start_barrier() override {
     return start("barrier", Tensor(host_allocator(), Shape{0}, Dtype::u8), [](const Slot&) {});
   }
+  std::unique_ptr<Collective> split(int ranks, Collective&) override {
+    PLSC_CHECK(ranks > 0 && size() % ranks == 0);
+    return std::make_unique<ThreadCollective>(board_.group(splits_++, rank_ / ranks, ranks), rank_ % ranks, timeout_);
+  }
   void wait(Pending pending, const std::string& what) override {
     if (!static_cast<SlotRequest&>(*pending).wait_for(timeout_)) {
       fail("{}: rank {} waited {} s for the others", what, rank_, timeout_);
@@ -203,7 +217,7 @@ class ThreadCollective final : public Collective {
   Board& board_;
   int rank_;
   double timeout_;
-  int64_t next_ = 0;
+  int64_t next_ = 0, splits_ = 0;
 };
 
 }  // namespace

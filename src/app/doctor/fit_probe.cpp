@@ -93,7 +93,8 @@ void tell_of_batch(const plan::Plan& least, const Side& side, RankSheet& sheet) 
                   "about {} for {:.2f} M parameters and {} image{} at a time",
                   side.who, quantity(side.room, "B"), side.of, quantity(side.needed, "B"),
                   1e-6 * static_cast<double>(least.run.parameters), images, images == 1 ? "" : "s"),
-      "lower train.batch_size first, or raise train.accumulate; more ranks, 16-bit precision or a smaller "
+      "lower train.batch_size first, set model.recompute: all or raise train.accumulate; more ranks, 16-bit precision "
+      "or a smaller "
       "model.backbone take less, too; `plsc-train plan` shows where the memory goes");
 }
 

@@ -76,8 +76,10 @@ class DryTraining {
                  setup.arithmetic.sums_in_double,
                  setup.arithmetic.loss_scaling,
                  tape_.get()},
+        norms_(group_of_norms()),
         backbone_(
             make_backbone(context_, setup.config.model, setup.config.data.image_size, setup.config.data.channels)) {
+    context_.norm_group = norms_.get();
     backbone_->freeze(setup.config.init.freeze);
     backbone_->require_batch(
         context_, decide_global_batch(setup.config, setup.ranks) / setup.config.train.accumulate / setup.ranks);
@@ -106,6 +108,11 @@ class DryTraining {
   }
 
  private:
+  /// As app/build.h makes it.
+  std::unique_ptr<Collective> group_of_norms() {
+    const int group = norm_group_size(setup_.config, setup_.ranks);
+    return group > 0 ? context_.comm.split(group, *host_) : nullptr;
+  }
   /// Momentum is made in the first. A recording takes memory of its own, and ops are asked for the last time in it.
   int64_t steps() const {
     const bool records = tape_ != nullptr && setup_.config.train.graphs != "false";
@@ -123,7 +130,7 @@ class DryTraining {
     phase_ = phase;
     tally_.begin(phase);
   }
-  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent(setup_.ranks)}); }
+  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent()}); }
   void note_buffers(double bytes) {
     buffers_ += bytes;
     most_buffers_ = std::max(most_buffers_, buffers_);
@@ -265,6 +272,7 @@ class DryTraining {
   std::unique_ptr<Collective> tensors_, host_;
   std::unique_ptr<Tape> tape_;
   Context context_;
+  std::unique_ptr<Collective> norms_;
   std::unique_ptr<Backbone> backbone_;
   std::unique_ptr<MarginHead> head_;
 };

@@ -78,6 +78,33 @@ std::string store_text(const StoreConfig& from, const StoreConfig& to) {
   return "head.store: {" + keys + "}";
 }
 
+/// "[stem, layer1]", or "all" alone.
+std::string list_text(const std::vector<std::string>& parts) {
+  if (parts.size() == 1) return parts.front();
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return "[" + text + "]";
+}
+
+/// Parts to be computed again, from the images up, where feature maps are largest: each longer than what is there now.
+/// Nothing but time is given for them, and the stem costs next to none.
+std::vector<std::vector<std::string>> longer_recomputations(const ModelConfig& model) {
+  if (model.recompute == std::vector<std::string>{"all"}) return {};
+  std::vector<std::vector<std::string>> found;
+  std::vector<std::string> parts = model.recompute;
+  const auto add = [&](const std::string& part) {
+    if (std::ranges::find(parts, part) != parts.end()) return false;
+    parts.push_back(part);
+    return true;
+  };
+  add("stem");
+  for (size_t stage = 1; stage < model.backbone.blocks.size(); ++stage) {
+    if (add(fmt::format("layer{}", stage))) found.push_back(parts);
+  }
+  found.push_back({"all"});
+  return found;
+}
+
 /// "16 ranks on 2 hosts": as many hosts as they need, where it is known what one holds.
 std::string ranks_text(const Room& room, int ranks) {
   const int hosts = (ranks + room.sharing(ranks) - 1) / room.sharing(ranks);
@@ -99,6 +126,8 @@ std::vector<Change> changes(const Plan& plan) {
       add(store_text(now.config.head.store, store), [&](Setup& s) { s.config.head.store = store; });
   };
   const auto smaller_passes = [&] {
+    for (const auto& parts : longer_recomputations(now.config.model))
+      add("model.recompute: " + list_text(parts), [&](Setup& s) { s.config.model.recompute = parts; });
     const int64_t most = std::min(plan.run.images, kMostPasses);
     for (int64_t n = 2 * now.config.train.accumulate; n <= most; n *= 2)
       add(fmt::format("train.accumulate: {}", n), [&](Setup& s) { s.config.train.accumulate = n; });

@@ -215,6 +215,31 @@ TEST_CASE("many requests at once, on both communicators, finished in another ord
   }
 }
 
+TEST_CASE("groups of ranks: all that all ranks can, each for itself, beside what all ranks have under way") {
+  World& w = test::world();
+  for (int ranks = 1; ranks <= w.size(); ++ranks) {
+    if (w.size() % ranks != 0) {
+      CHECK_THROWS_AS(w.device_collective().split(ranks, w.host_collective()), LogicError);
+      continue;
+    }
+    INFO("groups of " << ranks);
+    const auto group = w.device_collective().split(ranks, w.host_collective());
+    CHECK(group->rank() == w.rank() % ranks);
+    CHECK(group->size() == ranks);
+    // A bucket of all ranks is under way until all groups have been through the cases.
+    Tensor bucket = filled<float>(w.rank(), 300'000);
+    Pending pending = w.device_collective().start_all_reduce(bucket, ReduceOp::sum);
+    check_reductions<double>(*group);
+    check_copies<float>(*group);
+    // Not merely its size: sums are of this group's ranks.
+    Tensor first = Tensor::from<int64_t>({w.rank()}, {1});
+    group->all_reduce(first, ReduceOp::min);
+    CHECK(first.data<int64_t>()[0] == w.rank() / ranks * ranks);
+    w.device_collective().wait(std::move(pending), "a bucket");
+    CHECK(first_wrong<float>(bucket, [&](int64_t i) { return reduced(w.size(), i, ReduceOp::sum); }) == -1);
+  }
+}
+
 TEST_CASE("polling alone completes a request") {
   Collective& comm = test::world().device_collective();
   Tensor t = filled<float>(comm.rank(), 100'000);

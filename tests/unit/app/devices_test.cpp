@@ -192,6 +192,8 @@ TEST_CASE("deterministic: exact sums on a CPU, algorithms that repeat on a GPU")
   };
   CHECK_FALSE(on_cpu("").sums_in_double);
   CHECK(on_cpu("model: {sync_batch_norm: true}").sums_in_double);
+  CHECK_FALSE(on_cpu("model: {sync_batch_norm: 2}").sums_in_double);  // another number of ranks is another training
+  CHECK(on_cpu("model: {sync_batch_norm: 2}\ntrain: {deterministic: true}").sums_in_double);
   CHECK_FALSE(on_cpu("model: {sync_batch_norm: true}\ntrain: {precision: bf16}").sums_in_double);
   CHECK_FALSE(on_cpu("model: {sync_batch_norm: true}\ntrain: {deterministic: false}").sums_in_double);
   CHECK(on_cpu("train: {deterministic: true}").sums_in_double);

@@ -64,12 +64,38 @@ TEST_CASE("dry collective: what is told of a collective, when it starts and when
   REQUIRE(started.size() == 3);
   for (const DryTraffic& traffic : started) CHECK(traffic.bytes == 32);
   // Each rank sums its part and spreads it: 8 bytes to each of three, twice.
-  CHECK(started[0].sent(4) == 48);
-  CHECK(started[1].sent(4) == 24);
-  CHECK(started[2].sent(4) == 24);
+  CHECK(started[0].sent() == 48);
+  CHECK(started[1].sent() == 24);
+  CHECK(started[2].sent() == 24);
   // Both reductions receive as much as they sum, until they are waited for.
   CHECK(most == 48);
   CHECK(buffers == 0);
+  CHECK(ranks->bytes_sent() == 96);
   ranks->barrier();
   CHECK(started.size() == 3);
+  // Half of it, and nothing is rounded of what is not there.
+  ranks->wait(ranks->start_all_reduce_bf16(whole), "narrow");
+  CHECK(started.back().bytes == 16);
+  CHECK(ranks->bytes_sent() == 96 + 24);
+}
+
+TEST_CASE("dry collective: a group sends what a ring of its ranks would") {
+  double sent = 0;
+  const auto six = make_dry_collective({6,
+                                        true,
+                                        [&](const DryTraffic& traffic) {
+                                          sent += traffic.sent();
+                                          return int64_t{0};
+                                        },
+                                        {},
+                                        {}});
+  const auto host = make_dry_collective({6, false, {}, {}, {}});
+  const auto two = six->split(2, *host);
+  CHECK(two->size() == 2);
+  Tensor t(host_allocator(), {30}, Dtype::f64);
+  six->all_reduce(t, ReduceOp::sum);
+  CHECK(sent == 2 * 240 * 5.0 / 6);
+  sent = 0;
+  two->all_reduce(t, ReduceOp::sum);
+  CHECK(sent == 2 * 240 / 2.0);
 }

@@ -51,6 +51,16 @@ TEST_CASE("a rank in another collective than the rest is shown with it") {
                      {"rank 2 (host b, pid 72): step 5, phase forward", "in the wait for the logit sums"}));
 }
 
+TEST_CASE("of groups that go their own ways for a while the rank that hangs is named, not who waits for it") {
+  RankTable table = four_ranks();
+  // Ranks 0 and 1 have been through their group's collectives and wait for all; rank 2 waits for rank 3.
+  for (const int r : {0, 1}) table.update(r, state(5, "backward", 27, "gradient bucket 0"), 2);
+  table.update(2, state(5, "forward", 13, "statistics of layer1.0.bn1"), 2);
+  table.update(3, state(5, "forward", 12), 2);
+  CHECK(table.missing(4) ==
+        "Missing: rank 3 (host b, pid 73): step 5, phase forward, has not come to the collective for 2 s");
+}
+
 TEST_CASE("when all wait, nobody is behind") {
   RankTable table = four_ranks();
   for (int r = 0; r < 4; ++r) table.update(r, state(5, "forward", 11, "the logit sums"), 2);

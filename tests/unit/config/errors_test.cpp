@@ -68,7 +68,8 @@ TEST_CASE("a wrong type says what was found and what was expected") {
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
         "steps, precision, clip_norm, accumulate, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
-        "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true or false");
+        "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true, false or a whole number of ranks >= 2");
+  CHECK(contains(message("model: {sync_batch_norm: 1}\n"), "expected true, false or a whole number of ranks >= 2"));
   CHECK(message("schedule: {base_lr: .inf}\n") == "f.yaml:2: schedule.base_lr: found '.inf', expected a number > 0");
   CHECK(message("schedule: {base_lr: nan}\n") == "f.yaml:2: schedule.base_lr: found 'nan', expected a number > 0");
   CHECK(message("comm: {timeout: 10 parsecs}\n") ==
@@ -341,6 +342,16 @@ TEST_CASE("combinations that cannot be") {
     CHECK(contains(message("init: {from: x, freeze: [layer9]}"),
                    "found 'layer9', expected stem, layer1 to layer4 or tail"));
     CHECK(message("init: {from: x, head: true, freeze: [stem, layer1, tail]}").empty());
+    CHECK(contains(message("model: {recompute: [stem, layer5]}"),
+                   "f.yaml:2: model.recompute: found 'layer5', expected stem, layer1 to layer4 or all"));
+    CHECK(contains(message("model: {recompute: [tail]}"), "found 'tail', expected stem, layer1 to layer4 or all"));
+    CHECK(contains(message("model: {recompute: [all, stem]}"), "found all beside parts, expected it alone"));
+    CHECK(message("model: {recompute: [stem, layer4]}").empty());
+    CHECK(message("model: {recompute: all}").empty());
+    CHECK(contains(message("ranks: 6\nmodel: {sync_batch_norm: 4}"),
+                   "f.yaml:3: model.sync_batch_norm: found 4, expected a number that divides ranks, 6"));
+    CHECK(message("ranks: 6\nmodel: {sync_batch_norm: 3}").empty());
+    CHECK(message("model: {sync_batch_norm: 4}").empty());  // how many ranks there are is not known here
   }
 }
 

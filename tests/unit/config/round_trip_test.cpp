@@ -48,7 +48,8 @@ std::vector<Change> data_changes() {
 
 std::vector<Change> model_changes() {
   const Config all;
-  [[maybe_unused]] const auto& [backbone, embedding_size, dropout, sync_batch_norm] = all.model;
+  [[maybe_unused]] const auto& [backbone, embedding_size, dropout, sync_batch_norm, recompute] = all.model;
+  [[maybe_unused]] const auto& [sync, group] = all.model.sync_batch_norm;
   [[maybe_unused]] const auto& [name, kind, stem, widths, blocks, strides, bottleneck] = all.model.backbone;
   [[maybe_unused]] const auto& [from, head, freeze] = all.init;
   const auto own = [](Config& c) -> BackboneConfig& {
@@ -75,7 +76,14 @@ std::vector<Change> model_changes() {
       },
       [](Config& c) { c.model.embedding_size = 77; },
       [](Config& c) { c.model.dropout = 0.4; },
-      [](Config& c) { c.model.sync_batch_norm = true; },
+      [](Config& c) { c.model.sync_batch_norm.on = true; },
+      [](Config& c) {
+        c.model.sync_batch_norm = {true, 4};
+      },
+      [](Config& c) { c.model.recompute = {"all"}; },
+      [](Config& c) {
+        c.model.recompute = {"stem", "layer4"};
+      },
       [](Config& c) { c.init.from = "runs/x/checkpoints/step_1"; },
       [](Config& c) {
         c.init.from = "none";

@@ -223,14 +223,14 @@ TEST_CASE("a rank with a single image is told at the start where a batch norm co
         backbone->freeze(backbone->parts());
         PLSC_CHECK(error_text([&] { backbone->require_batch(rank.context, 1); }).empty());
       }
-      net.model.sync_batch_norm = true;
+      net.model.sync_batch_norm.on = true;
       const auto merged = make_backbone(rank.context, net.model, net.size, net.channels);
       PLSC_CHECK(error_text([&] { merged->require_batch(rank.context, 1); }).empty());
     }
   });
   CpuContext alone;  // the only rank has nobody to merge with
   TinyNet net = tiny_net("iresnet");
-  net.model.sync_batch_norm = true;
+  net.model.sync_batch_norm.on = true;
   const auto backbone = make_backbone(alone.context, net.model, net.size, net.channels);
   CHECK(contains(error_text([&] { backbone->require_batch(alone.context, 1); }), "single image"));
 }

@@ -18,7 +18,8 @@ namespace {
 /// Passes everything on and notes what it was asked for, and when it was waited for.
 class NotingCollective final : public Collective {
  public:
-  explicit NotingCollective(std::string& notes) : inner_(make_single_collective()), notes_(notes) {}
+  explicit NotingCollective(std::string& notes, std::string of = "")
+      : inner_(make_single_collective()), notes_(notes), of_(std::move(of)) {}
   int rank() const override { return 0; }
   int size() const override { return 1; }
   Pending start_all_reduce(Tensor& t, ReduceOp op) override { return note("sum "), inner_->start_all_reduce(t, op); }
@@ -31,6 +32,9 @@ class NotingCollective final : public Collective {
   }
   Pending start_broadcast(Tensor& t, int root) override { return note("broadcast "), inner_->start_broadcast(t, root); }
   Pending start_barrier() override { return note("barrier "), inner_->start_barrier(); }
+  std::unique_ptr<Collective> split(int, Collective&) override {
+    return std::make_unique<NotingCollective>(notes_, of_ + "group's-");
+  }
   void wait(Pending pending, const std::string& what) override {
     note(what + " ");
     inner_->wait(std::move(pending), what);
@@ -38,9 +42,10 @@ class NotingCollective final : public Collective {
   int64_t bytes_sent() const override { return 0; }
 
  private:
-  void note(const std::string& text) { notes_ += text; }
+  void note(const std::string& text) { notes_ += of_ + text; }
   std::unique_ptr<Collective> inner_;
   std::string& notes_;
+  std::string of_;
 };
 
 /// A near device, whose work is done at once, so that the notes tell the order of everything.
@@ -94,6 +99,27 @@ TEST_CASE("tape: nothing is done while it records; work and collectives are play
   r.notes.clear();
   overlapping(r);
   CHECK(r.notes == kOverlapping);
+}
+
+TEST_CASE("tape: a group's collectives are parts of its programs, in their place among the others") {
+  Recorder r;
+  auto single = make_single_collective();
+  const auto group = r.tape.split(1, *single);
+  const auto work = [&] {
+    r.work("a");
+    Pending bucket = r.tape.start_all_reduce(r.t, ReduceOp::sum);
+    group->all_reduce(r.t, ReduceOp::sum, "statistics");
+    r.work("b");
+    r.tape.wait(std::move(bucket), "bucket");
+  };
+  constexpr const char* kNotes = "a sum group's-sum group's-statistics b bucket ";
+  const Program program = r.tape.record(r.memory, work);
+  CHECK(r.notes.empty());
+  CHECK(r.played(program) == kNotes);
+  CHECK(r.played(program) == kNotes);
+  r.notes.clear();
+  work();
+  CHECK(r.notes == kNotes);
 }
 
 TEST_CASE("tape: programs of one memory are played in turn, and copies of one go on alone") {

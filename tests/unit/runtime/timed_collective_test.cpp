@@ -40,6 +40,7 @@ class SlowCollective final : public Collective {
   Pending start_reduce_scatter(const Tensor&, Tensor&) override { return std::make_unique<Slow>(); }
   Pending start_broadcast(Tensor&, int) override { return std::make_unique<Slow>(); }
   Pending start_barrier() override { return std::make_unique<Slow>(); }
+  std::unique_ptr<Collective> split(int, Collective&) override { return std::make_unique<SlowCollective>(); }
   void wait(Pending pending, const std::string&) override {
     while (!pending->poll()) std::this_thread::yield();
   }
@@ -102,6 +103,18 @@ TEST_CASE("what work hides is no wait: from its start to its end a collective is
   CHECK(spans[0].exposed() < spans[0].end() - spans[0].begin());
   CHECK(spans[1].exposed() >= kSeconds);
   CHECK(spans[1].end() >= spans[1].begin() + kSeconds);
+}
+
+TEST_CASE("a group's collectives are noted with the others") {
+  Noted n;
+  n.times.listen(true);
+  const auto host = make_single_collective();
+  const auto group = n.comm->split(1, *host);
+  group->barrier("of the group");
+  n.comm->barrier("of all");
+  const std::vector<CommSpan> spans = n.times.take();
+  REQUIRE(spans.size() == 2);
+  CHECK(spans[0].what == "of the group");
 }
 
 TEST_CASE("nothing is noted while nobody listens, nor kept") {
