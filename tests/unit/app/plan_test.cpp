@@ -333,6 +333,26 @@ TEST_CASE("plan: a recomputed part's forward pass is in the backward pass, its p
   CHECK(all.run.of(purpose::kActivations) < first.run.of(purpose::kActivations));
 }
 
+TEST_CASE("plan: of several passes the head keeps one gradient of the active rows, however many passes there are") {
+  const auto tiles = [](int64_t passes, const std::string& sampling) {
+    const Setup setup =
+        head_of(400'000, 2,
+                {fmt::format("train.accumulate={}", passes), "train.batch_per_rank=32", "head.sampling=" + sampling});
+    return make_plan(setup, {}, {}).run.of("head's tiles");
+  };
+  const double columns = 512, all = 200'000 * columns * 4, tenth = 0.1 * all;
+  const double full = tiles(2, "{method: full}");
+  // Beside it tiles, which get smaller with the samples of a pass.
+  CHECK(full > all);
+  CHECK(full - tiles(1, "{method: full}") < all);
+  CHECK(full < 1.1 * all);
+  CHECK(tiles(8, "{method: full}") <= full);
+  CHECK(tiles(16, "{method: full}") <= full);
+  const double sampled = tiles(8, "{method: uniform, ratio: 0.1}");
+  CHECK(sampled > tenth);
+  CHECK(sampled < full - 0.8 * all);
+}
+
 TEST_CASE("plan: what does not fit names a change that is enough") {
   Room room;
   room.host = 6 * kGb;
