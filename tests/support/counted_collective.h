@@ -55,6 +55,8 @@ class CountedCollective final : public Collective {
     return group;
   }
 
+  /// Puts a word between the calls.
+  void mark(const std::string& word) { calls_->push_back(word); }
   /// "all-reduce f32 (128)", "wait: gradient bucket 0", ...: in the order of the calls.
   const std::vector<std::string>& calls() const { return *calls_; }
   /// Calls that begin like that.
