@@ -59,9 +59,10 @@ __global__ void finite_kernel(const float* x, int64_t n, math::StepState* state)
   if (found) math::mark_not_finite(*state, math::StepFailure::gradient);
 }
 
-__global__ void sgd_kernel(const OptimPiece* table, int64_t pieces, bool decays, const math::StepState* state) {
+__global__ void sgd_kernel(const OptimPiece* table, int64_t pieces, math::UpdateGroup group,
+                           const math::StepState* state) {
   if (math::updates_blocked(*state)) return;
-  const math::SgdRule rule = math::step_rule(*state, decays);
+  const math::SgdRule rule = math::sgd_rule(math::step_rule(*state, group));
   for (int64_t p = blockIdx.x; p < pieces; p += gridDim.x) {
     const OptimPiece piece = table[p];
     const int64_t wide = vectors(piece.count, piece.grad, piece.value, piece.momentum);
@@ -100,8 +101,9 @@ void check_finite(const float* gradient, int64_t n, math::StepState* state, cuda
   launch(finite_kernel, {.blocks = blocks_for(n, kThreads, kWide)}, stream, gradient, n, state);
 }
 
-void sgd(const OptimPiece* table, int64_t pieces, bool decays, const math::StepState* state, cudaStream_t stream) {
-  launch(sgd_kernel, {.blocks = blocks_of(pieces)}, stream, table, pieces, decays, state);
+void sgd(const OptimPiece* table, int64_t pieces, const math::UpdateGroup& group, const math::StepState* state,
+         cudaStream_t stream) {
+  launch(sgd_kernel, {.blocks = blocks_of(pieces)}, stream, table, pieces, group, state);
 }
 
 void finish_step(math::StepState* state, cudaStream_t stream) {

@@ -29,7 +29,8 @@ void judge_gradients(const OptimPiece* table, int64_t pieces, double* partial, m
 void check_finite(const float* gradient, int64_t n, math::StepState* state, cudaStream_t stream);
 
 /// math::sgd_update by math::step_rule on all elements; nothing where math::updates_blocked.
-void sgd(const OptimPiece* table, int64_t pieces, bool decays, const math::StepState* state, cudaStream_t stream);
+void sgd(const OptimPiece* table, int64_t pieces, const math::UpdateGroup& group, const math::StepState* state,
+         cudaStream_t stream);
 
 /// math::finish_step
 void finish_step(math::StepState* state, cudaStream_t stream);

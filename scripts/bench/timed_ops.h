@@ -203,10 +203,11 @@ class TimedNnOps final : public NnOps {
 class TimedOptimOps final : public OptimOps {
  public:
   TimedOptimOps(std::unique_ptr<OptimOps> ops, OpTimes& times) : ops_(std::move(ops)), times_(times) {}
-  void sgd(std::span<Param* const> params, bool decays) override {
+  void update(std::span<const ParamGroup> groups) override {
     double bytes = 0;
-    for (const Param* p : params) bytes += 5.0 * static_cast<double>(p->value.bytes());
-    times_.timed("sgd", "", bytes, "GB/s   ", [&] { ops_->sgd(params, decays); });
+    for (const ParamGroup& group : groups)
+      for (const Param* p : group.params) bytes += 5.0 * static_cast<double>(p->value.bytes());
+    times_.timed("update", "", bytes, "GB/s   ", [&] { ops_->update(groups); });
   }
   void judge_gradients(std::span<const Tensor> gradients) override {
     double bytes = 0;

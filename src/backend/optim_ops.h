@@ -1,11 +1,18 @@
 // The compute seam, part 3: optimizer arithmetic on replicated parameters (rows of class centres: head_ops.h).
 #pragma once
 #include <span>
+#include <vector>
 
-#include "kernels/math/sgd.h"
+#include "kernels/math/step_state.h"
 #include "tensor/param.h"
 
 namespace plsc {
+
+/// Parameters that are updated alike.
+struct ParamGroup {
+  std::vector<Param*> params;
+  math::UpdateGroup rule;
+};
 
 class OptimOps {
  public:
@@ -15,10 +22,10 @@ class OptimOps {
   virtual void judge_gradients(std::span<const Tensor> gradients) = 0;
   /// Marks an element that is not finite in the step's state.
   virtual void check_finite(const Tensor& gradient) = 0;
-  /// Updates value and momentum (fp32) of each from grad (fp32, or fp64, which is rounded first) by the state's rule;
-  /// without weight decay where `decays` is false. Where updates are blocked, nothing is changed.
-  virtual void sgd(std::span<Param* const> params, bool decays) = 0;
-  /// After the last update of a step: the state's next loss scale.
+  /// Updates value and momentum (fp32) of each from grad (fp32, or fp64, which is rounded first) by the state's rule
+  /// and the group's. Where updates are blocked, nothing is changed.
+  virtual void update(std::span<const ParamGroup> groups) = 0;
+  /// After the last update of a step: what the next step begins with (math::finish_step).
   virtual void finish_step() = 0;
 };
 

@@ -113,12 +113,29 @@ struct HeadConfig {
   bool operator==(const HeadConfig&) const = default;
 };
 
+/// Parameters that are not updated as the rest are.
+struct HeadOptimizerConfig {
+  std::string name = "auto";           // auto: optimizer.name; or one of its words
+  double lr = 1;                       // a factor on the rate
+  std::optional<double> weight_decay;  // none: optimizer.weight_decay
+  bool operator==(const HeadOptimizerConfig&) const = default;
+};
+struct NormsOptimizerConfig {
+  double lr = 1;
+  std::optional<double> weight_decay;  // none: as decay_norms says
+  bool operator==(const NormsOptimizerConfig&) const = default;
+};
+
 struct OptimizerConfig {
-  std::string name = "sgd";
-  double momentum = 0.9;
-  bool nesterov = false;
+  std::string name = "sgd";  // sgd | adamw | lars | lamb
+  double momentum = 0.9;     // sgd, lars
+  bool nesterov = false;     // sgd
   double weight_decay = 5e-4;
   bool decay_norms = true;  // batch norms, PReLU slopes and biases decay too (as the peers do)
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // adamw, lamb
+  double trust = 0.001;                               // lars: the coefficient of its ratio
+  HeadOptimizerConfig head;
+  NormsOptimizerConfig norms;
   bool operator==(const OptimizerConfig&) const = default;
 };
 

@@ -5,17 +5,42 @@ namespace plsc {
 namespace {
 
 void add_optimizer_fields(std::vector<Field>& fields) {
+  const auto rate_factor = [] { return number(above(0)); };
+  const auto decay_or_auto = [] { return absent_is("auto", number(at_least(0))); };
   Section<OptimizerConfig>(fields, "optimizer.", [](Config& c) -> OptimizerConfig& { return c.optimizer; })
-      .key("name", &OptimizerConfig::name, one_of({"sgd"}), "Stochastic gradient descent.",
+      .key("name", &OptimizerConfig::name, one_of({"sgd", "adamw", "lars", "lamb"}),
+           "Of the backbone, and of the class centres where head.name is auto: see Optimizers.",
            {"optimizer", "Optimizer.name"})
-      .key("momentum", &OptimizerConfig::momentum, number({0, 1, false, true}), "v = momentum v + g; w = w - lr v.",
-           {".9, fixed (momentum is ignored)", "Optimizer.momentum"})
-      .key("nesterov", &OptimizerConfig::nesterov, boolean(), "Nesterov's momentum.", {"", "use_nesterov"})
+      .key("momentum", &OptimizerConfig::momentum, number({0, 1, false, true}),
+           "sgd, lars. v = momentum v + g; w = w - lr v.", {".9, fixed (momentum is ignored)", "Optimizer.momentum"})
+      .key("nesterov", &OptimizerConfig::nesterov, boolean(), "sgd: Nesterov's momentum.", {"", "use_nesterov"})
       .key("weight_decay", &OptimizerConfig::weight_decay, number(at_least(0)),
-           "Added to the gradient as weight_decay w; of the class centres too.",
+           "sgd, lars: added to the gradient as weight_decay w. adamw, lamb: decoupled, w = w - lr weight_decay w. Of "
+           "the class centres too.",
            {"weight_decay", "Optimizer.weight_decay"})
       .key("decay_norms", &OptimizerConfig::decay_norms, boolean(),
-           "Batch norms, PReLU slopes and biases decay as well, as with the peers.");
+           "Batch norms, PReLU slopes and biases decay as well, as with the peers. false: norms.weight_decay is 0.")
+      .key("beta1", &OptimizerConfig::beta1, number({0, 1, false, true}), "adamw, lamb: of the mean of gradients.",
+           {".9, fixed", "Optimizer.beta1"})
+      .key("beta2", &OptimizerConfig::beta2, number({0, 1, false, true}), "adamw, lamb: of the mean of their squares.",
+           {".999, fixed", "Optimizer.beta2"})
+      .key("epsilon", &OptimizerConfig::epsilon, number(above(0)),
+           "adamw, lamb: added to the root of the mean of squares.", {"1e-8, fixed", "Optimizer.epsilon"})
+      .key("trust", &OptimizerConfig::trust, number(above(0)), "lars: the coefficient of the trust ratio.",
+           {"", "lars_coeff"});
+  Section<HeadOptimizerConfig>(fields, "optimizer.head.",
+                               [](Config& c) -> HeadOptimizerConfig& { return c.optimizer.head; })
+      .key("name", &HeadOptimizerConfig::name, one_of({"auto", "sgd", "adamw", "lars", "lamb"}),
+           "Of the class centres. auto: optimizer.name.")
+      .key("lr", &HeadOptimizerConfig::lr, rate_factor(), "A factor on the rate of the class centres.")
+      .key("weight_decay", &HeadOptimizerConfig::weight_decay, decay_or_auto(),
+           "Of the class centres. auto: optimizer.weight_decay.");
+  Section<NormsOptimizerConfig>(fields, "optimizer.norms.",
+                                [](Config& c) -> NormsOptimizerConfig& { return c.optimizer.norms; })
+      .key("lr", &NormsOptimizerConfig::lr, rate_factor(),
+           "A factor on the rate of the backbone's batch norms, PReLU slopes and biases.")
+      .key("weight_decay", &NormsOptimizerConfig::weight_decay, decay_or_auto(),
+           "Of the same. auto: optimizer.weight_decay, or 0 where decay_norms is false.");
 }
 
 void add_schedule_fields(std::vector<Field>& fields) {

@@ -39,7 +39,7 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       head_(head),
       note_phase_(std::move(note_phase)),
       params_(backbone.params()),
-      sgd_(config.optimizer),
+      optimizer_(config.optimizer),
       sync_(context, backbone),
       network_(context, backbone, sync_, config.train.graphs != "false") {
   // Gradients start their way over the ranks while the rest of the backward pass computes.
@@ -63,7 +63,7 @@ math::StepInputs TrainingStep::inputs(double lr) const {
   in.first_sample = info_.first_sample;
   in.clip_norm = config_.train.clip_norm;
   in.dynamic_scale = context_.loss_scaling ? 1 : 0;
-  in.rule = sgd_.rule(lr);
+  in.rule = optimizer_.rule(lr);
   return in;
 }
 
@@ -79,7 +79,7 @@ void TrainingStep::run(double lr) {
 
   phase("sample classes");
   begin_step(context_.backend, inputs(lr));
-  head_.begin_step(context_, sgd_.rule(lr));
+  head_.begin_step(context_, math::sgd_rule(optimizer_.head_rule(lr)));
   zero_grad(params_);
   std::vector<Shape> shapes;
   for (const Batch& b : now.batches) shapes.push_back(b.bytes.shape());
@@ -124,7 +124,7 @@ void TrainingStep::finish_step() {
     Tensor flags = step_flags(context_.backend);
     context_.comm.all_reduce(flags, ReduceOp::max, "overflow flags");
   }
-  sgd_.step(context_, params_);
+  optimizer_.step(context_, params_);
   head_.end_step(context_);
   backbone_.finish_step(context_);
   context_.backend.optim->finish_step();

@@ -11,7 +11,7 @@
 #include "head/margin_head.h"
 #include "nn/module.h"
 #include "optim/grad_sync.h"
-#include "optim/sgd.h"
+#include "optim/optimizer.h"
 #include "train/network_runner.h"
 #include "train/recorder.h"
 
@@ -65,7 +65,7 @@ class TrainingStep {
   MarginHead& head_;
   std::function<void(int64_t step, const char* phase)> note_phase_;
   std::vector<Param*> params_;
-  Sgd sgd_;
+  Optimizer optimizer_;
   GradSync sync_;
   NetworkRunner network_;
   std::optional<Prepared> prepared_;

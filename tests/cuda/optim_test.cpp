@@ -65,6 +65,12 @@ struct Network {
 
 constexpr math::SgdRule kRule{.lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.01f};
 
+/// Beside a group that is empty.
+void update(OptimUnderTest& test, Network& network, bool decays) {
+  const ParamGroup groups[] = {{network.pointers(), {.weight_decay = decays ? kRule.weight_decay : 0}}, {}};
+  test.backend.optim->update(groups);
+}
+
 /// The elements from `shift` on after one step.
 Values expected_values(const Network& network, int64_t shift, double factor, bool decays) {
   Values w = network.values;
@@ -88,9 +94,9 @@ TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they li
   OptimUnderTest test;
   Network network(*test.device, shift);
   const std::vector<Tensor> gradients = network.grads();
-  begin_step(test.backend, {.clip_norm = 1, .rule = kRule});
+  begin_step(test.backend, {.clip_norm = 1, .rule = math::update_rule(kRule)});
   test.backend.optim->judge_gradients(gradients);
-  test.backend.optim->sgd(network.pointers(), decays);
+  update(test, network, decays);
   double squares = 0;
   for (size_t i = static_cast<size_t>(shift); i < network.gradients.size(); ++i)
     squares += network.gradients[i] * network.gradients[i];
@@ -114,7 +120,7 @@ TEST_CASE("optimizer on the stand-in: more gradients than a grid has blocks") {
     gradients.push_back(all.slice(i, {1}));
     squares += values[static_cast<size_t>(i)] * values[static_cast<size_t>(i)];
   }
-  begin_step(test.backend, {.rule = kRule});
+  begin_step(test.backend, {.rule = math::update_rule(kRule)});
   test.backend.optim->judge_gradients(gradients);
   CHECK(state_of(test.backend).grad_squares == Approx(squares).epsilon(1e-12));
 }
@@ -125,11 +131,10 @@ TEST_CASE("optimizer on the stand-in: the table is sent when it changes, and the
   const auto step = [&](Network& n) {
     const std::vector<Tensor> gradients = n.grads();
     test.backend.optim->judge_gradients(gradients);
-    test.backend.optim->sgd(n.pointers(), true);
-    test.backend.optim->sgd({}, false);
+    update(test, n, true);
     test.backend.optim->finish_step();
   };
-  begin_step(test.backend, {.rule = kRule});
+  begin_step(test.backend, {.rule = math::update_rule(kRule)});
   step(network);
   const standin::Counters before = standin::counters();
   step(network);
@@ -149,11 +154,11 @@ TEST_CASE("optimizer on the stand-in: a step that failed changes nothing") {
   const Values before = test::download(*test.device, network.value);
   const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
   const double dynamic = GENERATE(0.0, 1.0);
-  begin_step(test.backend, {.dynamic_scale = dynamic, .rule = kRule});
+  begin_step(test.backend, {.dynamic_scale = dynamic, .rule = math::update_rule(kRule)});
   Tensor one = network.gradient.slice(50'000, {1});
   test.device->copy(test::upload(*test.device, {bad}, {1}), one);
   test.backend.optim->judge_gradients(gradients);
-  test.backend.optim->sgd(network.pointers(), true);
+  update(test, network, true);
   CHECK(test::download(*test.device, network.value) == before);
   CHECK(test::download(*test.device, network.momentum) == network.momenta);
   const math::StepState state = state_of(test.backend);
@@ -183,17 +188,17 @@ TEST_CASE("optimizer on the stand-in: a recorded step runs by the state of each 
   const std::vector<Tensor> gradients = network.grads();
   const auto step = [&] {
     test.backend.optim->judge_gradients(gradients);
-    test.backend.optim->sgd(network.pointers(), true);
+    update(test, network, true);
   };
   math::SgdRule resting = kRule;
   resting.lr = 0;
-  begin_step(test.backend, {.rule = resting});
+  begin_step(test.backend, {.rule = math::update_rule(resting)});
   step();  // sends the tables
   test.device->copy(test::upload(*test.device, network.momenta, network.momentum.shape()), network.momentum);
   test.device->begin_recording(test.device->make_recording_memory());
   step();
   const auto recording = test.device->end_recording();
-  begin_step(test.backend, {.rule = kRule});
+  begin_step(test.backend, {.rule = math::update_rule(kRule)});
   recording->replay();
   require_close(test::download(*test.device, network.value), expected_values(network, 0, 1, true), 0, 1e-6);
 }

@@ -38,16 +38,18 @@ class CpuOptimOps final : public OptimOps {
     if (!std::isfinite(sum)) math::mark_not_finite(state_, math::StepFailure::gradient);
   }
 
-  void sgd(std::span<Param* const> params, bool decays) override {
+  void update(std::span<const ParamGroup> groups) override {
     if (math::updates_blocked(state_)) return;
-    const math::SgdRule rule = math::step_rule(state_, decays);
-    for (Param* p : params) update(*p, rule);
+    for (const ParamGroup& group : groups) {
+      const math::SgdRule rule = math::sgd_rule(math::step_rule(state_, group.rule));
+      for (Param* p : group.params) sgd(*p, rule);
+    }
   }
 
   void finish_step() override { math::finish_step(state_, {}); }
 
  private:
-  void update(Param& param, const math::SgdRule& rule) const {
+  void sgd(Param& param, const math::SgdRule& rule) const {
     const Shape& shape = param.value.shape();
     check_tensor(param.name.c_str(), param.value, shape, Dtype::f32);
     check_tensor(param.name.c_str(), param.grad, shape, gradient_type(param.grad));

@@ -74,9 +74,17 @@ class CudaOptimOps final : public OptimOps {
     kernels::cuda::check_finite(gradient.data<float>(), gradient.elements(), state_, device_.compute_stream());
   }
 
-  void sgd(std::span<Param* const> params, bool decays) override {
+  void update(std::span<const ParamGroup> groups) override {
+    if (groups.size() > tables_.size()) tables_.resize(groups.size());
+    for (size_t i = 0; i < groups.size(); ++i) sgd(groups[i], tables_[i]);
+  }
+
+  void finish_step() override { kernels::cuda::finish_step(state_, device_.compute_stream()); }
+
+ private:
+  void sgd(const ParamGroup& group, PieceTable& table) {
     std::vector<OptimPiece> pieces;
-    for (const Param* p : params) {
+    for (const Param* p : group.params) {
       const Shape& shape = p->value.shape();
       check_device_tensor(p->name.c_str(), p->value, shape, Dtype::f32);
       check_device_tensor(p->name.c_str(), p->grad, shape, Dtype::f32);
@@ -87,17 +95,14 @@ class CudaOptimOps final : public OptimOps {
            .count = shape.elements()},
           pieces);
     }
-    PieceTable& table = decays ? decaying_ : others_;
     table.set(device_, std::move(pieces));
-    kernels::cuda::sgd(table.data(), table.size(), decays, state_, device_.compute_stream());
+    kernels::cuda::sgd(table.data(), table.size(), group.rule, state_, device_.compute_stream());
   }
 
-  void finish_step() override { kernels::cuda::finish_step(state_, device_.compute_stream()); }
-
- private:
   CudaDevice& device_;
   math::StepState* state_;
-  PieceTable judged_, decaying_, others_;
+  PieceTable judged_;
+  std::vector<PieceTable> tables_;  // of each group
 };
 
 }  // namespace

@@ -14,9 +14,10 @@ class DryOptimOps final : public OptimOps {
     tally_.add({0, bytes});
   }
   void check_finite(const Tensor& gradient) override { tally_.add({0, static_cast<double>(gradient.bytes())}); }
-  void sgd(std::span<Param* const> params, bool) override {
+  void update(std::span<const ParamGroup> groups) override {
     double bytes = 0;
-    for (const Param* p : params) bytes += static_cast<double>(p->grad.bytes() + 4 * p->value.bytes());
+    for (const ParamGroup& group : groups)
+      for (const Param* p : group.params) bytes += static_cast<double>(p->grad.bytes() + 4 * p->value.bytes());
     tally_.add({0, bytes});
   }
   void finish_step() override {}

@@ -155,12 +155,33 @@ std::vector<Change> head_changes() {
 
 std::vector<Change> optimisation_changes() {
   const Config all;
-  [[maybe_unused]] const auto& [o_name, momentum, nesterov, weight_decay, decay_norms] = all.optimizer;
+  [[maybe_unused]] const auto& [o_name, momentum, nesterov, weight_decay, decay_norms, beta1, beta2, epsilon, trust,
+                                head, norms] = all.optimizer;
+  [[maybe_unused]] const auto& [h_name, h_lr, h_decay] = all.optimizer.head;
+  [[maybe_unused]] const auto& [n_lr, n_decay] = all.optimizer.norms;
   [[maybe_unused]] const auto& [s_name, base_lr, start_lr, warmup_steps, warmup_epochs, power, milestones,
                                 milestone_steps, factor, final_lr, compat] = all.schedule;
   [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate,
                                 deterministic, graphs, threads] = all.train;
+  const auto by = [](const char* name) {
+    return [name](Config& c) -> OptimizerConfig& {
+      c.optimizer.name = name;
+      c.optimizer.head.name = "sgd";
+      return c.optimizer;
+    };
+  };
   return {
+      [=](Config& c) { by("adamw")(c); },
+      [=](Config& c) { by("lars")(c).trust = 0.02; },
+      [=](Config& c) { by("lamb")(c).epsilon = 1e-6; },
+      [=](Config& c) { by("adamw")(c).beta1 = 0; },
+      [=](Config& c) { by("adamw")(c).beta2 = 0.98; },
+      [](Config& c) { c.optimizer.head.name = "sgd"; },
+      [](Config& c) { c.optimizer.head.lr = 10; },
+      [](Config& c) { c.optimizer.head.weight_decay = 0; },
+      [](Config& c) { c.optimizer.norms.lr = 0.5; },
+      [](Config& c) { c.optimizer.norms.weight_decay = 1e-5; },
+      [](Config& c) { c.optimizer.norms.weight_decay = 0; },
       [](Config& c) { c.optimizer.momentum = 0; },
       [](Config& c) { c.optimizer.nesterov = true; },
       [](Config& c) { c.optimizer.weight_decay = 1e-300; },

@@ -36,7 +36,7 @@ class OverflowingOptim final : public OptimOps {
     if (fault_ == Fault::kept_gradient) gradient.data<float>()[gradient.elements() - 1] = kInfinite;
     inner_->check_finite(gradient);
   }
-  void sgd(std::span<Param* const> params, bool decays) override { inner_->sgd(params, decays); }
+  void update(std::span<const ParamGroup> groups) override { inner_->update(groups); }
   void finish_step() override { inner_->finish_step(); }
 
  private:

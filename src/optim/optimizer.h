@@ -1,5 +1,5 @@
-// Stochastic gradient descent on the replicated parameters, as torch.optim.SGD computes it, with clipping by the
-// global norm as torch.nn.utils.clip_grad_norm_ does. State lives in Param::momentum.
+// The update of the replicated parameters (optimizer.name), with clipping by the global norm as
+// torch.nn.utils.clip_grad_norm_ does it. Formulas: kernels/math/{sgd,adam,trust}.h. State lives in Param.
 #pragma once
 #include <span>
 
@@ -12,12 +12,15 @@ namespace plsc {
 /// Starts a step: the next backward pass overwrites the gradients.
 void zero_grad(std::span<Param* const> params);
 
-class Sgd {
+class Optimizer {
  public:
-  explicit Sgd(const OptimizerConfig& config);
+  explicit Optimizer(const OptimizerConfig& config);
 
   /// What a step's state needs to know of this optimizer: its rule with this learning rate.
-  math::SgdRule rule(double lr) const;
+  math::UpdateRule rule(double lr) const;
+  /// The same for the class centres (optimizer.head).
+  math::UpdateRule head_rule(double lr) const;
+
   /// One update of every trainable parameter from its reduced gradient, by the rule in the step's state; buffers and
   /// frozen parameters stay as they are. Gradients are scaled by min(1, clip_norm / (norm + 1e-6)), and rid of the loss
   /// scale. A norm that is not finite is marked in the state and nothing is changed; as the gradients have been
@@ -26,6 +29,7 @@ class Sgd {
 
  private:
   OptimizerConfig config_;
+  math::UpdateGroup weights_, norms_;  // norms, slopes and biases
 };
 
 }  // namespace plsc
