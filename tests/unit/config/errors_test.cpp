@@ -67,7 +67,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, accumulate, deterministic, graphs, threads}");
+        "steps, precision, clip_norm, ema, accumulate, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true or false");
   CHECK(message("schedule: {base_lr: .inf}\n") == "f.yaml:2: schedule.base_lr: found '.inf', expected a number > 0");
@@ -194,6 +194,14 @@ TEST_CASE("what belongs to other optimizers is refused") {
   CHECK(message("optimizer: {norms: {weight_decay: 0}}").empty());
 }
 
+TEST_CASE("averaged weights are evaluated where there are any") {
+  CHECK(message("eval: {weights: ema}") ==
+        "f.yaml:2: eval.weights: found ema without train.ema.decay, expected such as train: {ema: {decay: .999}}");
+  CHECK(message("train: {ema: {every: 5}}") ==
+        "f.yaml:2: train.ema.every: found 5 without train.ema.decay, expected both or none");
+  CHECK(message("train: {ema: {every: 5, decay: .99}}\neval: {weights: ema}").empty());
+}
+
 TEST_CASE("class centres are updated by SGD") {
   CHECK(message("optimizer: {name: lamb}") ==
         "f.yaml:2: optimizer.name: found lamb, expected optimizer.head.name sgd: class centres are updated by SGD");
@@ -266,6 +274,8 @@ TEST_CASE("numbers have bounds") {
                                      "optimizer: {head: {lr: 0}}",
                                      "optimizer: {head: {weight_decay: -1}}",
                                      "optimizer: {norms: {lr: 0}}",
+                                     "train: {ema: {decay: 1}}",
+                                     "train: {ema: {decay: .9, every: 0}}",
                                      "optimizer: {norms: {weight_decay: -1}}",
                                      "schedule: {base_lr: 0}",
                                      "schedule: {power: 0}",
