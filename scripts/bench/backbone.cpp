@@ -12,7 +12,7 @@
 #include "kernels/math/rng.h"
 #include "nn/module.h"
 #include "optim/grad_sync.h"
-#include "optim/sgd.h"
+#include "optim/optimizer.h"
 #include "scripts/bench/timed_ops.h"
 
 namespace plsc {
@@ -61,7 +61,7 @@ void run(const BenchOptions& o) {
   network->init(context);
   const auto params = network->params();
   GradSync sync(context, *network);
-  const Sgd sgd(OptimizerConfig{});
+  const Optimizer optimizer(OptimizerConfig{});
   const Tensor images = random_images(o);
   Tensor dy(host_allocator(), {o.batch, o.embedding_size}, Dtype::f32);
   for (int64_t i = 0; i < dy.elements(); ++i) dy.data<float>()[i] = 1e-3f * std::cos(static_cast<float>(i));
@@ -71,12 +71,12 @@ void run(const BenchOptions& o) {
     if (step == o.warmup) times.clear();
     const BenchWatch watch(o.cpu_time);
     const StepInfo info{step, 0, o.batch};
-    begin_step(context.backend, {.step = step, .clip_norm = 5, .rule = sgd.rule(1e-4)});
+    begin_step(context.backend, {.step = step, .clip_norm = 5, .rule = optimizer.rule(1e-4)});
     zero_grad(params);
     network->forward(context, images, Mode::train, info);
     network->backward(context, dy);
     sync.run(context);
-    sgd.step(context, params);
+    optimizer.step(context, params);
     network->finish_step(context);
     if (step >= o.warmup) seconds.push_back(watch.seconds());
   }

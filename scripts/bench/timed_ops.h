@@ -203,10 +203,11 @@ class TimedNnOps final : public NnOps {
 class TimedOptimOps final : public OptimOps {
  public:
   TimedOptimOps(std::unique_ptr<OptimOps> ops, OpTimes& times) : ops_(std::move(ops)), times_(times) {}
-  void sgd(std::span<Param* const> params, bool decays) override {
+  void update(std::span<const ParamGroup> groups) override {
     double bytes = 0;
-    for (const Param* p : params) bytes += 5.0 * static_cast<double>(p->value.bytes());
-    times_.timed("sgd", "", bytes, "GB/s   ", [&] { ops_->sgd(params, decays); });
+    for (const ParamGroup& group : groups)
+      for (const Param* p : group.params) bytes += 5.0 * static_cast<double>(p->value.bytes());
+    times_.timed("update", "", bytes, "GB/s   ", [&] { ops_->update(groups); });
   }
   void judge_gradients(std::span<const Tensor> gradients) override {
     double bytes = 0;
@@ -214,6 +215,10 @@ class TimedOptimOps final : public OptimOps {
     times_.timed("gradient norm", "", bytes, "GB/s   ", [&] { ops_->judge_gradients(gradients); });
   }
   void check_finite(const Tensor& gradient) override { ops_->check_finite(gradient); }
+  void average(std::span<Param* const> params, const math::AverageRule& rule) override { ops_->average(params, rule); }
+  void squares(const Tensor& gradient, Tensor& sums) override { ops_->squares(gradient, sums); }
+  void note_head_squares(const Tensor& sums) override { ops_->note_head_squares(sums); }
+  void clip(Tensor& gradient) override { ops_->clip(gradient); }
   void finish_step() override { ops_->finish_step(); }
 
  private:

@@ -122,12 +122,29 @@ struct HeadConfig {
   bool operator==(const HeadConfig&) const = default;
 };
 
+/// Parameters that are not updated as the rest are.
+struct HeadOptimizerConfig {
+  std::string name = "auto";           // auto: optimizer.name; or one of its words
+  double lr = 1;                       // a factor on the rate
+  std::optional<double> weight_decay;  // none: optimizer.weight_decay
+  bool operator==(const HeadOptimizerConfig&) const = default;
+};
+struct NormsOptimizerConfig {
+  double lr = 1;
+  std::optional<double> weight_decay;  // none: as decay_norms says
+  bool operator==(const NormsOptimizerConfig&) const = default;
+};
+
 struct OptimizerConfig {
-  std::string name = "sgd";
-  double momentum = 0.9;
-  bool nesterov = false;
+  std::string name = "sgd";  // sgd | adamw | lars | lamb
+  double momentum = 0.9;     // sgd, lars
+  bool nesterov = false;     // sgd
   double weight_decay = 5e-4;
   bool decay_norms = true;  // batch norms, PReLU slopes and biases decay too (as the peers do)
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // adamw, lamb
+  double trust = 0.001;                               // lars: the coefficient of its ratio
+  HeadOptimizerConfig head;
+  NormsOptimizerConfig norms;
   bool operator==(const OptimizerConfig&) const = default;
 };
 
@@ -146,6 +163,13 @@ struct ScheduleConfig {
   bool operator==(const ScheduleConfig&) const = default;
 };
 
+/// The running average of the network's weights.
+struct EmaConfig {
+  double decay = 0;   // 0: off
+  int64_t every = 1;  // updates
+  bool operator==(const EmaConfig&) const = default;
+};
+
 struct TrainConfig {
   int64_t batch_size = 0;      // global; 0 where batch_per_rank is given
   int64_t batch_per_rank = 0;  // 128 where neither is given
@@ -153,6 +177,8 @@ struct TrainConfig {
   int64_t steps = 0;               // > 0 wins over epochs
   std::string precision = "fp32";  // fp32 | tf32 | bf16 | fp16 | auto: as the device can
   double clip_norm = 5;            // 0: off
+  bool clip_head = false;          // the class centres' gradient is part of the norm, and clipped by it
+  EmaConfig ema;
   int64_t accumulate = 1;
   /// auto | true | false. On a CPU exact sums, the same on any number of ranks and threads; on a GPU algorithms that
   /// repeat. What auto is follows from the device: see app/devices.h.
@@ -182,8 +208,9 @@ struct EvalConfig {
   int64_t every_steps = 0;
   double every_epochs = 1;
   bool at_end = true;
-  int64_t batch_size = 64;  // images a rank
-  bool flip_sum = true;     // verification: embedding of the image plus that of its mirror image
+  int64_t batch_size = 64;      // images a rank
+  bool flip_sum = true;         // verification: embedding of the image plus that of its mirror image
+  std::string weights = "raw";  // raw | ema
   std::vector<EvalSetConfig> sets;
   bool operator==(const EvalConfig&) const = default;
 };

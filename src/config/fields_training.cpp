@@ -5,17 +5,42 @@ namespace plsc {
 namespace {
 
 void add_optimizer_fields(std::vector<Field>& fields) {
+  const auto rate_factor = [] { return number(above(0)); };
+  const auto decay_or_auto = [] { return absent_is("auto", number(at_least(0))); };
   Section<OptimizerConfig>(fields, "optimizer.", [](Config& c) -> OptimizerConfig& { return c.optimizer; })
-      .key("name", &OptimizerConfig::name, one_of({"sgd"}), "Stochastic gradient descent.",
+      .key("name", &OptimizerConfig::name, one_of({"sgd", "adamw", "lars", "lamb"}),
+           "Of the backbone, and of the class centres where head.name is auto: see Optimizers.",
            {"optimizer", "Optimizer.name"})
-      .key("momentum", &OptimizerConfig::momentum, number({0, 1, false, true}), "v = momentum v + g; w = w - lr v.",
-           {".9, fixed (momentum is ignored)", "Optimizer.momentum"})
-      .key("nesterov", &OptimizerConfig::nesterov, boolean(), "Nesterov's momentum.", {"", "use_nesterov"})
+      .key("momentum", &OptimizerConfig::momentum, number({0, 1, false, true}),
+           "sgd, lars. v = momentum v + g; w = w - lr v.", {".9, fixed (momentum is ignored)", "Optimizer.momentum"})
+      .key("nesterov", &OptimizerConfig::nesterov, boolean(), "sgd: Nesterov's momentum.", {"", "use_nesterov"})
       .key("weight_decay", &OptimizerConfig::weight_decay, number(at_least(0)),
-           "Added to the gradient as weight_decay w; of the class centres too.",
+           "sgd, lars: added to the gradient as weight_decay w. adamw, lamb: decoupled, w = w - lr weight_decay w. Of "
+           "the class centres too.",
            {"weight_decay", "Optimizer.weight_decay"})
       .key("decay_norms", &OptimizerConfig::decay_norms, boolean(),
-           "Batch norms, PReLU slopes and biases decay as well, as with the peers.");
+           "Batch norms, PReLU slopes and biases decay as well, as with the peers. false: norms.weight_decay is 0.")
+      .key("beta1", &OptimizerConfig::beta1, number({0, 1, false, true}), "adamw, lamb: of the mean of gradients.",
+           {".9, fixed", "Optimizer.beta1"})
+      .key("beta2", &OptimizerConfig::beta2, number({0, 1, false, true}), "adamw, lamb: of the mean of their squares.",
+           {".999, fixed", "Optimizer.beta2"})
+      .key("epsilon", &OptimizerConfig::epsilon, number(above(0)),
+           "adamw, lamb: added to the root of the mean of squares.", {"1e-8, fixed", "Optimizer.epsilon"})
+      .key("trust", &OptimizerConfig::trust, number(above(0)), "lars: the coefficient of the trust ratio.",
+           {"", "lars_coeff"});
+  Section<HeadOptimizerConfig>(fields, "optimizer.head.",
+                               [](Config& c) -> HeadOptimizerConfig& { return c.optimizer.head; })
+      .key("name", &HeadOptimizerConfig::name, one_of({"auto", "sgd", "adamw", "lars", "lamb"}),
+           "Of the class centres. auto: optimizer.name.")
+      .key("lr", &HeadOptimizerConfig::lr, rate_factor(), "A factor on the rate of the class centres.")
+      .key("weight_decay", &HeadOptimizerConfig::weight_decay, decay_or_auto(),
+           "Of the class centres. auto: optimizer.weight_decay.");
+  Section<NormsOptimizerConfig>(fields, "optimizer.norms.",
+                                [](Config& c) -> NormsOptimizerConfig& { return c.optimizer.norms; })
+      .key("lr", &NormsOptimizerConfig::lr, rate_factor(),
+           "A factor on the rate of the backbone's batch norms, PReLU slopes and biases.")
+      .key("weight_decay", &NormsOptimizerConfig::weight_decay, decay_or_auto(),
+           "Of the same. auto: optimizer.weight_decay, or 0 where decay_norms is false.");
 }
 
 void add_schedule_fields(std::vector<Field>& fields) {
@@ -48,7 +73,8 @@ void add_schedule_fields(std::vector<Field>& fields) {
 }
 
 void add_train_fields(std::vector<Field>& fields) {
-  Section<TrainConfig>(fields, "train.", [](Config& c) -> TrainConfig& { return c.train; })
+  Section<TrainConfig> train(fields, "train.", [](Config& c) -> TrainConfig& { return c.train; });
+  train
       .key("batch_size", &TrainConfig::batch_size, zero_is("auto", whole(1)),
            "Images of one update over ALL ranks; auto: batch_per_rank times the ranks.", {"batch_size x GPUs", ""})
       .key("batch_per_rank", &TrainConfig::batch_per_rank, zero_is("auto", whole(1)),
@@ -67,6 +93,17 @@ void add_train_fields(std::vector<Field>& fields) {
       .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
            "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
            {"5, fixed", "grad_clip.clip_norm"})
+      .key("clip_head", &TrainConfig::clip_head, boolean(),
+           "The gradient of the class centres is part of what clip_norm measures, and is scaled with it. It is then "
+           "kept until the step's end: active classes x embedding_size x 4 bytes a rank.",
+           {"false, fixed", "no_clip_list"});
+  Section<EmaConfig>(fields, "train.ema.", [](Config& c) -> EmaConfig& { return c.train.ema; })
+      .key("decay", &EmaConfig::decay, zero_is("none", number({0, 1, false, true})),
+           "Keeps a running average of the network's weights, average = d average + (1 - d) weight, with d rising from "
+           ".1 to this: see Averaged weights.",
+           {"", "EMA.ema_decay"})
+      .key("every", &EmaConfig::every, whole(1), "Averages after so many updates.");
+  train
       .key("accumulate", &TrainConfig::accumulate, whole(1),
            "Passes that make one update: divides the batch where memory is short.",
            {"gradient_acc", "Global.accum_steps"})
@@ -114,6 +151,8 @@ void add_eval_fields(std::vector<Field>& fields) {
            "Verification adds the embedding of the mirror image, as InsightFace does; false where a mirror image is "
            "something else (characters).",
            {"true, fixed", "true, fixed"})
+      .key("weights", &EvalConfig::weights, one_of({"raw", "ema"}),
+           "Which weights of the network are evaluated and embed images. ema: the average of train.ema.")
       .key("sets", &EvalConfig::sets, eval_sets(), "What to evaluate on: see Evaluation sets.",
            {"val_targets", "val_targets"});
 }

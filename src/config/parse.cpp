@@ -64,11 +64,14 @@ std::string key_named(const std::vector<Field>& fields, const std::string& last)
 }
 
 /// The valid key that an unknown one most likely means: a slip in this section, the same name in another section, the
-/// name that another trainer gives it, a slip in another section. Empty: none is near.
+/// name that another trainer gives it (before what is deeper inside a section: lr means schedule.base_lr, and not
+/// optimizer.head.lr), a slip in another section. Empty: none is near.
 std::string suggestion(const std::vector<Field>& fields, const std::string& prefix, const std::string& name) {
   if (const std::string near = nearest(name, children(fields, prefix)); !near.empty()) return prefix + near;
-  if (const std::string key = key_named(fields, name); !key.empty()) return key;
+  const std::string same = key_named(fields, name);
+  if (std::count(same.begin(), same.end(), '.') == 1) return same;
   if (const std::string key = peers_name_for(fields, name); !key.empty()) return key;
+  if (!same.empty()) return same;
   std::vector<std::string> lasts;
   for (const Field& field : fields) lasts.push_back(last_part(field.key));
   const std::string near = nearest(name, lasts);

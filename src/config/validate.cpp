@@ -108,21 +108,16 @@ void check_head_kind(const Config& c, const Origins& o) {
         o.at("optimizer.decay_norms"));
 }
 
-bool on_command_line(const Origins& o, const std::string& key) {
-  const auto given = o.given.find(key);
-  return given != o.given.end() && given->second == "-o";
-}
-
 /// A key of other sampling methods than the one that counts would be without effect, which is never what was meant; but
 /// where the command line chose the method (`-o head.sampling.method=full`), the file's keys rest.
 void settle_sampling(SamplingConfig& s, const Origins& o) {
   const SamplingConfig unset;
   const bool samples = s.method != "full", knn = s.method == "knn";
-  const bool chosen = on_command_line(o, "head.sampling.method");
+  const bool chosen = o.on_command_line("head.sampling.method");
   // Of a key that was given and has no use: `methods` are those that would have one, `rest` makes it as if left out.
   const auto settle = [&](const char* name, const auto& value, const char* methods, const auto& rest) {
     const std::string key = std::string("head.sampling.") + name;
-    if (chosen && !on_command_line(o, key)) return rest();
+    if (chosen && !o.on_command_line(key)) return rest();
     fail("{}: found {} with head.sampling.method {}, expected head.sampling.method {}, or the key left out", o.at(key),
          value, s.method, methods);
   };
@@ -149,6 +144,7 @@ double compat_power(const std::string& compat) { return compat == "insightface_h
 
 void complete(Config& c, const Origins& o) {
   settle_sampling(c.head.sampling, o);
+  settle_optimizer(c, o);
   if (c.schedule.compat != "none" && !o.given.contains("schedule.power"))
     c.schedule.power = compat_power(c.schedule.compat);
   if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
@@ -162,7 +158,7 @@ void complete(Config& c, const Origins& o) {
 
 void check_sampling(const HeadConfig& head, const Origins& o) {
   const SamplingConfig& s = head.sampling;
-  if (s.active > 0 && on_command_line(o, "head.sampling.ratio") && !on_command_line(o, "head.sampling.active"))
+  if (s.active > 0 && o.on_command_line("head.sampling.ratio") && !o.on_command_line("head.sampling.active"))
     fail("{}: given beside {}, which counts, expected one of the two: -o head.sampling.active=auto",
          o.at("head.sampling.ratio"), o.at("head.sampling.active"));
   if (s.method == "knn" && head.kind == "linear")
@@ -223,8 +219,20 @@ void check_train(const Config& c, const Origins& o) {
     fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
          t.batch_per_rank);
   if (c.comm.bucket < 1) fail("{}: found 0, expected a size such as 8MiB", o.at("comm.bucket"));
-  if (c.optimizer.nesterov && c.optimizer.momentum == 0)
-    fail("{}: found true with optimizer.momentum 0, expected momentum above 0", o.at("optimizer.nesterov"));
+}
+
+void check_clipping(const TrainConfig& t, const Origins& o) {
+  if (t.clip_head && t.clip_norm == 0)
+    fail("{}: found true with train.clip_norm none, expected a number there", o.at("train.clip_head"));
+}
+
+void check_average(const Config& c, const Origins& o) {
+  if (c.train.ema.decay > 0) return;
+  if (c.train.ema.every != EmaConfig{}.every)
+    fail("{}: found {} without train.ema.decay, expected both or none", o.at("train.ema.every"), c.train.ema.every);
+  if (c.eval.weights == "ema")
+    fail("{}: found ema without train.ema.decay, expected such as train: {{ema: {{decay: .999}}}}",
+         o.at("eval.weights"));
 }
 
 /// What holds whichever GPUs there are; the rest is decided where the device is known (app/devices.h).
@@ -289,6 +297,11 @@ std::string Origins::at(const std::string& key) const {
   return fmt::format("{}: {}", found == given.end() ? file : found->second, key);
 }
 
+bool Origins::on_command_line(const std::string& key) const {
+  const auto found = given.find(key);
+  return found != given.end() && found->second == "-o";
+}
+
 void complete_and_validate(Config& config, const Origins& origins) {
   complete(config, origins);
   check_data(config.data, origins);
@@ -298,6 +311,8 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_head_kind(config, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
+  check_clipping(config.train, origins);
+  check_average(config, origins);
   check_device(config, origins);
   check_best(config, origins);
 }

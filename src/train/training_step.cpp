@@ -16,11 +16,10 @@ void require_finite(const math::StepState& state, const StepRecord& record) {
               "step {}: the loss is not finite ({}); no weight was changed in this step", record.step, record.loss);
   }
   if (failure == math::StepFailure::gradient) {
-    fail_hint(
-        "lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
-        "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged, and no checkpoint "
-        "has this step",
-        record.grad_norm, record.step);
+    fail_hint("lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
+              "the gradient is not finite (norm {}) at step {}; its parameters are unchanged, and no checkpoint "
+              "has this step",
+              record.grad_norm, record.step);
   }
   if (state.overflow != 0 && state.loss_scale.scale < math::kSmallestLossScale) {
     fail_hint("lower schedule.base_lr or lengthen the warm-up; train.precision: bf16 or fp32 has the wider range",
@@ -62,9 +61,11 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       head_(head),
       note_phase_(std::move(note_phase)),
       params_(backbone.params()),
-      sgd_(config.optimizer),
+      optimizer_(config.optimizer),
+      average_(config.train.ema),
       sync_(context, backbone, {config.comm.bucket, config.comm.dtype == "bf16"}),
       network_(context, backbone, sync_, config.train.graphs != "false") {
+  average_.begin(context, params_);
   // Gradients start their way over the ranks while the rest of the backward pass computes.
   backbone_.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
 }
@@ -76,6 +77,7 @@ void TrainingStep::prepare(int64_t step, int64_t global_batch, std::vector<Batch
   HeadStep next;
   next.info = {step, 0, global_batch};
   const Listening listening(context_);
+  next.keeps_gradient = config_.train.clip_head;
   for (const Batch& b : batches) next.labels.push_back(b.labels);
   head_.prepare_step(context_, next);
   prepared_ = {std::move(batches), next.info, {}, 0};
@@ -93,7 +95,7 @@ math::StepInputs TrainingStep::inputs(double lr) const {
   in.first_sample = info_.first_sample;
   in.clip_norm = config_.train.clip_norm;
   in.dynamic_scale = context_.loss_scaling ? 1 : 0;
-  in.rule = sgd_.rule(lr);
+  in.rule = optimizer_.rule(lr);
   return in;
 }
 
@@ -110,7 +112,7 @@ void TrainingStep::run(double lr) {
 
   phase("sample classes");
   begin_step(context_.backend, inputs(lr));
-  head_.begin_step(context_, sgd_.rule(lr));
+  head_.begin_step(context_, math::sgd_rule(optimizer_.head_rule(lr)));
   zero_grad(params_);
   std::vector<Shape> shapes;
   for (const Batch& b : now.batches) shapes.push_back(b.bytes.shape());
@@ -162,9 +164,11 @@ void TrainingStep::finish_step() {
     Tensor flags = step_flags(context_.backend);
     context_.comm.all_reduce(flags, ReduceOp::max, "overflow flags");
   }
-  sgd_.step(context_, params_);
+  if (config_.train.clip_head) head_.measure_gradient(context_);
+  optimizer_.step(context_, params_);
   head_.end_step(context_);
   backbone_.finish_step(context_);
+  average_.step(context_, params_);
   context_.backend.optim->finish_step();
 }
 
@@ -180,6 +184,7 @@ StepRecord TrainingStep::take() {
   if (head_.kind() == "d_softmax") record.intra_loss = sums[2] / static_cast<double>(record.samples);
   record.grad_norm = state.grad_norm;
   record.skipped = state.overflow != 0;
+  record.updates = static_cast<int64_t>(state.updates);
   if (context_.loss_scaling) record.loss_scale = state.loss_scale;
   if (context_.comm_times) {
     record.comm = CommRecord{0, step.sent};

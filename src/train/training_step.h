@@ -11,7 +11,8 @@
 #include "head/margin_head.h"
 #include "nn/module.h"
 #include "optim/grad_sync.h"
-#include "optim/sgd.h"
+#include "optim/optimizer.h"
+#include "optim/weight_average.h"
 #include "train/network_runner.h"
 #include "train/recorder.h"
 #include "train/step_trace.h"
@@ -75,7 +76,8 @@ class TrainingStep {
   MarginHead& head_;
   std::function<void(int64_t step, const char* phase)> note_phase_;
   std::vector<Param*> params_;
-  Sgd sgd_;
+  Optimizer optimizer_;
+  WeightAverage average_;
   GradSync sync_;
   NetworkRunner network_;
   std::optional<Prepared> prepared_;

@@ -108,10 +108,10 @@ TEST_CASE("cuda device: a recorded update is that of each replay's state") {
   param.value = device.zeros({kLength});
   param.momentum = device.zeros({kLength});
   param.grad = upload(device, Values(kLength, 1.0), {kLength});
-  Param* const params[] = {&param};
+  const ParamGroup group{{&param}, {}};
   const auto update = [&] {
     backend.optim->judge_gradients(std::span(&param.grad, 1));
-    backend.optim->sgd(params, false);
+    backend.optim->update(std::span(&group, 1));
     Tensor passing = device.tensor({kLength});  // memory of the recording
     device.copy(param.value, passing);
     device.copy(passing, param.momentum);

@@ -9,6 +9,7 @@
 #include "parity/backend/cases.h"
 #include "parity/backend/values.h"
 #include "support/step_state.h"
+#include "support/update_reference.h"
 
 namespace plsc::test {
 namespace {
@@ -65,6 +66,12 @@ struct Network {
 
 constexpr math::SgdRule kRule{.lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.01f};
 
+/// Beside a group that is empty.
+void update(OptimUnderTest& test, Network& network, bool decays) {
+  const ParamGroup groups[] = {{network.pointers(), {.weight_decay = decays ? kRule.weight_decay : 0}}, {}};
+  test.backend.optim->update(groups);
+}
+
 /// The elements from `shift` on after one step.
 Values expected_values(const Network& network, int64_t shift, double factor, bool decays) {
   Values w = network.values;
@@ -88,9 +95,9 @@ TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they li
   OptimUnderTest test;
   Network network(*test.device, shift);
   const std::vector<Tensor> gradients = network.grads();
-  begin_step(test.backend, {.clip_norm = 1, .rule = kRule});
+  begin_step(test.backend, {.clip_norm = 1, .rule = math::update_rule(kRule)});
   test.backend.optim->judge_gradients(gradients);
-  test.backend.optim->sgd(network.pointers(), decays);
+  update(test, network, decays);
   double squares = 0;
   for (size_t i = static_cast<size_t>(shift); i < network.gradients.size(); ++i)
     squares += network.gradients[i] * network.gradients[i];
@@ -101,6 +108,52 @@ TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they li
   // The same sum once more, to the bit.
   test.backend.optim->judge_gradients(gradients);
   CHECK(state_of(test.backend).grad_squares == state.grad_squares);
+}
+
+TEST_CASE("optimizer on the stand-in: the other optimizers, wherever parameters lie; the host waits for nothing") {
+  const int64_t shift = GENERATE(0, 1);
+  const auto& [kind, name] = GENERATE(table<math::UpdateKind, std::string>(
+      {{math::UpdateKind::adamw, "adamw"}, {math::UpdateKind::lars, "lars"}, {math::UpdateKind::lamb, "lamb"}}));
+  OptimUnderTest test;
+  Network network(*test.device, shift);
+  const Tensor squares = test.device->zeros(network.value.shape());
+  std::vector<ReferenceUpdate> references;
+  std::vector<Values> gradients;
+  const auto piece_of = [](const Values& all, int64_t at, int64_t n) {
+    return Values(all.begin() + at, all.begin() + at + n);
+  };
+  int64_t at = shift;
+  for (Param& p : network.params) {
+    const int64_t n = p.value.elements();
+    p.squares = squares.slice(at, {n});
+    references.emplace_back(piece_of(network.values, at, n));
+    references.back().m = piece_of(network.momenta, at, n);
+    gradients.push_back(piece_of(network.gradients, at, n));
+    at += n;
+  }
+  const ReferenceSettings settings{name, 0.75, 0.5, 0.75, 0.0625, 0.125};
+  const ParamGroup group{network.pointers(), {kind, 1, 0.0625F, true}};
+  const std::vector<Tensor> judged = network.grads();
+  const auto step = [&] {
+    test.backend.optim->judge_gradients(judged);
+    test.backend.optim->update(std::span(&group, 1));
+    test.backend.optim->finish_step();
+    for (size_t i = 0; i < references.size(); ++i) references[i].step(settings, 0.125, 0.0625, true, gradients[i]);
+  };
+  const math::UpdateRule rule{
+      .kind = kind, .lr = 0.125F, .momentum = 0.75F, .trust = 0.125F, .epsilon = 0.0625F, .beta1 = 0.5, .beta2 = 0.75};
+  begin_step(test.backend, {.rule = rule});
+  step();
+  const standin::Counters before = standin::counters();
+  step();
+  CHECK(standin::counters().bytes_to_device == before.bytes_to_device);
+  CHECK(standin::counters().synchronisations == before.synchronisations);
+  CHECK(standin::counters().device_allocations == before.device_allocations);
+  for (size_t i = 0; i < references.size(); ++i) {
+    INFO(name << ", parameter " << i << ", shifted by " << shift);
+    // Two updates in fp32 of values about 1, by rates up to .125 and directions up to 10.
+    require_close(test::download(*test.device, network.params[i].value), references[i].w, 0, 2e-6);
+  }
 }
 
 TEST_CASE("optimizer on the stand-in: more gradients than a grid has blocks") {
@@ -114,7 +167,7 @@ TEST_CASE("optimizer on the stand-in: more gradients than a grid has blocks") {
     gradients.push_back(all.slice(i, {1}));
     squares += values[static_cast<size_t>(i)] * values[static_cast<size_t>(i)];
   }
-  begin_step(test.backend, {.rule = kRule});
+  begin_step(test.backend, {.rule = math::update_rule(kRule)});
   test.backend.optim->judge_gradients(gradients);
   CHECK(state_of(test.backend).grad_squares == Approx(squares).epsilon(1e-12));
 }
@@ -125,11 +178,10 @@ TEST_CASE("optimizer on the stand-in: the table is sent when it changes, and the
   const auto step = [&](Network& n) {
     const std::vector<Tensor> gradients = n.grads();
     test.backend.optim->judge_gradients(gradients);
-    test.backend.optim->sgd(n.pointers(), true);
-    test.backend.optim->sgd({}, false);
+    update(test, n, true);
     test.backend.optim->finish_step();
   };
-  begin_step(test.backend, {.rule = kRule});
+  begin_step(test.backend, {.rule = math::update_rule(kRule)});
   step(network);
   const standin::Counters before = standin::counters();
   step(network);
@@ -149,11 +201,11 @@ TEST_CASE("optimizer on the stand-in: a step that failed changes nothing") {
   const Values before = test::download(*test.device, network.value);
   const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
   const double dynamic = GENERATE(0.0, 1.0);
-  begin_step(test.backend, {.dynamic_scale = dynamic, .rule = kRule});
+  begin_step(test.backend, {.dynamic_scale = dynamic, .rule = math::update_rule(kRule)});
   Tensor one = network.gradient.slice(50'000, {1});
   test.device->copy(test::upload(*test.device, {bad}, {1}), one);
   test.backend.optim->judge_gradients(gradients);
-  test.backend.optim->sgd(network.pointers(), true);
+  update(test, network, true);
   CHECK(test::download(*test.device, network.value) == before);
   CHECK(test::download(*test.device, network.momentum) == network.momenta);
   const math::StepState state = state_of(test.backend);
@@ -183,17 +235,17 @@ TEST_CASE("optimizer on the stand-in: a recorded step runs by the state of each 
   const std::vector<Tensor> gradients = network.grads();
   const auto step = [&] {
     test.backend.optim->judge_gradients(gradients);
-    test.backend.optim->sgd(network.pointers(), true);
+    update(test, network, true);
   };
   math::SgdRule resting = kRule;
   resting.lr = 0;
-  begin_step(test.backend, {.rule = resting});
+  begin_step(test.backend, {.rule = math::update_rule(resting)});
   step();  // sends the tables
   test.device->copy(test::upload(*test.device, network.momenta, network.momentum.shape()), network.momentum);
   test.device->begin_recording(test.device->make_recording_memory());
   step();
   const auto recording = test.device->end_recording();
-  begin_step(test.backend, {.rule = kRule});
+  begin_step(test.backend, {.rule = math::update_rule(kRule)});
   recording->replay();
   require_close(test::download(*test.device, network.value), expected_values(network, 0, 1, true), 0, 1e-6);
 }

@@ -2,8 +2,8 @@
 // schedule together, as a training step runs them.
 #include "head/margin_head.h"
 #include "optim/grad_sync.h"
+#include "optim/optimizer.h"
 #include "optim/schedule.h"
-#include "optim/sgd.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/head_step.h"
@@ -56,8 +56,7 @@ void check_training(const std::string& name, double base_lr) {
   const auto head = make_head(rank.context);
   const auto params = backbone->params();
   GradSync sync(rank.context, *backbone);
-  OptimizerConfig optimizer;
-  const Sgd sgd(optimizer);
+  const Optimizer sgd(OptimizerConfig{});
   ScheduleConfig rates;
   rates.base_lr = base_lr;
   rates.warmup_steps = 5;
@@ -69,8 +68,8 @@ void check_training(const std::string& name, double base_lr) {
     INFO(name << ", step " << t);
     const StepInfo info{t, 0, kBatch};
     const auto labels = labels_of(t);
-    const math::SgdRule update = sgd.rule(schedule.lr(t));
-    begin_head(rank.context, *head, {labels}, info, update);
+    const math::UpdateRule update = sgd.rule(schedule.lr(t));
+    begin_head(rank.context, *head, {labels}, info, math::sgd_rule(update));
     next_micro_batch(rank.context.backend, {.step = t, .clip_norm = 5, .rule = update});
     zero_grad(params);
     sync.begin(1);

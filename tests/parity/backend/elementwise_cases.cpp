@@ -149,10 +149,10 @@ void sgd_case(Backend& backend, int64_t n, bool nesterov) {
   for (uint64_t t = 0; t < 3; ++t) {
     const Values g = random_values({n}, 52 + t, Dtype::f32);
     param.grad = upload(device, g, {n});
-    begin_step(backend, {.rule = step});
+    begin_step(backend, {.rule = math::update_rule(step)});
     backend.optim->judge_gradients(std::span(&param.grad, 1));
-    Param* const params[] = {&param};
-    backend.optim->sgd(params, true);
+    const ParamGroup group{{&param}, {.weight_decay = step.weight_decay}};
+    backend.optim->update(std::span(&group, 1));
     for (size_t i = 0; i < w.size(); ++i) {
       const double decayed = 0.25 * g[i] + static_cast<double>(5e-4f) * w[i];
       v[i] = static_cast<double>(0.9f) * v[i] + decayed;
@@ -204,13 +204,13 @@ void loss_scale_case(Backend& backend) {
   Param param;
   param.value = upload(device, {1, 2}, {2});
   param.momentum = device.zeros({2});
-  Param* const params[] = {&param};
+  const ParamGroup group{{&param}, {}};
   const auto step = [&](double g) {
     param.grad = upload(device, {g, 65536}, {2});
     begin_step(backend, inputs);
     backend.optim->check_finite(param.grad);
     backend.optim->judge_gradients(std::span(&param.grad, 1));
-    backend.optim->sgd(params, true);
+    backend.optim->update(std::span(&group, 1));
     backend.optim->finish_step();
     return state_of(backend);
   };
@@ -222,10 +222,12 @@ void loss_scale_case(Backend& backend) {
     const math::StepState state = step(bad);
     CHECK(state.overflow == 1);
     CHECK(state.failed == 0);
+    CHECK(state.updates == 2);
     CHECK(state.loss_scale.scale == before / 2);
     CHECK(download(device, param.value) == Values{2, 0});
   }
   CHECK(step(0).overflow == 0);
+  CHECK(state_of(backend).updates == 3);                  // without the steps that were skipped
   CHECK(download(device, param.value) == Values{2, -2});  // 65536 at a scale of 32768
   set_fresh_state(backend);
 }
@@ -250,6 +252,7 @@ void optimizer_cases(Backend& backend) {
     sgd_case(backend, n, false);
     sgd_case(backend, n, true);
   }
+  update_cases(backend);
   norm_case(backend);
   loss_scale_case(backend);
 }

@@ -31,6 +31,7 @@ TEST_CASE("an unknown key is named with its line and the nearest valid one") {
     CHECK(message("epochs: 3\n") == "f.yaml:2: unknown key 'epochs'; did you mean 'train.epochs'?");
     CHECK(message("train: {momentum: .9}\n") ==
           "f.yaml:2: unknown key 'train.momentum'; did you mean 'optimizer.momentum'?");
+    CHECK(contains(message("train: {lr: 1}\n"), "unknown key 'train.lr'; did you mean 'schedule.base_lr'?"));
     CHECK(message("optimizer: {warmup_epoch: 1}\n") ==
           "f.yaml:2: unknown key 'optimizer.warmup_epoch'; did you mean 'schedule.warmup_epochs'?");
   }
@@ -66,7 +67,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, accumulate, deterministic, graphs, threads}");
+        "steps, precision, clip_norm, clip_head, ema, accumulate, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true, false or a whole number of ranks >= 2");
   CHECK(contains(message("model: {sync_batch_norm: 1}\n"), "expected true, false or a whole number of ranks >= 2"));
@@ -167,6 +168,74 @@ TEST_CASE("what samples classes is given to a method that samples so") {
   CHECK(message(file, {"head.sampling.ratio=.3", "head.sampling.active=auto"}).empty());
 }
 
+TEST_CASE("what belongs to other optimizers is refused") {
+  const std::string head = ", head: {name: sgd}";
+  const std::vector<std::pair<std::string, std::string>> unused{
+      {"name: adamw, nesterov: true, head: {name: adamw}",
+       "nesterov: found true with optimizer.name adamw, expected optimizer.name sgd, or"},
+      {"name: lamb, momentum: .8, head: {name: lamb}",
+       "momentum: found 0.8 with optimizer.name lamb, expected optimizer.name sgd or lars, or"},
+      {"name: lars, beta1: .8" + head,
+       "beta1: found 0.8 with optimizer.name lars and optimizer.head.name sgd, expected optimizer.name adamw or lamb, "
+       "or"},
+      {"beta2: .99", "beta2: found 0.99 with optimizer.name sgd, expected optimizer.name adamw or lamb, or"},
+      {"epsilon: 1e-6", "epsilon: found 1e-06 with optimizer.name sgd, expected optimizer.name adamw or lamb, or"},
+      {"trust: .01", "trust: found 0.01 with optimizer.name sgd, expected optimizer.name lars, or"}};
+  for (const auto& [given, expected] : unused) {
+    INFO(given);
+    CHECK(message("optimizer: {" + given + "}") == "f.yaml:2: optimizer." + expected + " the key left out");
+  }
+  // The head's optimizer may be the one that uses a key.
+  CHECK(message("optimizer: {name: adamw, momentum: .8, nesterov: true" + head + "}").empty());
+  CHECK(
+      message("optimizer: {decay_norms: false, norms: {weight_decay: .1}}") ==
+      "f.yaml:2: optimizer.norms.weight_decay: found 0.1 with optimizer.decay_norms false, which is a weight_decay of "
+      "0, expected one of the two");
+  CHECK(message("optimizer: {decay_norms: false, norms: {weight_decay: 0}}").empty());
+  CHECK(message("optimizer: {norms: {weight_decay: 0}}").empty());
+}
+
+TEST_CASE("a head that is clipped has a norm to be clipped by") {
+  CHECK(message("train: {clip_head: true, clip_norm: none}") ==
+        "f.yaml:2: train.clip_head: found true with train.clip_norm none, expected a number there");
+  CHECK(message("train: {clip_head: true}").empty());
+}
+
+TEST_CASE("averaged weights are evaluated where there are any") {
+  CHECK(message("eval: {weights: ema}") ==
+        "f.yaml:2: eval.weights: found ema without train.ema.decay, expected such as train: {ema: {decay: .999}}");
+  CHECK(message("train: {ema: {every: 5}}") ==
+        "f.yaml:2: train.ema.every: found 5 without train.ema.decay, expected both or none");
+  CHECK(message("train: {ema: {every: 5, decay: .99}}\neval: {weights: ema}").empty());
+}
+
+TEST_CASE("class centres are updated by SGD") {
+  CHECK(message("optimizer: {name: lamb}") ==
+        "f.yaml:2: optimizer.name: found lamb, expected optimizer.head.name sgd: class centres are updated by SGD");
+  CHECK(
+      message("optimizer: {head: {name: lars}}") ==
+      "f.yaml:2: optimizer.head.name: found lars, expected optimizer.head.name sgd: class centres are updated by SGD");
+  CHECK(message("optimizer: {name: lamb, head: {name: sgd}}").empty());
+}
+
+TEST_CASE("where the command line chooses the optimizer, the file's keys of other optimizers rest") {
+  const std::string file = "{data: {train: a}, optimizer: {momentum: .8, nesterov: true, weight_decay: .1}}";
+  const LoadedConfig loaded = parse_config(file, "f", {"optimizer.name=adamw", "optimizer.head.name=sgd"});
+  CHECK(loaded.config.optimizer.nesterov);  // the head's
+  CHECK(loaded.config.optimizer.weight_decay == 0.1);
+  const std::string moments =
+      "{data: {train: a}, optimizer: {name: lamb, beta1: .8, epsilon: 1e-6, head: {name: sgd}}}";
+  CHECK(parse_config(moments, "f").config.optimizer.beta1 == 0.8);
+  OptimizerConfig plain;
+  plain.head.name = "sgd";
+  const LoadedConfig sgd = parse_config(moments, "f", {"optimizer.name=sgd"});
+  CHECK(sgd.config.optimizer == plain);
+  CHECK(parse_config(to_yaml(sgd.config), "again").config == sgd.config);
+  CHECK(contains(message("optimizer: {momentum: .8}",
+                         {"optimizer.name=lamb", "optimizer.head.name=lamb", "optimizer.momentum=.7"}),
+                 "-o: optimizer.momentum: found 0.7 with optimizer.name lamb"));
+}
+
 TEST_CASE("rebuilds of the class graph go by epochs unless probes are asked for") {
   const auto rebuild = [](const std::string& given) {
     return parse_config("{data: {train: a}, head: {sampling: {method: knn, rebuild: {" + given + "}}}}", "f")
@@ -205,6 +274,16 @@ TEST_CASE("numbers have bounds") {
                                      "optimizer: {momentum: 1}",
                                      "optimizer: {momentum: -.1}",
                                      "optimizer: {weight_decay: -1}",
+                                     "optimizer: {name: adamw, beta1: 1}",
+                                     "optimizer: {name: adamw, beta2: -.1}",
+                                     "optimizer: {name: adamw, epsilon: 0}",
+                                     "optimizer: {name: lars, trust: 0}",
+                                     "optimizer: {head: {lr: 0}}",
+                                     "optimizer: {head: {weight_decay: -1}}",
+                                     "optimizer: {norms: {lr: 0}}",
+                                     "train: {ema: {decay: 1}}",
+                                     "train: {ema: {decay: .9, every: 0}}",
+                                     "optimizer: {norms: {weight_decay: -1}}",
                                      "schedule: {base_lr: 0}",
                                      "schedule: {power: 0}",
                                      "schedule: {warmup_steps: -1}",

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "kernels/math/rng.h"
-#include "optim/sgd.h"
+#include "optim/optimizer.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/step_state.h"
@@ -62,7 +62,7 @@ Param make(const std::string& name, int64_t n, float gradient_scale) {
   return p;
 }
 
-math::StepInputs inputs(const Sgd& sgd, double clip_norm, bool dynamic) {
+math::StepInputs inputs(const Optimizer& sgd, double clip_norm, bool dynamic) {
   return {.clip_norm = clip_norm, .dynamic_scale = dynamic ? 1.0 : 0.0, .rule = sgd.rule(0.1)};
 }
 
@@ -76,7 +76,7 @@ struct Updated {
 Updated update(double scale, double clip_norm) {
   CpuContext rank;
   set_loss_scale(rank.backend, {scale, 0});
-  const Sgd sgd(OptimizerConfig{});
+  const Optimizer sgd(OptimizerConfig{});
   Param a = make("a", 1003, static_cast<float>(scale)), b = make("b", 7, static_cast<float>(scale));
   Param* all[] = {&a, &b};
   Updated out;
@@ -159,7 +159,7 @@ TEST_CASE("an overflow leaves weights, momenta and running statistics as they ar
     INFO((own ? "this rank's gradient" : "another rank's"));
     CpuContext rank;
     set_loss_scale(rank.backend, {math::kFirstLossScale, 5});
-    const Sgd sgd(OptimizerConfig{});
+    const Optimizer sgd(OptimizerConfig{});
     Param a = make("a", 70, 65536), b = make("b", 7, 65536);
     Param* all[] = {&a, &b};
     Tensor mean = Tensor::from<float>({0.5F}, {1}), var = Tensor::from<float>({2}, {1});

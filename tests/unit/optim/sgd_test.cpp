@@ -1,5 +1,5 @@
 // The update against a double-precision loop, clipping, what decays, what must not move.
-#include "optim/sgd.h"
+#include "optim/optimizer.h"
 
 #include <cmath>
 #include <limits>
@@ -58,7 +58,7 @@ TEST_CASE("sgd follows the formula, over steps, with and without nesterov, clipp
       config.decay_norms = decay_norms;
       config.weight_decay = 0.01;
       const double clip = 0.5;
-      const Sgd sgd(config);
+      const Optimizer sgd(config);
       Param w = make("w", 1003, ParamKind::weight), b = make("b", 5, ParamKind::bias),
             n = make("n", 3, ParamKind::norm);
       Param* all[] = {&w, &b, &n};
@@ -102,8 +102,8 @@ TEST_CASE("frozen parameters and buffers stay as they are") {
   set_gradient(w, 0);
   const auto f = frozen.value.values<float>(), r = buffer.value.values<float>();
   Param* all[] = {&frozen, &w, &buffer};
-  begin_step(rank.backend, {.rule = Sgd({}).rule(0.1)});
-  Sgd({}).step(rank.context, all);
+  begin_step(rank.backend, {.rule = Optimizer({}).rule(0.1)});
+  Optimizer({}).step(rank.context, all);
   CHECK(frozen.value.values<float>() == f);
   CHECK(buffer.value.values<float>() == r);
   CHECK_FALSE(frozen.momentum.defined());
@@ -119,8 +119,8 @@ TEST_CASE("without clipping a large gradient is not scaled") {
   w.grad.data<float>()[0] = 1000;
   w.grad_stale = false;
   Param* all[] = {&w};
-  begin_step(rank.backend, {.rule = Sgd(config).rule(0.5)});
-  Sgd(config).step(rank.context, all);
+  begin_step(rank.backend, {.rule = Optimizer(config).rule(0.5)});
+  Optimizer(config).step(rank.context, all);
   CHECK(state_of(rank.context).grad_norm == test::Approx(1000));
   CHECK(w.value.data<float>()[0] == test::Approx(-500));
 }
@@ -134,13 +134,13 @@ TEST_CASE("a gradient that is not finite is marked and changes nothing, then and
     b.grad.data<float>()[3] = bad;
     const auto before = a.value.values<float>();
     Param* all[] = {&a, &b};
-    begin_step(rank.backend, {.step = 37, .clip_norm = 5, .rule = Sgd({}).rule(0.1)});
-    Sgd({}).step(rank.context, all);
+    begin_step(rank.backend, {.step = 37, .clip_norm = 5, .rule = Optimizer({}).rule(0.1)});
+    Optimizer({}).step(rank.context, all);
     CHECK(state_of(rank.context).failed == 2);  // the gradient
     CHECK(a.value.values<float>() == before);
     set_gradient(b, 0);
-    begin_step(rank.backend, {.step = 38, .clip_norm = 5, .rule = Sgd({}).rule(0.1)});
-    Sgd({}).step(rank.context, all);
+    begin_step(rank.backend, {.step = 38, .clip_norm = 5, .rule = Optimizer({}).rule(0.1)});
+    Optimizer({}).step(rank.context, all);
     CHECK(a.value.values<float>() == before);
   }
 }
@@ -151,5 +151,5 @@ TEST_CASE("a parameter whose backward pass never ran is a bug, not a step on an 
   set_gradient(w, 0);
   Param* all[] = {&w};
   zero_grad(all);
-  CHECK_THROWS_AS(Sgd({}).step(rank.context, all), LogicError);
+  CHECK_THROWS_AS(Optimizer({}).step(rank.context, all), LogicError);
 }

@@ -1,0 +1,36 @@
+// The update of the replicated parameters (optimizer.name), with clipping by the global norm as
+// torch.nn.utils.clip_grad_norm_ does it. Formulas: kernels/math/{sgd,adam,trust}.h. State lives in Param.
+#pragma once
+#include <span>
+
+#include "config/config.h"
+#include "runtime/context.h"
+#include "tensor/param.h"
+
+namespace plsc {
+
+/// Starts a step: the next backward pass overwrites the gradients.
+void zero_grad(std::span<Param* const> params);
+
+class Optimizer {
+ public:
+  explicit Optimizer(const OptimizerConfig& config);
+
+  /// What a step's state needs to know of this optimizer: its rule with this learning rate.
+  math::UpdateRule rule(double lr) const;
+  /// The same for the class centres (optimizer.head).
+  math::UpdateRule head_rule(double lr) const;
+
+  /// One update of every trainable parameter from its reduced gradient, by the rule in the step's state; buffers and
+  /// frozen parameters stay as they are. The trust ratios of LARS and LAMB are those of weights: norms, slopes and
+  /// biases are small, and their length says little about how far they may move. Gradients are scaled by min(1,
+  /// clip_norm / (norm + 1e-6)), and rid of the loss scale. A norm that is not finite is marked in the state and
+  /// nothing is changed; as the gradients have been reduced, every rank sees the same norm.
+  void step(Context& context, std::span<Param* const> params) const;
+
+ private:
+  OptimizerConfig config_;
+  math::UpdateGroup weights_, norms_;  // norms, slopes and biases
+};
+
+}  // namespace plsc
