@@ -91,7 +91,7 @@ double run_step(
   inputs.step = step;
   inputs.dynamic_scale = context.loss_scaling ? 1 : 0;
   begin_step(context.backend, inputs);
-  head.begin_step(context, {.lr = 0.2F, .momentum = 0.9F, .weight_decay = 1e-2F});
+  head.begin_step(context, {.lr = 0.2F, .weight_decay = 1e-2F, .momentum = 0.9F});
   begun();
   std::vector<Tensor> sums;
   for (size_t m = 0; m < t.micro_batches; ++m) {

@@ -45,7 +45,8 @@ class DryRowBuffers final : public RowBuffers {
   /// Once each way, and in the device's own memory as often.
   void write_back() override {
     const FetchedRows rows = take();
-    const double bytes = bytes_of(rows.weight) + bytes_of(rows.momentum);
+    double bytes = bytes_of(rows.weight) + bytes_of(rows.momentum);
+    if (rows.second_moment.defined()) bytes += bytes_of(rows.second_moment);
     tally_.add({.bytes = 2 * bytes, .beside = 2 * bytes});
     turn_ = 1 - turn_;
   }
@@ -105,7 +106,7 @@ class DryHeadOps final : public HeadOps {
     count(rows, work, number(rows.count()), gradient.update ? row.change() + (row.far ? row.read() : 0) : row.read());
   }
 
-  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule&) override {
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule&) override {
     count(rows, {.bytes = bytes_of(dweight)}, number(rows.count()), stored(rows).change());
   }
   /// Rows that no step of the last `few` took, of those that are looked at.

@@ -152,7 +152,7 @@ double mean_moved(int64_t updates, float per_update, const SamplingConfig& sampl
   store.init(cpu.context, 0);
   Tensor centers = store.state(cpu.context)[0].second;
   for (bf16_t& w : centers.span<bf16_t>()) w.bits = math::float_to_bf16(1.5F);
-  const math::SgdRule rule{.lr = per_update};
+  const math::UpdateRule rule{.lr = per_update};
   for (int64_t t = 0; t < updates; ++t) {
     // Sampled: the even rows, then the odd ones, and so on; the others are not read.
     Tensor index;
@@ -192,7 +192,7 @@ TEST_CASE("momentum in bf16: gradients far below half a unit in the last place a
   REQUIRE(momentum.dtype() == Dtype::bf16);
   for (bf16_t& v : momentum.span<bf16_t>()) v.bits = math::float_to_bf16(1.5F);
   constexpr double kFiftieth = 1.0 / 128 / 50;
-  const math::SgdRule rule{.momentum = 1};
+  const math::UpdateRule rule{.momentum = 1};
   const Tensor gradient = to_tensor(std::vector<double>(kRows * kColumns, kFiftieth), {kRows, kColumns});
   for (int64_t t = 0; t < kUpdates; ++t) {
     RowStore::View view = store.view(cpu.context, RowAccess::update);
