@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/math/average.h"
 #include "kernels/math/step_state.h"
 
 namespace plsc::kernels::cuda {
@@ -12,12 +13,15 @@ namespace plsc::kernels::cuda {
 /// Parameters are cut into pieces of this many elements (their last ones shorter), a block's work each.
 inline constexpr int64_t kOptimPiece = 16384;
 
-/// One piece, in device memory. Accesses are 16 bytes wide where all three are aligned so.
+/// One piece, in device memory. Accesses are 16 bytes wide where all its arrays are aligned so.
 struct OptimPiece {
   const float* grad = nullptr;
   float* value = nullptr;     // unused where gradients alone are read
   float* momentum = nullptr;  // the same
+  float* squares = nullptr;   // adamw, lamb
   int64_t count = 0;
+  int64_t first = 0, pieces = 0;  // the tensor's, in the table
+  bool operator==(const OptimPiece&) const = default;
 };
 
 /// state.grad_squares = the sum of squares of all gradients, in double and always in the same order; then
@@ -31,6 +35,22 @@ void check_finite(const float* gradient, int64_t n, math::StepState* state, cuda
 /// math::sgd_update by math::step_rule on all elements; nothing where math::updates_blocked.
 void sgd(const OptimPiece* table, int64_t pieces, const math::UpdateGroup& group, const math::StepState* state,
          cudaStream_t stream);
+
+/// math::adamw_update; the same.
+void adamw(const OptimPiece* table, int64_t pieces, const math::UpdateGroup& group, const math::StepState* state,
+           cudaStream_t stream);
+
+/// math::lars_update and math::lamb_update, by the trust ratio of each tensor where group.layer_wise (lamb: always):
+/// one launch for the norms, in double and always in the same order, and one for the updates. `partial`: room for
+/// 2 `pieces` numbers. The same.
+void lars(const OptimPiece* table, int64_t pieces, const math::UpdateGroup& group, double* partial,
+          const math::StepState* state, cudaStream_t stream);
+void lamb(const OptimPiece* table, int64_t pieces, const math::UpdateGroup& group, double* partial,
+          const math::StepState* state, cudaStream_t stream);
+
+/// math::average_in of the pieces' values into their averages, which are where `momentum` points.
+void average(const OptimPiece* table, int64_t pieces, const math::AverageRule& rule, const math::StepState* state,
+             cudaStream_t stream);
 
 /// math::finish_step
 void finish_step(math::StepState* state, cudaStream_t stream);

@@ -25,14 +25,17 @@ PLSC_HD inline double lamb_ratio(double w_norm, double u_norm) {
   return w_norm > 0 && u_norm > 0 ? w_norm / u_norm : 1.0;
 }
 
-/// v = momentum v + rate (gradient_scale g + weight_decay w); w -= v. `rate`: lr times the ratio. Where ratio is 1,
+/// The rate of a tensor.
+PLSC_HD inline float layer_rate(float lr, double ratio) { return static_cast<float>(static_cast<double>(lr) * ratio); }
+
+/// v = momentum v + rate (gradient_scale g + weight_decay w); w -= v. `rate`: layer_rate. Where the ratio is 1,
 /// which is how biases and norms are treated, and the rate constant, this is SGD whose v is lr times as large.
 PLSC_HD inline void lars_update(const UpdateRule& r, float rate, float g, float& w, float& v) {
   v = r.momentum * v + rate * (r.gradient_scale * g + r.weight_decay * w);
   w -= v;
 }
 
-/// The second half of LAMB's update, after adam_moments. `rate`: lr times the ratio.
+/// The second half of LAMB's update, after adam_moments. `rate`: layer_rate.
 PLSC_HD inline void lamb_update(const AdamRule& r, float rate, float& w, float m, float v) {
   w -= rate * adam_direction(r, w, m, v);
 }

@@ -215,6 +215,7 @@ class TimedOptimOps final : public OptimOps {
     times_.timed("gradient norm", "", bytes, "GB/s   ", [&] { ops_->judge_gradients(gradients); });
   }
   void check_finite(const Tensor& gradient) override { ops_->check_finite(gradient); }
+  void average(std::span<Param* const> params, const math::AverageRule& rule) override { ops_->average(params, rule); }
   void finish_step() override { ops_->finish_step(); }
 
  private:

@@ -41,10 +41,17 @@ CLI::Option* add_checkpoint_option(CLI::App& app, CommandLine& line) {
   return app.add_option("--checkpoint", line.checkpoint, "checkpoint folder (.../checkpoints/step_N)")->required();
 }
 
+void add_weights(CLI::App& app, CommandLine& line) {
+  app.add_option("--weights", line.weights,
+                 "the network's weights, or their average, where train.ema kept one (default: as eval.weights says)")
+      ->check(CLI::IsMember({"raw", "ema"}));
+}
+
 void add_eval(CLI::App& app, CommandLine& line) {
   auto* sub = app.add_subcommand("eval", "evaluate a checkpoint on the sets of eval.sets, on all ranks");
   add_config_options(*sub, line, true);
   add_checkpoint_option(*sub, line);
+  add_weights(*sub, line);
   sub->add_option("--roc", line.roc, "draw the ROC curves to this PNG");
   sub->callback([&line] { line.command = Command::eval; });
 }
@@ -60,6 +67,7 @@ void add_embed(CLI::App& app, CommandLine& line) {
       ->required();
   sub->add_option("--output", line.output, "embeddings (N, D) fp32 as .npy; the paths go beside them as .txt")
       ->required();
+  add_weights(*sub, line);
   sub->add_flag("--flip-sum", line.flip_sum, "add the embedding of the mirrored image, as verification does");
   sub->add_option("--top", line.top,
                   "also write the K classes of largest cosine (linear head: logit) for each image (.top.tsv)")

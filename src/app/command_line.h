@@ -30,6 +30,7 @@ struct CommandLine {
   bool flip_sum = false;               // embed
   int64_t top = 0;                     // embed: nearest classes
   int64_t batch_size = 64;             // embed: images a rank
+  std::string weights;                 // eval, embed: raw | ema; empty: as eval.weights says
   bool reference = false;              // config: the reference of every key
   std::string roc;                     // eval: PNG to draw
   int64_t ranks = 0;                   // embed, doctor, plan; 0: auto

@@ -67,6 +67,13 @@ LoadedConfig config_of(const CommandLine& line) {
   return load_config(line.config, line.overrides);
 }
 
+/// `--weights` is not validated with the rest: the checkpoint says whether it has an average, not this configuration.
+LoadedConfig config_with_weights(const CommandLine& line) {
+  LoadedConfig loaded = config_of(line);
+  if (!line.weights.empty()) loaded.config.eval.weights = line.weights;
+  return loaded;
+}
+
 /// Whether there is a GPU that answers; a driver that hangs is for the doctor's sheet to tell, as a device that is not
 /// there.
 bool gpu_answers(double seconds) {
@@ -101,7 +108,7 @@ int run_on_ranks(const CommandLine& line, int argc, char** argv) {
   World::Options options;
   std::string problem;
   try {
-    loaded = config_of(line);
+    loaded = config_with_weights(line);
     options.timeout = line.command == Command::doctor ? line.limit + kDoctorGrace : loaded.config.comm.timeout;
     options.threads = static_cast<int>(loaded.config.train.threads);
   } catch (const std::exception& error) {

@@ -72,7 +72,7 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   Log& log = context.log;
   const auto reader = CheckpointReader::open(line.checkpoint);
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
-  restore_backbone(context, *reader, *backbone);
+  restore_backbone(context, *reader, *backbone, evaluated_weights(config.eval));
   std::unique_ptr<MarginHead> head;
   if (line.top > 0) {
     const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());

@@ -23,7 +23,7 @@ int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& wor
   }
   const auto reader = CheckpointReader::open(line.checkpoint);
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
-  restore_backbone(context, *reader, *backbone);
+  restore_backbone(context, *reader, *backbone, evaluated_weights(config.eval));
   std::unique_ptr<MarginHead> head;
   for (const EvalSetConfig& set : config.eval.sets) {
     if (set.kind != "classification" || head) continue;
@@ -39,7 +39,8 @@ int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& wor
   }
   const auto evaluator = make_evaluator(context, config.eval, config.data, class_names(*reader));
   const std::vector<EvalResult> results = evaluator->run(context, *backbone, head.get());
-  log.info("{}, {}", line.checkpoint, reader->ranks() == 0 ? "weights alone" : fmt::format("step {}", reader->step()));
+  log.info("{}, {}{}", line.checkpoint, reader->ranks() == 0 ? "weights alone" : fmt::format("step {}", reader->step()),
+           evaluated_weights(config.eval) == Weights::ema ? ", averaged weights" : "");
   for (const EvalResult& result : results) log.info("{}", summary(result));
   if (!line.roc.empty()) on_rank_0(context, [&] { draw_roc(line.roc, results); });
   return 0;

@@ -40,6 +40,7 @@ RunMeta plan_run(const Config& config, const DataSource& source, int64_t classes
   meta.classes = classes;
   meta.embedding_size = config.model.embedding_size;
   meta.seed = config.seed;
+  meta.optimizer = config.optimizer.name;
   meta.config = to_yaml(config);
   return meta;
 }
@@ -123,7 +124,12 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
   const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
   const ClassMap classes =
       plan_classes(*reader, config.head, {fresh.head.shard().total, fresh.class_names}, Leaving::error);
+  require_same_optimizer(*reader, config.optimizer);
   restore_state(context, *reader, fresh.backbone, fresh.head, classes);
+  if (config.train.ema.decay > 0 && !restore_averages(context, *reader, fresh.backbone)) {
+    context.log.info("{} holds no averaged weights: the average begins with the weights that are in it", folder);
+  }
+  set_updates(context.backend, stored.updates.value_or(reader->step()));
   if (!classes.same()) context.log.warn("classes changed since the checkpoint: {}", classes.text());
   if (context.loss_scaling) {
     // Where the run was not in fp16 before, the search for the scale begins here.

@@ -41,6 +41,8 @@ math::StepState to_step_state(const Tensor& host);
 Tensor step_flags(Backend& backend);
 /// For a start and a resume; in fp32 and bf16 it is 1 for ever.
 void set_loss_scale(Backend& backend, const math::LossScale& scale);
+/// For a resume: how many updates were made before it, which bias corrections count.
+void set_updates(Backend& backend, int64_t updates);
 
 /// oneDNN and our own kernels, on `threads` threads of this process.
 Backend make_cpu_backend(int threads);

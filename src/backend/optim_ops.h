@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/math/average.h"
 #include "kernels/math/step_state.h"
 #include "tensor/param.h"
 
@@ -22,9 +23,13 @@ class OptimOps {
   virtual void judge_gradients(std::span<const Tensor> gradients) = 0;
   /// Marks an element that is not finite in the step's state.
   virtual void check_finite(const Tensor& gradient) = 0;
-  /// Updates value and momentum (fp32) of each from grad (fp32, or fp64, which is rounded first) by the state's rule
-  /// and the group's. Where updates are blocked, nothing is changed.
+  /// Updates value, momentum and, where the kind has a second moment, squares (fp32) of each from grad (fp32, or fp64,
+  /// which is rounded first) by the state's rule and the group's. Norms for trust ratios are summed in double, in a
+  /// fixed order. Where updates are blocked, nothing is changed.
   virtual void update(std::span<const ParamGroup> groups) = 0;
+  /// math::average_in of each parameter's value into its average (fp32), where it is this update's turn; nothing where
+  /// updates are blocked. After `update`, before `finish_step`.
+  virtual void average(std::span<Param* const> params, const math::AverageRule& rule) = 0;
   /// After the last update of a step: what the next step begins with (math::finish_step).
   virtual void finish_step() = 0;
 };

@@ -60,4 +60,8 @@ void set_loss_scale(Backend& backend, const math::LossScale& scale) {
   write(backend, place(offsetof(math::StepState, loss_scale)), scale);
 }
 
+void set_updates(Backend& backend, int64_t updates) {
+  write(backend, place(offsetof(math::StepState, updates)), static_cast<double>(updates));
+}
+
 }  // namespace plsc

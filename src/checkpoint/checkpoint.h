@@ -33,6 +33,7 @@ struct CheckpointContent {
   int64_t step = 0;
   std::string meta;  // JSON object: epoch, cursor, seed, config, versions, ...: kept in the manifest as "meta"
   std::vector<NamedTensor> backbone;      // backbone.safetensors
+  std::vector<NamedTensor> backbone_ema;  // backbone_ema.safetensors, where there is an average
   std::vector<NamedTensor> optimizer;     // optimizer.safetensors
   std::vector<NamedRows> head;            // head.RRRRR-of-WWWWW.safetensors
   std::vector<NamedRows> head_optimizer;  // optimizer.RRRRR-of-WWWWW.safetensors
@@ -69,7 +70,7 @@ class CheckpointReader {
     std::string name;
     Shape shape;  // of the whole tensor, over all shards
     Dtype dtype;
-    std::string group;  // "backbone", "optimizer", "head", "head_optimizer"
+    std::string group;  // "backbone", "backbone_ema", "optimizer", "head", "head_optimizer"
   };
   virtual int64_t step() const = 0;
   virtual const std::string& meta() const = 0;  // JSON object

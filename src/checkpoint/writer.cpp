@@ -73,6 +73,9 @@ std::vector<FilePlan> plan_files(const Context& context, const CheckpointContent
   const std::string shard = fmt::format(".{:05d}-of-{:05d}.safetensors", context.rank(), context.ranks());
   if (context.rank() == 0) {
     plans.push_back(plan_file("backbone.safetensors", "backbone", whole_items(content.backbone)));
+    if (!content.backbone_ema.empty()) {
+      plans.push_back(plan_file("backbone_ema.safetensors", "backbone_ema", whole_items(content.backbone_ema)));
+    }
     if (!content.optimizer.empty()) {
       plans.push_back(plan_file("optimizer.safetensors", "optimizer", whole_items(content.optimizer)));
     }

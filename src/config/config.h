@@ -154,6 +154,13 @@ struct ScheduleConfig {
   bool operator==(const ScheduleConfig&) const = default;
 };
 
+/// The running average of the network's weights.
+struct EmaConfig {
+  double decay = 0;   // 0: off
+  int64_t every = 1;  // updates
+  bool operator==(const EmaConfig&) const = default;
+};
+
 struct TrainConfig {
   int64_t batch_size = 0;      // global; 0 where batch_per_rank is given
   int64_t batch_per_rank = 0;  // 128 where neither is given
@@ -161,6 +168,7 @@ struct TrainConfig {
   int64_t steps = 0;               // > 0 wins over epochs
   std::string precision = "fp32";  // fp32 | tf32 | bf16 | fp16 | auto: as the device can
   double clip_norm = 5;            // 0: off
+  EmaConfig ema;
   int64_t accumulate = 1;
   /// auto | true | false. On a CPU exact sums, the same on any number of ranks and threads; on a GPU algorithms that
   /// repeat. What auto is follows from the device: see app/devices.h.
@@ -190,8 +198,9 @@ struct EvalConfig {
   int64_t every_steps = 0;
   double every_epochs = 1;
   bool at_end = true;
-  int64_t batch_size = 64;  // images a rank
-  bool flip_sum = true;     // verification: embedding of the image plus that of its mirror image
+  int64_t batch_size = 64;      // images a rank
+  bool flip_sum = true;         // verification: embedding of the image plus that of its mirror image
+  std::string weights = "raw";  // raw | ema
   std::vector<EvalSetConfig> sets;
   bool operator==(const EvalConfig&) const = default;
 };

@@ -73,7 +73,8 @@ void add_schedule_fields(std::vector<Field>& fields) {
 }
 
 void add_train_fields(std::vector<Field>& fields) {
-  Section<TrainConfig>(fields, "train.", [](Config& c) -> TrainConfig& { return c.train; })
+  Section<TrainConfig> train(fields, "train.", [](Config& c) -> TrainConfig& { return c.train; });
+  train
       .key("batch_size", &TrainConfig::batch_size, zero_is("auto", whole(1)),
            "Images of one update over ALL ranks; auto: batch_per_rank times the ranks.", {"batch_size x GPUs", ""})
       .key("batch_per_rank", &TrainConfig::batch_per_rank, zero_is("auto", whole(1)),
@@ -91,7 +92,14 @@ void add_train_fields(std::vector<Field>& fields) {
            {"fp16", "mixed_precision, FP16.level"})
       .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
            "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
-           {"5, fixed", "grad_clip.clip_norm"})
+           {"5, fixed", "grad_clip.clip_norm"});
+  Section<EmaConfig>(fields, "train.ema.", [](Config& c) -> EmaConfig& { return c.train.ema; })
+      .key("decay", &EmaConfig::decay, zero_is("none", number({0, 1, false, true})),
+           "Keeps a running average of the network's weights, average = d average + (1 - d) weight, with d rising from "
+           ".1 to this: see Averaged weights.",
+           {"", "EMA.ema_decay"})
+      .key("every", &EmaConfig::every, whole(1), "Averages after so many updates.");
+  train
       .key("accumulate", &TrainConfig::accumulate, whole(1),
            "Passes that make one update: divides the batch where memory is short.",
            {"gradient_acc", "Global.accum_steps"})
@@ -139,6 +147,8 @@ void add_eval_fields(std::vector<Field>& fields) {
            "Verification adds the embedding of the mirror image, as InsightFace does; false where a mirror image is "
            "something else (characters).",
            {"true, fixed", "true, fixed"})
+      .key("weights", &EvalConfig::weights, one_of({"raw", "ema"}),
+           "Which weights of the network are evaluated and embed images. ema: the average of train.ema.")
       .key("sets", &EvalConfig::sets, eval_sets(), "What to evaluate on: see Evaluation sets.",
            {"val_targets", "val_targets"});
 }

@@ -193,6 +193,15 @@ void check_train(const Config& c, const Origins& o) {
          t.batch_per_rank);
 }
 
+void check_average(const Config& c, const Origins& o) {
+  if (c.train.ema.decay > 0) return;
+  if (c.train.ema.every != EmaConfig{}.every)
+    fail("{}: found {} without train.ema.decay, expected both or none", o.at("train.ema.every"), c.train.ema.every);
+  if (c.eval.weights == "ema")
+    fail("{}: found ema without train.ema.decay, expected such as train: {{ema: {{decay: .999}}}}",
+         o.at("eval.weights"));
+}
+
 /// What holds whichever GPUs there are; the rest is decided where the device is known (app/devices.h).
 void check_device(const Config& c, const Origins& o) {
   for (size_t i = 0; i < c.gpus.size(); ++i) {
@@ -265,6 +274,7 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_head_kind(config, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
+  check_average(config, origins);
   check_device(config, origins);
   check_best(config, origins);
 }

@@ -35,7 +35,7 @@ math::UpdateKind head_update(const OptimizerConfig& config) {
 
 Optimizer::Optimizer(const OptimizerConfig& config) : config_(config) {
   weights_.kind = norms_.kind = kind_of(config.name);
-  if (weights_.kind != math::UpdateKind::sgd) fail("optimizer.name is {}, expected sgd", config.name);
+  weights_.layer_wise = math::is_layer_wise(weights_.kind);
   weights_.weight_decay = static_cast<float>(config.weight_decay);
   norms_.lr = static_cast<float>(config.norms.lr);
   norms_.weight_decay =
@@ -70,6 +70,8 @@ void Optimizer::step(Context& context, std::span<Param* const> params) const {
     PLSC_CHECK(p->grad.defined() && !p->grad_stale, "{} has no gradient of this step", p->name);
     gradients.push_back(p->grad);
     if (!p->momentum.defined()) p->momentum = context.device().zeros(p->value.shape());
+    if (math::has_second_moment(weights_.kind) && !p->squares.defined())
+      p->squares = context.device().zeros(p->value.shape());
     groups[p->kind == ParamKind::weight ? 0 : 1].params.push_back(p);
   }
   OptimOps& ops = *context.backend.optim;

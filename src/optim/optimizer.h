@@ -25,9 +25,10 @@ class Optimizer {
   math::UpdateRule head_rule(double lr) const;
 
   /// One update of every trainable parameter from its reduced gradient, by the rule in the step's state; buffers and
-  /// frozen parameters stay as they are. Gradients are scaled by min(1, clip_norm / (norm + 1e-6)), and rid of the loss
-  /// scale. A norm that is not finite is marked in the state and nothing is changed; as the gradients have been
-  /// reduced, every rank sees the same norm.
+  /// frozen parameters stay as they are. The trust ratios of LARS and LAMB are those of weights: norms, slopes and
+  /// biases are small, and their length says little about how far they may move. Gradients are scaled by min(1,
+  /// clip_norm / (norm + 1e-6)), and rid of the loss scale. A norm that is not finite is marked in the state and
+  /// nothing is changed; as the gradients have been reduced, every rank sees the same norm.
   void step(Context& context, std::span<Param* const> params) const;
 
  private:

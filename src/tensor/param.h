@@ -21,7 +21,9 @@ struct Param {
   std::string name;
   Tensor value;
   Tensor grad;      // fp32, same shape; undefined for buffers and frozen parameters
-  Tensor momentum;  // fp32, same shape; undefined until the optimizer makes it
+  Tensor momentum;  // fp32, same shape; undefined until the optimizer makes it. AdamW, LAMB: the mean of gradients
+  Tensor squares;   // the same: the mean of their squares; of AdamW and LAMB alone
+  Tensor average;   // the running average of `value`, where one is kept (train.ema); of buffers, too
   /// `grad` holds nothing of this step yet: the next backward pass writes it instead of adding to it. zero_grad sets
   /// this, so that no pass over the gradients is spent on zeros.
   bool grad_stale = true;

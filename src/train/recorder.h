@@ -24,6 +24,7 @@ struct StepRecord {
   double grad_norm = 0;                       // backbone, before clipping
   double data_wait = 0;                       // seconds this rank waited for its batch
   bool skipped = false;                       // fp16: an overflow; nothing was updated
+  int64_t updates = 0;                        // steps that were not skipped, this one included
   std::optional<math::LossScale> loss_scale;  // fp16: of the next step
   std::optional<int64_t> graph_age;           // steps since the class graph was built, where there is one
 };

@@ -14,6 +14,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kMomentumPrefix = "momentum.";
+// AdamW's and LAMB's two, as torch.optim.AdamW calls them.
+constexpr const char* kMeanPrefix = "exp_avg.";
+constexpr const char* kSquaresPrefix = "exp_avg_sq.";
+constexpr const char* kAverages = "backbone_ema";
 constexpr const char* kClassNames = "classes.txt";
 constexpr const char* kGraphGroup = "head_optimizer";
 constexpr const char* kGraphName = "neighbours";
@@ -37,6 +41,11 @@ void for_each_field(Meta& m, Visit&& visit) {
 }
 
 std::string head_group(const HeadRows& rows) { return rows.name == "centers" ? "head" : "head_optimizer"; }
+
+/// Where a run keeps an average, it has one of every tensor.
+bool has_averages(const CheckpointReader& reader) {
+  return std::ranges::any_of(reader.tensors(), [](const auto& t) { return t.group == kAverages; });
+}
 
 /// Every tensor of the backbone must be there with its shape, and none beside.
 void require_same_model(const CheckpointReader& reader, Backbone& backbone) {
@@ -175,6 +184,8 @@ void restore_graph(Context& context, const CheckpointReader& reader, MarginHead&
 std::string RunMeta::to_json() const {
   Json j;
   for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
+  j["optimizer"] = optimizer;
+  if (updates) j["updates"] = *updates;
   if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
   if (graph) j["class_graph"] = {{"built", graph->built}, {"probed", graph->probed}};
@@ -188,6 +199,13 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
     const Json j = Json::parse(text);
     RunMeta m;
     for_each_field(m, [&](const char* key, auto& value) { j.at(key).get_to(value); });
+    if (j.contains("optimizer")) j["optimizer"].get_to(m.optimizer);  // older checkpoints have the one kind
+    if (j.contains("updates")) {
+      m.updates = j["updates"].get<int64_t>();
+      if (*m.updates < 0) {
+        fail_hint("use another checkpoint", "{}: {} updates in the manifest's \"meta\"", where, *m.updates);
+      }
+    }
     if (j.contains("loss_scale")) {
       m.loss_scale = math::LossScale{j["loss_scale"].at(0), j["loss_scale"].at(1)};
       if (!(m.loss_scale->scale > 0 && m.loss_scale->scale <= math::LossScaleRule().largest)) {
@@ -218,9 +236,14 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
   const bool has_graph = head.graph() != nullptr && head.graph()->built();
   if (has_graph) full.graph = head.graph()->age();
   content.meta = full.to_json();
+  const bool averaged = std::ranges::any_of(backbone.params(), [](const Param* p) { return p->average.defined(); });
   for (Param* p : backbone.params()) {
     content.backbone.push_back({p->name, p->value});
-    if (p->trainable() && p->momentum.defined()) content.optimizer.push_back({kMomentumPrefix + p->name, p->momentum});
+    if (averaged) content.backbone_ema.push_back({p->name, p->average.defined() ? p->average : p->value});
+    if (!p->trainable() || !p->momentum.defined()) continue;
+    const bool second = p->squares.defined();
+    content.optimizer.push_back({(second ? kMeanPrefix : kMomentumPrefix) + p->name, p->momentum});
+    if (second) content.optimizer.push_back({kSquaresPrefix + p->name, p->squares});
   }
   for (HeadRows& rows : head.state()) {
     auto& group = head_group(rows) == "head" ? content.head : content.head_optimizer;
@@ -270,9 +293,26 @@ std::string class_map_key(const HeadConfig& config) {
   return checksum_text(checksum(std::as_bytes(std::span(text))));
 }
 
-void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone) {
+Weights evaluated_weights(const EvalConfig& config) { return config.weights == "ema" ? Weights::ema : Weights::raw; }
+
+void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone, Weights weights) {
   require_same_model(reader, backbone);
-  for (Param* p : backbone.params()) reader.read(context, "backbone", p->name, p->value);
+  if (weights == Weights::ema && !has_averages(reader)) {
+    fail_hint("take the weights as they are: --weights raw, or eval: {weights: raw}",
+              "{} holds no averaged weights: it was written without train.ema", reader.folder());
+  }
+  for (Param* p : backbone.params())
+    reader.read(context, weights == Weights::ema ? kAverages : "backbone", p->name, p->value);
+}
+
+bool restore_averages(Context& context, const CheckpointReader& reader, Backbone& backbone) {
+  if (!has_averages(reader)) return false;
+  for (Param* p : backbone.params()) {
+    if (p->value.dtype() != Dtype::f32) continue;
+    if (!p->average.defined()) p->average = context.device().tensor(p->value.shape());
+    reader.read(context, kAverages, p->name, p->average);
+  }
+  return true;
 }
 
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes) {
@@ -280,14 +320,30 @@ void restore_centers(Context& context, const CheckpointReader& reader, MarginHea
   head.start_over();
 }
 
+void require_same_optimizer(const CheckpointReader& reader, const OptimizerConfig& config) {
+  const std::string stored = RunMeta::from_json(reader.meta(), reader.folder()).optimizer;
+  if (stored == config.name) return;
+  fail_hint(
+      "set optimizer.name: " + stored +
+          ", or train into another output folder from the weights alone: init: {from: " + reader.folder() + "}",
+      "{} was written by a run with optimizer.name {}, expected {}: the moments of one optimizer are of no use to "
+      "another",
+      reader.folder(), stored, config.name);
+}
+
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes) {
   restore_backbone(context, reader, backbone);
+  const auto read_moment = [&](const std::string& name, const Param& p, Tensor& moment) {
+    if (!reader.has("optimizer", name)) return;
+    if (!moment.defined()) moment = context.device().tensor(p.value.shape());
+    reader.read(context, "optimizer", name, moment);
+  };
   for (Param* p : backbone.params()) {
-    const std::string momentum = kMomentumPrefix + p->name;
-    if (!p->trainable() || !reader.has("optimizer", momentum)) continue;
-    if (!p->momentum.defined()) p->momentum = context.device().tensor(p->value.shape());
-    reader.read(context, "optimizer", momentum, p->momentum);
+    if (!p->trainable()) continue;
+    read_moment(kMomentumPrefix + p->name, *p, p->momentum);
+    read_moment(kMeanPrefix + p->name, *p, p->momentum);
+    read_moment(kSquaresPrefix + p->name, *p, p->squares);
   }
   restore_head(context, reader, head, RestoreFor::training, classes);
   if (head.graph() != nullptr) restore_graph(context, reader, head, classes);

@@ -26,6 +26,8 @@ struct RunMeta {
   std::string versions;  // program and libraries
   std::string device;    // with threads and instruction set: resume is bit-exact only where it is the same
   int64_t ranks = 0;
+  std::string optimizer = "sgd";              // optimizer.name: what the moments are
+  std::optional<int64_t> updates;             // steps that were not left out (fp16); older checkpoints: not known
   std::optional<math::LossScale> loss_scale;  // fp16
   std::string head_table;                     // MarginHead::state_table
   std::optional<GraphAge> graph;              // of the class graph, where there is one (head.sampling.method knn)
@@ -50,8 +52,17 @@ NamedRows graph_rows(MarginHead& head);
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes);
 
-/// The backbone's parameters and buffers alone, for evaluation and embedding.
-void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone);
+/// Error where the run that wrote the checkpoint had another optimizer: its moments mean something else.
+void require_same_optimizer(const CheckpointReader& reader, const OptimizerConfig& config);
+
+/// The backbone's parameters and buffers alone, for evaluation and embedding; or their averages in their places, which
+/// is an Error where the checkpoint has none.
+enum class Weights { raw, ema };
+Weights evaluated_weights(const EvalConfig& config);
+void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone,
+                      Weights weights = Weights::raw);
+/// Param::average of a run that goes on (train.ema). False where the checkpoint has none.
+bool restore_averages(Context& context, const CheckpointReader& reader, Backbone& backbone);
 /// The class centres alone, caught up: evaluation by class, init. Momentum is read only where they lag, and let go of.
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes);
 

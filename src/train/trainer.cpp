@@ -131,6 +131,7 @@ void Trainer::take_records(size_t left) {
     if (record.step == 1) check_first_loss(record);
     recorder_->note(record);
     meta_.loss_scale = record.loss_scale;
+    meta_.updates = record.updates;
     skips_in_a_row_ = record.skipped ? skips_in_a_row_ + 1 : 0;
     if (skips_in_a_row_ == kManySkips) {
       context_.log.warn("step {}: {} steps in a row overflowed in fp16 and were left out; the loss scale is {} now",
@@ -165,7 +166,11 @@ bool Trainer::due(int64_t step, int64_t every_steps, double every_epochs, bool a
 void Trainer::evaluate(int64_t step) {
   if (parts_.evaluator == nullptr) return;
   phase(step, "evaluation");
-  const std::vector<EvalResult> results = parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
+  const std::vector<EvalResult> results = [&] {
+    std::optional<AveragedWeights> averaged;
+    if (evaluated_weights(config_.eval) == Weights::ema) averaged.emplace(parts_.backbone.params());
+    return parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
+  }();
   one_.network_was_used();
   context_.device().trim();  // batches of other sizes than a step's, the last one's above all
   for (const EvalResult& result : results) {

@@ -40,8 +40,10 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       note_phase_(std::move(note_phase)),
       params_(backbone.params()),
       optimizer_(config.optimizer),
+      average_(config.train.ema),
       sync_(context, backbone),
       network_(context, backbone, sync_, config.train.graphs != "false") {
+  average_.begin(context, params_);
   // Gradients start their way over the ranks while the rest of the backward pass computes.
   backbone_.on_gradient = [this](Param& param) { sync_.notify(context_, param); };
 }
@@ -127,6 +129,7 @@ void TrainingStep::finish_step() {
   optimizer_.step(context_, params_);
   head_.end_step(context_);
   backbone_.finish_step(context_);
+  average_.step(context_, params_);
   context_.backend.optim->finish_step();
 }
 
@@ -142,6 +145,7 @@ StepRecord TrainingStep::take() {
   if (head_.kind() == "d_softmax") record.intra_loss = sums[2] / static_cast<double>(record.samples);
   record.grad_norm = state.grad_norm;
   record.skipped = state.overflow != 0;
+  record.updates = static_cast<int64_t>(state.updates);
   if (context_.loss_scaling) record.loss_scale = state.loss_scale;
   require_finite(state, record);
   return record;

@@ -12,6 +12,7 @@
 #include "nn/module.h"
 #include "optim/grad_sync.h"
 #include "optim/optimizer.h"
+#include "optim/weight_average.h"
 #include "train/network_runner.h"
 #include "train/recorder.h"
 
@@ -66,6 +67,7 @@ class TrainingStep {
   std::function<void(int64_t step, const char* phase)> note_phase_;
   std::vector<Param*> params_;
   Optimizer optimizer_;
+  WeightAverage average_;
   GradSync sync_;
   NetworkRunner network_;
   std::optional<Prepared> prepared_;

@@ -9,6 +9,7 @@
 #include "parity/backend/cases.h"
 #include "parity/backend/values.h"
 #include "support/step_state.h"
+#include "support/update_reference.h"
 
 namespace plsc::test {
 namespace {
@@ -107,6 +108,52 @@ TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they li
   // The same sum once more, to the bit.
   test.backend.optim->judge_gradients(gradients);
   CHECK(state_of(test.backend).grad_squares == state.grad_squares);
+}
+
+TEST_CASE("optimizer on the stand-in: the other optimizers, wherever parameters lie; the host waits for nothing") {
+  const int64_t shift = GENERATE(0, 1);
+  const auto& [kind, name] = GENERATE(table<math::UpdateKind, std::string>(
+      {{math::UpdateKind::adamw, "adamw"}, {math::UpdateKind::lars, "lars"}, {math::UpdateKind::lamb, "lamb"}}));
+  OptimUnderTest test;
+  Network network(*test.device, shift);
+  const Tensor squares = test.device->zeros(network.value.shape());
+  std::vector<ReferenceUpdate> references;
+  std::vector<Values> gradients;
+  const auto piece_of = [](const Values& all, int64_t at, int64_t n) {
+    return Values(all.begin() + at, all.begin() + at + n);
+  };
+  int64_t at = shift;
+  for (Param& p : network.params) {
+    const int64_t n = p.value.elements();
+    p.squares = squares.slice(at, {n});
+    references.emplace_back(piece_of(network.values, at, n));
+    references.back().m = piece_of(network.momenta, at, n);
+    gradients.push_back(piece_of(network.gradients, at, n));
+    at += n;
+  }
+  const ReferenceSettings settings{name, 0.75, 0.5, 0.75, 0.0625, 0.125};
+  const ParamGroup group{network.pointers(), {kind, 1, 0.0625F, true}};
+  const std::vector<Tensor> judged = network.grads();
+  const auto step = [&] {
+    test.backend.optim->judge_gradients(judged);
+    test.backend.optim->update(std::span(&group, 1));
+    test.backend.optim->finish_step();
+    for (size_t i = 0; i < references.size(); ++i) references[i].step(settings, 0.125, 0.0625, true, gradients[i]);
+  };
+  const math::UpdateRule rule{
+      .kind = kind, .lr = 0.125F, .momentum = 0.75F, .trust = 0.125F, .epsilon = 0.0625F, .beta1 = 0.5, .beta2 = 0.75};
+  begin_step(test.backend, {.rule = rule});
+  step();
+  const standin::Counters before = standin::counters();
+  step();
+  CHECK(standin::counters().bytes_to_device == before.bytes_to_device);
+  CHECK(standin::counters().synchronisations == before.synchronisations);
+  CHECK(standin::counters().device_allocations == before.device_allocations);
+  for (size_t i = 0; i < references.size(); ++i) {
+    INFO(name << ", parameter " << i << ", shifted by " << shift);
+    // Two updates in fp32 of values about 1, by rates up to .125 and directions up to 10.
+    require_close(test::download(*test.device, network.params[i].value), references[i].w, 0, 2e-6);
+  }
 }
 
 TEST_CASE("optimizer on the stand-in: more gradients than a grid has blocks") {

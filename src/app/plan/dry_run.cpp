@@ -197,7 +197,9 @@ class DryTraining {
   /// What the network's parameters take.
   struct OfParams {
     int64_t count = 0;
-    double weights = 0, gradients = 0, momentum = 0;
+    double weights = 0, gradients = 0;
+    double momentum = 0;  // both moments, where there are two
+    double averages = 0;
     double places = 0;  // tables of exact sums, on the host
   };
   OfParams of_params() const {
@@ -210,6 +212,8 @@ class DryTraining {
       if (p->grad.defined() && p->grad.dtype() == Dtype::f64 && p->value.shape().size() == 4)
         sum.places += number(p->value.elements() * static_cast<int64_t>(sizeof(int64_t)));
       if (p->momentum.defined()) sum.momentum += counting::bytes_of(p->momentum);
+      if (p->average.defined()) sum.averages += counting::bytes_of(p->average);
+      if (p->squares.defined()) sum.momentum += counting::bytes_of(p->squares);
     }
     return sum;
   }
@@ -234,6 +238,7 @@ class DryTraining {
     out.device = {{purpose::kWeights, params.weights},
                   {"gradients", params.gradients},
                   {purpose::kMomentum, params.momentum},
+                  {purpose::kAverages, params.averages},
                   {purpose::kCentres, stored("centers", false)},
                   {purpose::kTheirMomentum, stored("momentum", false)},
                   {purpose::kTheirSecondMoments, stored("second_moment", false)},

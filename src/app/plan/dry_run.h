@@ -37,6 +37,7 @@ struct Purpose {
 namespace purpose {
 inline constexpr const char* kWeights = "weights";
 inline constexpr const char* kMomentum = "momentum";
+inline constexpr const char* kAverages = "averaged weights";
 inline constexpr const char* kCentres = "class centres";
 inline constexpr const char* kTheirMomentum = "their momentum";
 inline constexpr const char* kTheirSecondMoments = "their second moments";

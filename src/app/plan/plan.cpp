@@ -185,7 +185,7 @@ int64_t checkpoint_bytes(const Plan& plan) {
   const SamplingConfig& sampling = plan.setup.config.head.sampling;
   const double neighbours = sampling.method == "knn" ? kNeighbour * static_cast<double>(sampling.neighbours) : 0;
   const double a_class = rows / static_cast<double>(run.rows) + neighbours;
-  return std::llround(run.of(purpose::kWeights) + run.of(purpose::kMomentum) +
+  return std::llround(run.of(purpose::kWeights) + run.of(purpose::kMomentum) + run.of(purpose::kAverages) +
                       a_class * static_cast<double>(plan.setup.classes));
 }
 

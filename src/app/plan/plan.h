@@ -64,8 +64,8 @@ struct Plan {
 Plan make_plan(const Setup& setup, const Room& room, const Rates& rates);
 /// The same of another number of classes, without times. Throws Error where there are more than most_classes.
 Plan with_classes(const Plan& plan, int64_t classes);
-/// Bytes of a checkpoint over all ranks: weights and momentum of the network, and every class's row with its momentum
-/// and, where rows lag, its last update; its neighbours, where there is a class graph.
+/// Bytes of a checkpoint over all ranks: weights, moments and averages of the network, and every class's row with its
+/// momentum and, where rows lag, its last update; its neighbours, where there is a class graph.
 int64_t checkpoint_bytes(const Plan& plan);
 
 /// The most classes that fit, over all ranks, up to most_classes; none where the room that class centres take of is not

@@ -14,16 +14,12 @@ namespace {
 using kernels::cuda::kOptimPiece;
 using kernels::cuda::OptimPiece;
 
-bool same(const OptimPiece& a, const OptimPiece& b) {
-  return a.grad == b.grad && a.value == b.value && a.momentum == b.momentum && a.count == b.count;
-}
-
 /// A table as the host knows it, and its copy in device memory.
 class PieceTable {
  public:
   /// Makes it the table of `pieces`.
   void set(Device& device, std::vector<OptimPiece> pieces) {
-    if (memory_.defined() && std::ranges::equal(pieces, pieces_, same)) return;
+    if (memory_.defined() && pieces == pieces_) return;
     pieces_ = std::move(pieces);
     const Shape shape{static_cast<int64_t>(pieces_.size() * sizeof(OptimPiece))};
     Tensor host(host_allocator(), shape, Dtype::u8);
@@ -31,11 +27,11 @@ class PieceTable {
     const MemoryScope scope(device, MemoryUse::optimizer);
     memory_ = device.tensor(shape, Dtype::u8);
     device.copy(host, memory_);
-    partial_ = device.tensor({size()}, Dtype::f64);
+    partial_ = device.tensor({2 * size()}, Dtype::f64);
   }
   const OptimPiece* data() const { return static_cast<const OptimPiece*>(memory_.raw()); }
   int64_t size() const { return static_cast<int64_t>(pieces_.size()); }
-  /// Room for a number for each piece.
+  /// Room for two numbers for each piece.
   double* partial() const { return partial_.data<double>(); }
 
  private:
@@ -45,11 +41,15 @@ class PieceTable {
 
 /// Adds the pieces of a tensor whose first piece would be `whole`.
 void cut(const OptimPiece& whole, std::vector<OptimPiece>& pieces) {
+  const auto first = static_cast<int64_t>(pieces.size());
   for (int64_t at = 0; at < whole.count; at += kOptimPiece) {
     OptimPiece piece = whole;
-    piece.grad += at;
+    piece.first = first;
+    piece.pieces = (whole.count + kOptimPiece - 1) / kOptimPiece;
+    if (whole.grad != nullptr) piece.grad += at;
     if (whole.value != nullptr) piece.value += at;
     if (whole.momentum != nullptr) piece.momentum += at;
+    if (whole.squares != nullptr) piece.squares += at;
     piece.count = std::min(kOptimPiece, whole.count - at);
     pieces.push_back(piece);
   }
@@ -76,32 +76,63 @@ class CudaOptimOps final : public OptimOps {
 
   void update(std::span<const ParamGroup> groups) override {
     if (groups.size() > tables_.size()) tables_.resize(groups.size());
-    for (size_t i = 0; i < groups.size(); ++i) sgd(groups[i], tables_[i]);
+    for (size_t i = 0; i < groups.size(); ++i) update(groups[i], tables_[i]);
+  }
+
+  void average(std::span<Param* const> params, const math::AverageRule& rule) override {
+    std::vector<OptimPiece> pieces;
+    for (const Param* p : params) {
+      check_device_tensor(p->name.c_str(), p->value, p->value.shape(), Dtype::f32);
+      check_device_tensor(p->name.c_str(), p->average, p->value.shape(), Dtype::f32);
+      cut({.value = p->value.data<float>(), .momentum = p->average.data<float>(), .count = p->value.elements()},
+          pieces);
+    }
+    averaged_.set(device_, std::move(pieces));
+    kernels::cuda::average(averaged_.data(), averaged_.size(), rule, state_, device_.compute_stream());
   }
 
   void finish_step() override { kernels::cuda::finish_step(state_, device_.compute_stream()); }
 
  private:
-  void sgd(const ParamGroup& group, PieceTable& table) {
+  void update(const ParamGroup& group, PieceTable& table) {
+    table.set(device_, pieces_of(group));
+    const math::UpdateGroup& rule = group.rule;
+    const cudaStream_t stream = device_.compute_stream();
+    switch (rule.kind) {
+      case math::UpdateKind::sgd:
+        return kernels::cuda::sgd(table.data(), table.size(), rule, state_, stream);
+      case math::UpdateKind::adamw:
+        return kernels::cuda::adamw(table.data(), table.size(), rule, state_, stream);
+      case math::UpdateKind::lars:
+        return kernels::cuda::lars(table.data(), table.size(), rule, table.partial(), state_, stream);
+      case math::UpdateKind::lamb:
+        if (!rule.layer_wise) return kernels::cuda::adamw(table.data(), table.size(), rule, state_, stream);
+        return kernels::cuda::lamb(table.data(), table.size(), rule, table.partial(), state_, stream);
+    }
+  }
+
+  static std::vector<OptimPiece> pieces_of(const ParamGroup& group) {
+    const bool second = math::has_second_moment(group.rule.kind);
     std::vector<OptimPiece> pieces;
     for (const Param* p : group.params) {
       const Shape& shape = p->value.shape();
       check_device_tensor(p->name.c_str(), p->value, shape, Dtype::f32);
       check_device_tensor(p->name.c_str(), p->grad, shape, Dtype::f32);
       check_device_tensor(p->name.c_str(), p->momentum, shape, Dtype::f32);
+      if (second) check_device_tensor(p->name.c_str(), p->squares, shape, Dtype::f32);
       cut({.grad = p->grad.data<float>(),
            .value = p->value.data<float>(),
            .momentum = p->momentum.data<float>(),
+           .squares = second ? p->squares.data<float>() : nullptr,
            .count = shape.elements()},
           pieces);
     }
-    table.set(device_, std::move(pieces));
-    kernels::cuda::sgd(table.data(), table.size(), group.rule, state_, device_.compute_stream());
+    return pieces;
   }
 
   CudaDevice& device_;
   math::StepState* state_;
-  PieceTable judged_;
+  PieceTable judged_, averaged_;
   std::vector<PieceTable> tables_;  // of each group
 };
 

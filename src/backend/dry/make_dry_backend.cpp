@@ -5,6 +5,25 @@
 namespace plsc {
 namespace {
 
+/// What an update reads and writes of a parameter, in times its values: weights and moments both ways, and once more
+/// what the norms of a trust ratio are made of. Beside that the gradient, `gradients` times.
+struct UpdateTraffic {
+  double values = 0, gradients = 1;
+};
+UpdateTraffic traffic(const math::UpdateGroup& group) {
+  switch (group.kind) {
+    case math::UpdateKind::sgd:
+      return {4, 1};
+    case math::UpdateKind::adamw:
+      return {6, 1};
+    case math::UpdateKind::lars:
+      return group.layer_wise ? UpdateTraffic{5, 2} : UpdateTraffic{4, 1};
+    case math::UpdateKind::lamb:
+      return group.layer_wise ? UpdateTraffic{9, 1} : UpdateTraffic{6, 1};
+  }
+  return {};
+}
+
 class DryOptimOps final : public OptimOps {
  public:
   explicit DryOptimOps(DryTally& tally) : tally_(tally) {}
@@ -16,9 +35,18 @@ class DryOptimOps final : public OptimOps {
   void check_finite(const Tensor& gradient) override { tally_.add({0, static_cast<double>(gradient.bytes())}); }
   void update(std::span<const ParamGroup> groups) override {
     double bytes = 0;
-    for (const ParamGroup& group : groups)
-      for (const Param* p : group.params) bytes += static_cast<double>(p->grad.bytes() + 4 * p->value.bytes());
+    for (const ParamGroup& group : groups) {
+      const UpdateTraffic each = traffic(group.rule);
+      for (const Param* p : group.params)
+        bytes +=
+            each.gradients * static_cast<double>(p->grad.bytes()) + each.values * static_cast<double>(p->value.bytes());
+    }
     tally_.add({0, bytes});
+  }
+  void average(std::span<Param* const> params, const math::AverageRule& rule) override {
+    double bytes = 0;
+    for (const Param* p : params) bytes += 3 * static_cast<double>(p->value.bytes());
+    tally_.add({0, bytes / static_cast<double>(rule.every)});
   }
   void finish_step() override {}
 

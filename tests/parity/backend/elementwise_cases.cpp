@@ -252,6 +252,7 @@ void optimizer_cases(Backend& backend) {
     sgd_case(backend, n, false);
     sgd_case(backend, n, true);
   }
+  update_cases(backend);
   norm_case(backend);
   loss_scale_case(backend);
 }

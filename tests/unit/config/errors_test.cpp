@@ -68,7 +68,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, accumulate, deterministic, graphs, threads}");
+        "steps, precision, clip_norm, ema, accumulate, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true or false");
   CHECK(message("schedule: {base_lr: .inf}\n") == "f.yaml:2: schedule.base_lr: found '.inf', expected a number > 0");
@@ -195,6 +195,14 @@ TEST_CASE("what belongs to other optimizers is refused") {
   CHECK(message("optimizer: {norms: {weight_decay: 0}}").empty());
 }
 
+TEST_CASE("averaged weights are evaluated where there are any") {
+  CHECK(message("eval: {weights: ema}") ==
+        "f.yaml:2: eval.weights: found ema without train.ema.decay, expected such as train: {ema: {decay: .999}}");
+  CHECK(message("train: {ema: {every: 5}}") ==
+        "f.yaml:2: train.ema.every: found 5 without train.ema.decay, expected both or none");
+  CHECK(message("train: {ema: {every: 5, decay: .99}}\neval: {weights: ema}").empty());
+}
+
 TEST_CASE("sampled class centres that are updated by lamb cannot be caught up") {
   const auto sampled = [](const char* optimizer) {
     return message("head: {update: dense, sampling: {method: uniform, ratio: .1}}\n" + std::string(optimizer) + "\n");
@@ -275,6 +283,8 @@ TEST_CASE("numbers have bounds") {
                                      "optimizer: {head: {lr: 0}}",
                                      "optimizer: {head: {weight_decay: -1}}",
                                      "optimizer: {norms: {lr: 0}}",
+                                     "train: {ema: {decay: 1}}",
+                                     "train: {ema: {decay: .9, every: 0}}",
                                      "optimizer: {norms: {weight_decay: -1}}",
                                      "schedule: {base_lr: 0}",
                                      "schedule: {power: 0}",

@@ -161,8 +161,9 @@ std::vector<Change> optimisation_changes() {
   [[maybe_unused]] const auto& [n_lr, n_decay] = all.optimizer.norms;
   [[maybe_unused]] const auto& [s_name, base_lr, start_lr, warmup_steps, warmup_epochs, power, milestones,
                                 milestone_steps, factor, final_lr, compat] = all.schedule;
-  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, accumulate,
+  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, ema, accumulate,
                                 deterministic, graphs, threads] = all.train;
+  [[maybe_unused]] const auto& [ema_decay, ema_every] = all.train.ema;
   const auto by = [](const char* name) {
     return [name](Config& c) -> OptimizerConfig& {
       c.optimizer.name = name;
@@ -219,6 +220,10 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.train.precision = "bf16"; },
       [](Config& c) { c.train.clip_norm = 0; },
       [](Config& c) { c.train.clip_norm = 1.5; },
+      [](Config& c) { c.train.ema.decay = 0.999; },
+      [](Config& c) {
+        c.train.ema = {0.5, 7};
+      },
       [](Config& c) { c.train.accumulate = 4; },
       [](Config& c) { c.train.precision = "auto"; },
       [](Config& c) { c.train.deterministic = "true"; },
@@ -232,7 +237,7 @@ std::vector<Change> run_changes() {
   [[maybe_unused]] const auto& [output, seed, device, gpus, ranks, data, model, init, head, optimizer, schedule, train,
                                 checkpoint, eval, log, comm] = all;
   [[maybe_unused]] const auto& [c_steps, c_epochs, c_at_end, keep, keep_every, best_set, best_metric] = checkpoint;
-  [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, flip_sum, sets] = eval;
+  [[maybe_unused]] const auto& [e_steps, e_epochs, e_at_end, batch_size, flip_sum, weights, sets] = eval;
   const EvalSetConfig sample;
   [[maybe_unused]] const auto& [name, kind, bin, folder, pairs, set_data] = sample;
   [[maybe_unused]] const auto& [every_steps] = log;
@@ -262,6 +267,10 @@ std::vector<Change> run_changes() {
       [](Config& c) { c.eval.at_end = false; },
       [](Config& c) { c.eval.batch_size = 3; },
       [](Config& c) { c.eval.flip_sum = false; },
+      [](Config& c) {
+        c.train.ema.decay = 0.9;
+        c.eval.weights = "ema";
+      },
       [](Config& c) {
         c.eval.sets = {{"a, b", "verification", "x: y.bin", "", "", ""},
                        {"none", "verification", "", "d", "p q.txt", ""},

@@ -37,6 +37,9 @@ class OverflowingOptim final : public OptimOps {
     inner_->check_finite(gradient);
   }
   void update(std::span<const ParamGroup> groups) override { inner_->update(groups); }
+  void average(std::span<Param* const> params, const math::AverageRule& rule) override {
+    inner_->average(params, rule);
+  }
   void finish_step() override { inner_->finish_step(); }
 
  private:
