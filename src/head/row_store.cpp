@@ -265,10 +265,11 @@ void RowStore::restore_table(Context& context, const std::string& text, const Ro
   table_.forget_products();
   if (filled_for_ == RestoreFor::training) {
     context.log.warn(
-        "the checkpoint's class centres were updated by {}, from here on they are by {}: their {} is left, and begins "
-        "at 0",
+        "the checkpoint's class centres were updated by {}, from here on they are by {}, which begins anew: their {} "
+        "not "
+        "used",
         math::name_of(stored.update), math::name_of(update_),
-        math::has_second_moment(stored.update) ? "moments" : "momentum");
+        math::has_second_moment(stored.update) ? "moments are" : "momentum is");
   }
   forget_optimizer_state(context);
 }

@@ -45,8 +45,7 @@ class DryRowBuffers final : public RowBuffers {
   /// Once each way, and in the device's own memory as often.
   void write_back() override {
     const FetchedRows rows = take();
-    double bytes = bytes_of(rows.weight) + bytes_of(rows.momentum);
-    if (rows.second_moment.defined()) bytes += bytes_of(rows.second_moment);
+    const double bytes = bytes_of(rows.weight) + bytes_of(rows.momentum);
     tally_.add({.bytes = 2 * bytes, .beside = 2 * bytes});
     turn_ = 1 - turn_;
   }
