@@ -7,7 +7,6 @@
 
 #include "kernels/cuda/row_copy.h"
 #include "kernels/math/catch_up.h"
-#include "kernels/math/sgd.h"
 #include "kernels/math/step_state.h"
 
 namespace plsc::kernels::cuda {
@@ -17,7 +16,8 @@ enum class HeadType : uint8_t { f32, bf16 };
 
 /// `count` rows of a store: row i is stored row index[i] of weight and momentum, or stored row begin + i * stride where
 /// index is null.
-/// A stored row j that missed steps (last_update[j] < next) is read as after steps[last_update[j] - first].
+/// A stored row j that missed steps (last_update[j] < next) is read as after steps[last_update[j] - first]; with
+/// coasting steps the entry wv of that is made of coasting[last_update[j] - first, next - first) and second_moment[j].
 struct HeadRows {
   int64_t count = 0, columns = 0;
   void* weight = nullptr;
@@ -28,7 +28,10 @@ struct HeadRows {
   int64_t begin = 0, stride = 1;
   int64_t* last_update = nullptr;  // null: nothing lags
   const math::CatchUpMatrix<float>* steps = nullptr;
+  const math::CoastingStep* coasting = nullptr;
   int64_t first = 0, next = 0;
+  float* second_moment = nullptr;  // by stored row, of adamw and lamb
+  int64_t padding = 0;             // the last columns, which are 0 and count in no mean
   // What is bf16 is rounded by chance when it is updated: by draws of (seed, update, class, column).
   uint64_t seed = 0;
   int64_t update = 0;
@@ -62,8 +65,8 @@ struct RowGradients {
   const float* u = nullptr;
   const float* inverse_norms = nullptr;
 };
-/// Catches up and updates; nothing happens where `state` blocks updates.
-void update_rows(const HeadRows& rows, const RowGradients& gradients, const math::SgdRule& rule,
+/// Catches up and updates (kernels/math/sgd.h, row_update.h); nothing happens where `state` blocks updates.
+void update_rows(const HeadRows& rows, const RowGradients& gradients, const math::UpdateRule& rule,
                  const math::StepState* state, cudaStream_t stream);
 /// dw (count, D) = d loss / dw, or has it added.
 void keep_gradients(const HeadRows& rows, const RowGradients& gradients, bool accumulate, float* dw,

@@ -34,6 +34,7 @@ __device__ void move_row(const RowCopy& copy, const Move& m) {
                 copy.weight_bytes);
   copy_bytes<T>(at(m.from.momentum, m.source, copy.momentum_bytes), at(m.to.momentum, m.target, copy.momentum_bytes),
                 copy.momentum_bytes);
+  if (m.to.second_moment != nullptr && lane_id() == 0) m.to.second_moment[m.target] = m.from.second_moment[m.source];
   if (m.to.last_update != nullptr && lane_id() == 0) m.to.last_update[m.target] = m.from.last_update[m.source];
 }
 

@@ -7,10 +7,12 @@
 
 namespace plsc::kernels::cuda {
 
-/// Weights and momentum, one row behind the other, and last_update; null where nothing lags.
+/// Weights and momentum, one row behind the other; second_moment, null where the optimizer has none; and last_update,
+/// null where nothing lags.
 struct RowMemory {
   void* weight = nullptr;
   void* momentum = nullptr;
+  float* second_moment = nullptr;
   int64_t* last_update = nullptr;
 };
 

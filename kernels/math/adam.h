@@ -44,10 +44,15 @@ PLSC_HD inline AdamRule adam_rule(const UpdateRule& r, int64_t t) {
   return a;
 }
 
+/// m = beta1 m + (1 - beta1) gradient_scale g.
+PLSC_HD inline void adam_mean(const AdamRule& r, float g, float& m) {
+  m = r.beta1 * m + r.rest1 * (r.gradient_scale * g);
+}
+
 /// g' = gradient_scale g; m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 - beta2) g'^2.
 PLSC_HD inline void adam_moments(const AdamRule& r, float g, float& m, float& v) {
   const float scaled = r.gradient_scale * g;
-  m = r.beta1 * m + r.rest1 * scaled;
+  adam_mean(r, g, m);
   v = r.beta2 * v + r.rest2 * (scaled * scaled);
 }
 

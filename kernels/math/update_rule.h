@@ -29,6 +29,18 @@ constexpr bool has_second_moment(UpdateKind kind) { return kind == UpdateKind::a
 /// The rate of a tensor (or of a row) depends on its norms.
 constexpr bool is_layer_wise(UpdateKind kind) { return kind == UpdateKind::lars || kind == UpdateKind::lamb; }
 
+/// Whether what one keeps beside weights means the same to the other: a momentum of gradients, one of steps, or
+/// moments.
+constexpr bool same_state(UpdateKind a, UpdateKind b) {
+  return a == b || (has_second_moment(a) && has_second_moment(b));
+}
+/// As optimizer.name has it.
+constexpr const char* name_of(UpdateKind kind) {
+  if (kind == UpdateKind::adamw) return "adamw";
+  if (kind == UpdateKind::lars) return "lars";
+  return kind == UpdateKind::lamb ? "lamb" : "sgd";
+}
+
 PLSC_HD inline SgdRule sgd_rule(const UpdateRule& r) {
   return {r.lr, r.momentum, r.weight_decay, r.gradient_scale, r.nesterov};
 }

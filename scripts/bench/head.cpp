@@ -80,7 +80,7 @@ StepTimes time_steps(const HeadBench& o, Context& context) {
   for (int64_t s = 0; s < kWarmup + o.steps; ++s) {
     if (s >= kWarmup) line->mark("head");
     begin_step(context.backend, {.step = s});
-    head->begin_step(context, {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 5e-4F});
+    head->begin_step(context, {.lr = 0.1F, .weight_decay = 5e-4F, .momentum = 0.9F});
     const HeadResult result = head->run(context, embeddings);
     head->end_step(context);
     if (s >= kWarmup) line->mark("between");

@@ -45,7 +45,7 @@ class MarkingHeadOps final : public HeadOps {
   }
   void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) override { ops_->rescale_sums(sum, from, to); }
   void loss(const HeadLossArgs& args) override { ops_->loss(args); }
-  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& update) override {
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule& update) override {
     ops_->update_rows(rows, dweight, update);
   }
   void catch_up_rows(RowSource& rows, int64_t few) override { ops_->catch_up_rows(rows, few); }

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "kernels/math/rng.h"
+#include "optim/optimizer.h"
 #include "scripts/bench/marking_ops.h"
 #include "train/training_step.h"
 
@@ -204,7 +205,8 @@ int run(const StepBench& o, World& world) {
   mark_ops(context.backend, *line);
   if (context.loss_scaling) set_loss_scale(context.backend, {math::kFirstLossScale, 0});
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
-  const auto head = make_margin_head(context, config.head, o.classes, backbone->embedding_size());
+  const auto head =
+      make_margin_head(context, config.head, o.classes, backbone->embedding_size(), head_update(config.optimizer));
   backbone->init(context);
   head->init();
   const Measured measured = run_steps(o, config, context, *head, *backbone, *line);

@@ -9,6 +9,7 @@
 #include "eval/embed.h"
 #include "eval/npy.h"
 #include "nn/module.h"
+#include "optim/optimizer.h"
 #include "train/run_folder.h"
 #include "train/state.h"
 
@@ -75,7 +76,8 @@ int embed_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   std::unique_ptr<MarginHead> head;
   if (line.top > 0) {
     const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
-    head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
+    head =
+        make_margin_head(context, config.head, meta.classes, backbone->embedding_size(), head_update(config.optimizer));
     restore_centers(context, *reader, *head, ClassMap::identity(head->shard().total));
   }
   const auto source = open_source(std::vector<std::string>{line.input}, &log);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "nn/module.h"
+#include "optim/optimizer.h"
 #include "train/recorder.h"
 #include "train/run_folder.h"
 #include "train/state.h"
@@ -32,7 +33,8 @@ int eval_command(const CommandLine& line, const LoadedConfig& loaded, World& wor
                 set.name);
     }
     const RunMeta meta = RunMeta::from_json(reader->meta(), reader->folder());
-    head = make_margin_head(context, config.head, meta.classes, backbone->embedding_size());
+    head =
+        make_margin_head(context, config.head, meta.classes, backbone->embedding_size(), head_update(config.optimizer));
     restore_centers(context, *reader, *head, ClassMap::identity(head->shard().total));
   }
   const auto evaluator = make_evaluator(context, config.eval, config.data, class_names(*reader));

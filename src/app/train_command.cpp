@@ -13,6 +13,7 @@
 #include "base/stop_signal.h"
 #include "head/class_sampler.h"
 #include "nn/module.h"
+#include "optim/optimizer.h"
 #include "train/init_weights.h"
 #include "train/run_folder.h"
 #include "train/trainer.h"
@@ -231,7 +232,8 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
   backbone->require_batch(context, meta.global_batch / config.train.accumulate / world.size());
-  const auto head = make_margin_head(context, config.head, classes, backbone->embedding_size());
+  const auto head =
+      make_margin_head(context, config.head, classes, backbone->embedding_size(), head_update(config.optimizer));
   meta.model = backbone->description();
   const auto evaluator =
       config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data, source->class_names());

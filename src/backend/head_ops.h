@@ -53,10 +53,10 @@ struct HeadLossArgs {
 struct HeadGradient {
   Tensor log_sum, target_gradient;  // (B), of HeadLossArgs
   double gradient_scale = 1;
-  Tensor dx;                            // (B, D) written: this rank's part of d loss / dx; fp64: summed in double
-  Tensor dweight;                       // (active, D): written; undefined: the update runs inside the pass
-  bool accumulate = false;              // dweight is added to
-  std::optional<math::SgdRule> update;  // set exactly where dweight is undefined
+  Tensor dx;                               // (B, D) written: this rank's part of d loss / dx; fp64: summed in double
+  Tensor dweight;                          // (active, D): written; undefined: the update runs inside the pass
+  bool accumulate = false;                 // dweight is added to
+  std::optional<math::UpdateRule> update;  // set exactly where dweight is undefined
 };
 
 /// Class j takes part when it is a positive or when its key, uniform in [0, 1) and a pure function of
@@ -125,8 +125,9 @@ class HeadOps {
   /// With an update: rows stay as they are where the state blocks updates (math::updates_blocked).
   virtual void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) = 0;
 
-  /// One optimizer step on the active rows from a kept gradient (active, D), unless the state blocks it.
-  virtual void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& update) = 0;
+  /// One optimizer step on the active rows from a kept gradient (active, D), unless the state blocks it. Which number
+  /// it has (math::update_number) the state says; rows take what kernels/math/row_update.h says of their norms.
+  virtual void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule& update) = 0;
   /// Brings rows that missed more than `few` updates up to date where they lie.
   virtual void catch_up_rows(RowSource& rows, int64_t few) = 0;
 

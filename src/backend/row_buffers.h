@@ -16,13 +16,15 @@ class SampledRows;
 /// A rank's rows.
 struct RowTables {
   Tensor weight, momentum;  // (rows, D) in table_memory
+  Tensor second_moment;     // (rows) f32 in device memory; undefined where the optimizer has none
   Tensor last_update;       // (rows) i64 in device memory; undefined where nothing lags
 };
 
 /// Some of them, one behind the other, as they are stored. All in device memory.
 struct FetchedRows {
-  Tensor index;                          // (n) i64: where they are in the tables, ascending
-  Tensor weight, momentum, last_update;  // (n, D), (n, D), (n)
+  Tensor index;                       // (n) i64: where they are in the tables, ascending
+  Tensor weight, momentum;            // (n, D)
+  Tensor second_moment, last_update;  // (n)
 
   /// Memory for `room` rows of `tables`.
   static FetchedRows make(Device& device, const RowTables& tables, int64_t room) {
@@ -31,20 +33,22 @@ struct FetchedRows {
     rows.index = device.tensor({room}, Dtype::i64);
     rows.weight = device.tensor({room, columns}, tables.weight.dtype());
     rows.momentum = device.tensor({room, columns}, tables.momentum.dtype());
+    if (tables.second_moment.defined()) rows.second_moment = device.tensor({room});
     if (tables.last_update.defined()) rows.last_update = device.tensor({room}, Dtype::i64);
     return rows;
   }
   /// The first `count` of them.
   FetchedRows first(int64_t count) const {
     const auto part = [count](const Tensor& t) { return t.defined() ? t.rows(0, count) : t; };
-    return {part(index), part(weight), part(momentum), part(last_update)};
+    return {part(index), part(weight), part(momentum), part(second_moment), part(last_update)};
   }
 };
 
 /// Rows that are to be caught up where they lie if they missed more than `few` updates.
 struct RowTurn {
-  RowTile rows;  // but for lag.steps:
-  Tensor steps;  // (lag.next - lag.first, 4) fp32 on the host
+  RowTile rows;     // but for lag.steps and lag.coasting:
+  Tensor steps;     // (lag.next - lag.first, 4) fp32 on the host
+  Tensor coasting;  // (lag.next - lag.first, 5) fp64 on the host; undefined where steps are all there is
   int64_t few = 0;
 };
 

@@ -15,10 +15,12 @@ enum class RowAccess {
 };
 
 /// Where rows that missed steps stand: row j has taken all updates before number last_update[j], and is to be read as
-/// if it had taken those before `next`. steps[u - first] is what updates [u, next) do to an untouched row.
+/// if it had taken those before `next`. steps[u - first] is what updates [u, next) do to an untouched row; with AdamW
+/// its `wv` is made row by row from coasting[u - first, next - first).
 struct RowLag {
   int64_t* last_update = nullptr;  // by stored row; null: nothing lags
   const math::CatchUpMatrix<float>* steps = nullptr;
+  const math::CoastingStep* coasting = nullptr;  // null: steps are all there is
   int64_t first = 0, next = 0;
 };
 
@@ -42,7 +44,9 @@ struct RowTile {
   RowRounding rounding;
   void* momentum = nullptr;
   Dtype momentum_type = Dtype::f32;
-  bool far = false;  // both lie in a device's table_memory: slow to read, so passes keep what they read
+  float* second_moment = nullptr;  // by stored row, of adamw and lamb: one a row; memory of the device
+  int64_t padding = 0;             // the last columns of a row that are always 0, which no mean over a row counts
+  bool far = false;                // both lie in a device's table_memory: slow to read, so passes keep what they read
   const int64_t* index = nullptr;
   int64_t first = 0, stride = 1;
   RowLag lag;  // last_update follows the same indexing

@@ -151,8 +151,8 @@ void add_model_fields(std::vector<Field>& fields) {
            "Of the margin. straight_through: as arcface_torch's ArcFace computes it since 2022.");
   add_sampling_fields(fields);
   head.key("update", &HeadConfig::update, one_of({"dense", "lazy"}),
-           "Rows that were not sampled. dense: decay and coast on their momentum exactly as in dense SGD, at sparse "
-           "cost; lazy: rest.",
+           "Rows that were not sampled. dense: decay and coast on their momentum exactly as in dense SGD, LARS or "
+           "AdamW, at sparse cost (not LAMB); lazy: rest.",
            {"dense", "sparse_update"})
       .key("interclass_filter", &HeadConfig::interclass_filter, absent_is("off", number({-1, 1})),
            "Negatives with a cosine above this count as cosine 0: for noisy labels.",

@@ -58,9 +58,12 @@ void settle_optimizer(Config& config, const Origins& origins) {
     fail("{}: found {} with optimizer.decay_norms false, which is a weight_decay of 0, expected one of the two",
          origins.at("optimizer.norms.weight_decay"), *o.norms.weight_decay);
   const std::string& head = o.head.name == "auto" ? o.name : o.head.name;
-  if (head != "sgd")
-    fail("{}: found {}, expected optimizer.head.name sgd: class centres are updated by SGD",
-         origins.at(o.head.name == "auto" ? "optimizer.name" : "optimizer.head.name"), head);
+  if (head == "lamb" && config.head.sampling.method != "full" && config.head.update == "dense")
+    fail(
+        "{}: found dense with class centres that are updated by lamb and sampled ({}), expected head.update lazy: a "
+        "step of lamb without a gradient depends on the length that a centre has in that step, so that those left out "
+        "cannot be caught up in one",
+        origins.at("head.update"), origins.at(o.head.name == "auto" ? "optimizer.name" : "optimizer.head.name"));
 }
 
 }  // namespace plsc

@@ -21,6 +21,8 @@ struct HeadForm {
   /// What a linear head's rows have behind the weights: the bias, and zeros up to whole 16 bytes of bf16.
   static constexpr int64_t kBiasColumns = 8;
   int64_t bias_columns() const { return linear ? kBiasColumns : 0; }
+  /// Of them, those behind the bias.
+  int64_t padding() const { return linear ? kBiasColumns - 1 : 0; }
   /// Of a class's row, D in what follows.
   int64_t columns() const { return embedding_size + bias_columns(); }
   /// Relative to what the exponentials of this many classes are summed; nothing where each sample needs its maximum.

@@ -34,7 +34,8 @@ Dtype store_type(const std::string& name) { return name == "bf16" ? Dtype::bf16 
 
 class ShardedMarginHead final : public MarginHead {
  public:
-  ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes, int64_t embedding_size);
+  ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes, int64_t embedding_size,
+                    math::UpdateKind update);
 
   const ClassShard& shard() const override { return shard_; }
   const std::string& kind() const override { return config_.kind; }
@@ -44,7 +45,7 @@ class ShardedMarginHead final : public MarginHead {
 
   void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
   void prepare_step(Context& context, const HeadStep& step) override;
-  void begin_step(Context& context, const math::SgdRule& update) override;
+  void begin_step(Context& context, const math::UpdateRule& update) override;
   HeadResult run(Context& context, const Tensor& embeddings) override;
   void check_gradient(Context& context) override;
   void measure_gradient(Context& context) override;
@@ -85,7 +86,7 @@ class ShardedMarginHead final : public MarginHead {
     Sampling sampling;
     bool clips = false;  // the gradient is part of the norm by which it is clipped
     // From begin_step on:
-    math::SgdRule update;
+    math::UpdateRule update;
     ActiveClasses active;
     Tensor dweight;  // (active, D) where the update waits for the step's end
     size_t done = 0;
@@ -109,12 +110,13 @@ class ShardedMarginHead final : public MarginHead {
   HeadForm form_;
   ClassShard shard_;
   RowStore store_;
+  math::UpdateKind update_;
   std::optional<ClassGraph> graph_;  // of method knn
   std::optional<Step> next_, step_;
 };
 
 ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config, int64_t classes,
-                                     int64_t embedding_size)
+                                     int64_t embedding_size, math::UpdateKind update)
     : context_(context),
       config_(config),
       form_(head_form(config, embedding_size)),
@@ -126,7 +128,10 @@ ShardedMarginHead::ShardedMarginHead(Context& context, const HeadConfig& config,
                        .type = store_type(config.store.dtype),
                        .momentum = store_type(config.store.momentum),
                        .on_host = config.store.tier == "host",
-                       .lagging = config.sampling.method != "full" && config.update == "dense"}) {
+                       .lagging = config.sampling.method != "full" && config.update == "dense",
+                       .update = update,
+                       .padding = form_.padding()}),
+      update_(update) {
   if (config.sampling.method == "knn") graph_.emplace(config.sampling, shard_);
 }
 
@@ -160,8 +165,9 @@ void ShardedMarginHead::prepare_step(Context& context, const HeadStep& step) {
   next_ = std::move(next);
 }
 
-void ShardedMarginHead::begin_step(Context& context, const math::SgdRule& update) {
+void ShardedMarginHead::begin_step(Context& context, const math::UpdateRule& update) {
   PLSC_CHECK(!step_ && next_);
+  PLSC_CHECK(update.kind == update_, "rows of {} updated by {}", math::name_of(update_), math::name_of(update.kind));
   const MemoryScope scope(context.device(), MemoryUse::head);
   step_ = std::move(next_);
   next_.reset();
@@ -347,9 +353,9 @@ int64_t stored_row_bytes(const StoreConfig& store, int64_t columns) {
 }
 
 std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,
-                                             int64_t embedding_size) {
+                                             int64_t embedding_size, math::UpdateKind update) {
   PLSC_CHECK(classes >= 1 && embedding_size >= 1, "{} classes x {}", classes, embedding_size);
-  return std::make_unique<ShardedMarginHead>(context, config, classes, embedding_size);
+  return std::make_unique<ShardedMarginHead>(context, config, classes, embedding_size, update);
 }
 
 }  // namespace plsc

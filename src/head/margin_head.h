@@ -10,7 +10,7 @@
 #include "config/config.h"
 #include "head/class_graph.h"
 #include "head/shard.h"
-#include "kernels/math/sgd.h"
+#include "kernels/math/update_rule.h"
 #include "runtime/context.h"
 
 namespace plsc {
@@ -47,7 +47,7 @@ struct RowChanges {
 
 /// A tensor with one row per class, of which this rank holds [shard.begin, shard.end): for checkpoints.
 struct HeadRows {
-  std::string name;  // "centers", "momentum", "last_update"
+  std::string name;  // "centers", "momentum", "second_moment", "last_update"
   Tensor rows;       // (local classes, ...)
 };
 
@@ -73,8 +73,8 @@ class MarginHead {
   /// Labels outside [0, classes) are an Error on every rank.
   virtual void prepare_step(Context& context, const HeadStep& step) = 0;
   /// Starts the step that was prepared. Several micro-batches keep dW until end_step, and so does loss scaling; one
-  /// may fuse the update into the backward pass.
-  virtual void begin_step(Context& context, const math::SgdRule& update) = 0;
+  /// may fuse the update into the backward pass. `update` is of the kind that the head was made for.
+  virtual void begin_step(Context& context, const math::UpdateRule& update) = 0;
   /// The step's next micro-batch: embeddings (b, D) fp32 of its samples; ranks may differ in b. All ranks call it.
   /// A loss that is not finite is marked in the step's state, and no row is changed from then on.
   virtual HeadResult run(Context& context, const Tensor& embeddings) = 0;
@@ -129,8 +129,9 @@ bool same_rows(const std::string& kind, const std::string& other);
 /// Bytes of a class's centre with its momentum.
 int64_t stored_row_bytes(const StoreConfig& store, int64_t columns);
 
-/// A head whose centres have no values yet: see MarginHead::init.
+/// A head whose centres have no values yet: see MarginHead::init. `update`: how they are to be updated
+/// (optimizer.head).
 std::unique_ptr<MarginHead> make_margin_head(Context& context, const HeadConfig& config, int64_t classes,
-                                             int64_t embedding_size);
+                                             int64_t embedding_size, math::UpdateKind update = math::UpdateKind::sgd);
 
 }  // namespace plsc

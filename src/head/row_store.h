@@ -1,4 +1,5 @@
-// One rank's class centres with their momentum, in device memory or in host memory that the device reaches, and the
+// One rank's class centres with their optimizer's state (momentum or first moment an element, and AdamW's and LAMB's
+// second moment, one number a row), in device memory or in host memory that the device reaches, and the
 // views of them that the passes take: all rows, or those at an index; as they lie, or as they would be had they not
 // been left out of some steps. A GPU has the rows of a sampled step in its own memory for as long as that takes
 // (backend/row_buffers.h).
@@ -23,8 +24,10 @@ class RowStore final {
     int64_t zero_columns = 0;     // the last ones, which first values leave at 0
     Dtype type = Dtype::f32;      // of the centres: fp32, or bf16, which updates round by chance
     Dtype momentum = Dtype::f32;  // the same for momentum
-    bool on_host = false;         // in the device's table_memory, all but 8 bytes a row where rows lag
+    bool on_host = false;         // in the device's table_memory, all but what is one number a row
     bool lagging = false;         // rows that a step leaves out are to be caught up later
+    math::UpdateKind update = math::UpdateKind::sgd;
+    int64_t padding = 0;  // the last columns, which are always 0
   };
   /// Rows without values.
   RowStore(Context& context, const Options& options);
@@ -46,11 +49,13 @@ class RowStore final {
     bool far_ = false;
     Tensor weight_;
     Tensor momentum_;  // undefined where there is none
+    Tensor second_;    // the same
+    int64_t padding_ = 0;
     RowRounding rounding_;
     Tensor index_;
     RowLag lag_;
   };
-  /// The rows at `index` (n, i64, device memory, ascending), or all where it is undefined. Momentum is made by the
+  /// The rows at `index` (n, i64, device memory, ascending), or all where it is undefined. Their state is made by the
   /// first view that updates: until then nothing lags, and readers have no use for it.
   View view(Context& context, RowAccess access, const Tensor& index = {});
 
@@ -65,21 +70,22 @@ class RowStore final {
   int64_t columns() const { return centers_.dim(1); }
 
   /// After an update of the rows of the step, or of others (all of them, where rows do not lag): the rest missed it.
-  void finish_update(Context& context, const math::SgdRule& update);
+  void finish_update(Context& context, const math::UpdateRule& update);
 
-  /// Tensors by name, as they lie: "centers", "momentum", and "last_update" where rows lag.
-  /// Rows in host memory may be read there until the next change of the store.
+  /// Tensors by name, as they lie: "centers", "momentum", "second_moment" where the optimizer has one, and
+  /// "last_update" where rows lag. Rows in host memory may be read there until the next change of the store.
   std::vector<std::pair<std::string, Tensor>> state(Context& context);
   /// See MarginHead::state_to_fill.
   std::vector<std::pair<std::string, Tensor>> state_to_fill(Context& context, const std::vector<std::string>& stored,
                                                             RestoreFor purpose);
-  std::string table() const { return table_.to_json(lagging_); }
+  std::string table() const { return table_.to_json(lagging_, update_); }
   void restore_table(Context& context, const std::string& text, const RowChanges& changes);
-  /// Centres as they would be read now, without momentum and at update 0.
+  /// Centres as they would be read now, without momentum or moments and at update 0.
   void start_over(Context& context);
 
  private:
-  void make_momentum(Context& context);
+  void make_optimizer_state(Context& context);
+  void forget_optimizer_state(Context& context);
   View make_view(Context& context, RowAccess access, const Tensor& index);
   /// Rows that are brought up to date now if they lag far behind, a part of all classes, whatever their rank: none ever
   /// lags further than the table's window, however seldom it is sampled.
@@ -94,20 +100,27 @@ class RowStore final {
   void wait_for_rows(Context& context) const;
   std::string lag_error(bool filled, const std::vector<int64_t>& last_update) const;
   void catch_up_all(Context& context, Tensor& last_update);
+  /// Rows that lag in a checkpoint: `last` is what it says of them, and `moved` that they are not to lag any more.
+  void restore_lag(Context& context, Tensor& last, const RowChanges& changes);
 
   int64_t first_class_, zero_columns_;
   bool has_values_ = false;    // drawn, or being filled from a checkpoint
   Tensor centers_, momentum_;  // (rows, D); momentum is undefined while it is zero and nothing lags
+  Tensor second_;              // (rows) f32: AdamW's and LAMB's second moment; as momentum_
   Dtype momentum_type_;
+  math::UpdateKind update_;
+  int64_t padding_;
+  int64_t number_ = 0;  // of AdamW's next update (math::update_number); 0 while that is not known
   bool on_host_;
   Tensor last_update_;  // (rows) i64: the updates that a row has taken; undefined where rows do not lag
   Tensor filled_;       // last_update of a checkpoint being read, where this store has none
   CatchUpTable table_;
   bool lagging_;
-  ActiveClasses active_;                 // of the step
-  std::unique_ptr<RowBuffers> buffers_;  // null where steps work on the tables
-  std::optional<FetchedRows> fetched_;   // the step's rows, in a buffer
-  bool turn_due_ = false;                // since the last update
+  ActiveClasses active_;                          // of the step
+  std::unique_ptr<RowBuffers> buffers_;           // null where steps work on the tables
+  std::optional<FetchedRows> fetched_;            // the step's rows, in a buffer
+  bool turn_due_ = false;                         // since the last update
+  RestoreFor filled_for_ = RestoreFor::training;  // of the last state_to_fill
 };
 
 }  // namespace plsc

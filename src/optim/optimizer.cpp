@@ -29,6 +29,10 @@ void zero_grad(std::span<Param* const> params) {
   for (Param* p : params) p->grad_stale = true;
 }
 
+math::UpdateKind head_update(const OptimizerConfig& config) {
+  return kind_of(config.head.name == "auto" ? config.name : config.head.name);
+}
+
 Optimizer::Optimizer(const OptimizerConfig& config) : config_(config) {
   weights_.kind = norms_.kind = kind_of(config.name);
   weights_.layer_wise = math::is_layer_wise(weights_.kind);
@@ -52,7 +56,7 @@ math::UpdateRule Optimizer::rule(double lr) const {
 
 math::UpdateRule Optimizer::head_rule(double lr) const {
   math::UpdateRule head = rule(lr * config_.head.lr);
-  if (config_.head.name != "auto") head.kind = kind_of(config_.head.name);
+  head.kind = head_update(config_);
   if (config_.head.weight_decay) head.weight_decay = static_cast<float>(*config_.head.weight_decay);
   return head;
 }

@@ -12,6 +12,9 @@ namespace plsc {
 /// Starts a step: the next backward pass overwrites the gradients.
 void zero_grad(std::span<Param* const> params);
 
+/// What updates the class centres: optimizer.head.name, or optimizer.name.
+math::UpdateKind head_update(const OptimizerConfig& config);
+
 class Optimizer {
  public:
   explicit Optimizer(const OptimizerConfig& config);

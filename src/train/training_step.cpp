@@ -112,7 +112,7 @@ void TrainingStep::run(double lr) {
 
   phase("sample classes");
   begin_step(context_.backend, inputs(lr));
-  head_.begin_step(context_, math::sgd_rule(optimizer_.head_rule(lr)));
+  head_.begin_step(context_, optimizer_.head_rule(lr));
   zero_grad(params_);
   std::vector<Shape> shapes;
   for (const Batch& b : now.batches) shapes.push_back(b.bytes.shape());

@@ -143,7 +143,7 @@ PassResult run_passes(Backend& backend, const PassCase& c) {
   gradient.target_gradient = loss.target_gradient;
   gradient.gradient_scale = loss.gradient_scale;
   gradient.dx = device.tensor(pass.x.shape());
-  const math::SgdRule rule{.lr = 0.1F, .momentum = 0.9F, .weight_decay = 1e-3F};
+  const math::UpdateRule rule{.lr = 0.1F, .weight_decay = 1e-3F, .momentum = 0.9F};
   if (c.keep) {
     gradient.dweight = put_random(device, {c.active, c.columns}, 35);
     gradient.accumulate = true;

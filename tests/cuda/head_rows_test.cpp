@@ -302,8 +302,8 @@ TEST_CASE("a fused update catches up, projects, steps, and rounds bf16 weights b
         const StoreOnDevice there(s);
         const OnDevice<float> gradient(u), norms(inverse);
         const OnDevice<math::StepState> state({math::StepState{}});
-        gpu::update_rows(there.rows(), {gradient.get(), projected ? norms.get() : nullptr}, rule, state.get(),
-                         stream());
+        gpu::update_rows(there.rows(), {gradient.get(), projected ? norms.get() : nullptr}, math::update_rule(rule),
+                         state.get(), stream());
         CHECK(largest_error(there.momentum(), expected.v) < (s.bf16_momentum ? 1.0 / 128 : kTolerance));
         // A sum that is off by its last bit may fall on the other side of a random bound: a step of bf16.
         const std::vector<float> seen = there.weights();
@@ -330,7 +330,8 @@ TEST_CASE("an update does nothing where the step's state blocks it") {
     const StoreOnDevice there(s);
     const OnDevice<float> gradient(u);
     const OnDevice<math::StepState> state({blocked});
-    gpu::update_rows(there.rows(), {gradient.get(), nullptr}, {0.1F, 0.9F, 0.1F}, state.get(), stream());
+    gpu::update_rows(there.rows(), {gradient.get(), nullptr}, math::update_rule({0.1F, 0.9F, 0.1F}), state.get(),
+                     stream());
     CHECK(there.weights() == s.w);
     CHECK(there.momentum() == s.v);
     CHECK(there.last.read() == s.last);
@@ -400,7 +401,7 @@ TEST_CASE("no rows: nothing is written") {
   const StoreOnDevice there(s);
   const OnDevice<float> empty(0);
   const OnDevice<math::StepState> state({math::StepState{}});
-  gpu::update_rows(there.rows(), {empty.get(), empty.get()}, {0.1F}, state.get(), stream());
+  gpu::update_rows(there.rows(), {empty.get(), empty.get()}, math::update_rule({0.1F}), state.get(), stream());
   gpu::catch_up_rows(there.rows(), 0, {}, stream());
   gpu::prepare_rows(there.rows(), {empty.get(), gpu::HeadType::f32, 0, empty.get()}, stream());
   CHECK(there.weights() == s.w);

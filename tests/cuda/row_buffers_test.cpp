@@ -12,6 +12,7 @@
 #include "standin_test.h"
 #include "support/head_cases.h"
 #include "support/head_step.h"
+#include "support/row_reference.h"
 
 namespace plsc::test {
 namespace {
@@ -25,6 +26,7 @@ cudaStream_t compute(Context& context) { return static_cast<cudaStream_t>(contex
 
 struct Training {
   HeadConfig config;
+  math::UpdateRule rule{.lr = 0.2F, .weight_decay = 1e-2F, .momentum = 0.9F};
   int64_t classes = kClasses, steps = 8;
   size_t micro_batches = 1;
   bool loss_scaling = false;
@@ -50,9 +52,11 @@ std::vector<std::vector<std::byte>> saved(Context& context, MarginHead& head) {
   return out;
 }
 
-void restore(Context& context, MarginHead& head, const std::vector<std::vector<std::byte>>& from) {
-  std::vector<std::string> names{"centers", "momentum", "last_update"};
-  names.resize(from.size() - 1);
+void restore(Context& context, MarginHead& head, math::UpdateKind kind,
+             const std::vector<std::vector<std::byte>>& from) {
+  std::vector<std::string> names{"centers", "momentum"};
+  if (math::has_second_moment(kind)) names.emplace_back("second_moment");
+  if (names.size() + 1 < from.size()) names.emplace_back("last_update");
   const auto tensors = head.state_to_fill(names, RestoreFor::training);
   REQUIRE(tensors.size() == names.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
@@ -91,7 +95,7 @@ double run_step(
   inputs.step = step;
   inputs.dynamic_scale = context.loss_scaling ? 1 : 0;
   begin_step(context.backend, inputs);
-  head.begin_step(context, {.lr = 0.2F, .momentum = 0.9F, .weight_decay = 1e-2F});
+  head.begin_step(context, t.rule);
   begun();
   std::vector<Tensor> sums;
   for (size_t m = 0; m < t.micro_batches; ++m) {
@@ -102,6 +106,7 @@ double run_step(
   }
   head.check_gradient(context);
   head.end_step(context);
+  context.backend.optim->finish_step();
   double loss = 0;
   if (step % 4 == 3 && !t.overflows.contains(step)) {  // the others run into each other
     for (const Tensor& one : sums) loss += context.device().start_read(one)->get().span<double>()[0];
@@ -125,8 +130,8 @@ void look(Context& context, MarginHead& head, Trained& out) {
 Trained train(Context& context, const Training& t, int64_t first = 0,
               const std::vector<std::vector<std::byte>>* from = nullptr) {
   context.loss_scaling = t.loss_scaling;
-  auto head = make_margin_head(context, t.config, t.classes, kColumns);
-  from != nullptr ? restore(context, *head, *from) : head->init();
+  auto head = make_margin_head(context, t.config, t.classes, kColumns, t.rule.kind);
+  from != nullptr ? restore(context, *head, t.rule.kind, *from) : head->init();
   Trained out;
   head->prepare_step(context, step_of(t, first));
   for (int64_t step = first; step < t.steps; ++step) {
@@ -164,6 +169,11 @@ std::vector<Training> trainings() {
   mixed.config.store.momentum = "fp32";
   mixed.config.kind = "linear";
   out.push_back(mixed);
+  for (const math::UpdateKind kind : {math::UpdateKind::adamw, math::UpdateKind::lars, math::UpdateKind::lamb}) {
+    Training other = out[kind == math::UpdateKind::lamb ? 1 : 2];
+    other.rule = row_rule(kind);
+    out.push_back(other);
+  }
   Training scaled = out[2];
   scaled.loss_scaling = true;
   scaled.overflows = {2, 5, 6};
@@ -173,8 +183,9 @@ std::vector<Training> trainings() {
 
 TEST_CASE("a step's rows in buffers give the bits of rows in device memory, in every order of the streams") {
   for (const Training& t : trainings()) {
-    INFO("ratio " << t.config.sampling.ratio << ", " << t.config.store.dtype << ", " << t.config.update << ", "
-                  << t.config.kind << ", " << t.micro_batches << " micro-batches, loss scaling " << t.loss_scaling);
+    INFO(math::name_of(t.rule.kind) << ", ratio " << t.config.sampling.ratio << ", " << t.config.store.dtype << ", "
+                                    << t.config.update << ", " << t.config.kind << ", " << t.micro_batches
+                                    << " micro-batches, loss scaling " << t.loss_scaling);
     const Trained expected = train(HeadContext().context, t);
     for (unsigned seed = 1; seed <= 4; ++seed) {
       const standin::TestMachine machine(seed);

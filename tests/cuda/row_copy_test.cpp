@@ -22,6 +22,7 @@ struct Rows {
     for (int64_t i = 0; i < count * columns; ++i) weight.push_back(static_cast<uint16_t>(mark + i));
     for (int64_t i = 0; i < count * momentum_columns; ++i) momentum.push_back(static_cast<uint16_t>(3 * mark + i));
     for (int64_t i = 0; i < count; ++i) last_update.push_back(100 * mark + i);
+    for (int64_t i = 0; i < count; ++i) second_moment.push_back(static_cast<float>(1000 * mark + i));
   }
   void take(int64_t to, const Rows& from, int64_t row) {
     const auto columns = static_cast<int64_t>(weight.size() / last_update.size());
@@ -29,30 +30,39 @@ struct Rows {
     std::copy_n(from.momentum.begin() + row * momentum_columns, momentum_columns,
                 momentum.begin() + to * momentum_columns);
     last_update[static_cast<size_t>(to)] = from.last_update[static_cast<size_t>(row)];
+    second_moment[static_cast<size_t>(to)] = from.second_moment[static_cast<size_t>(row)];
   }
   bool operator==(const Rows&) const = default;
 
   int64_t momentum_columns;
   std::vector<uint16_t> weight, momentum;
   std::vector<int64_t> last_update;
+  std::vector<float> second_moment;
 };
 
 struct RowsOnDevice {
   explicit RowsOnDevice(const Rows& rows)
-      : like(rows), weight(rows.weight), momentum(rows.momentum), last_update(rows.last_update) {}
-  gpu::RowMemory memory(bool lagging) const {
-    return {weight.get(), momentum.get(), lagging ? last_update.get() : nullptr};
+      : like(rows),
+        weight(rows.weight),
+        momentum(rows.momentum),
+        last_update(rows.last_update),
+        second_moment(rows.second_moment) {}
+  gpu::RowMemory memory(bool lagging, bool moments) const {
+    return {weight.get(), momentum.get(), moments ? second_moment.get() : nullptr,
+            lagging ? last_update.get() : nullptr};
   }
   Rows read() const {
     Rows rows = like;
     rows.weight = weight.read();
     rows.momentum = momentum.read();
     rows.last_update = last_update.read();
+    rows.second_moment = second_moment.read();
     return rows;
   }
   Rows like;
   OnDevice<uint16_t> weight, momentum;
   OnDevice<int64_t> last_update;
+  OnDevice<float> second_moment;
 };
 
 TEST_CASE("rows come from the table, from the buffer that has them already, and go back") {
@@ -60,7 +70,9 @@ TEST_CASE("rows come from the table, from the buffer that has them already, and 
   for (const int64_t columns : {1, 7, 8, 64}) {
     for (const bool wide_momentum : {false, true}) {
       for (const bool lagging : {false, true}) {
-        INFO(columns << " columns, momentum twice as wide " << wide_momentum << ", lagging " << lagging);
+        const bool moments = lagging != wide_momentum;
+        INFO(columns << " columns, momentum twice as wide " << wide_momentum << ", lagging " << lagging << ", moments "
+                     << moments);
         std::vector<int64_t> mine, others;
         for (int64_t row = 1; row < kRows; row += 2) mine.push_back(row);
         for (int64_t row = 3; row < kRows; row += 3) others.push_back(row);
@@ -74,30 +86,35 @@ TEST_CASE("rows come from the table, from the buffer that has them already, and 
         copy.list = {list.get(), count};
         copy.weight_bytes = 2 * columns;
         copy.momentum_bytes = 2 * table.momentum_columns;
-        copy.table = table_there.memory(lagging);
-        copy.buffer = buffer_there.memory(lagging);
+        copy.table = table_there.memory(lagging, moments);
+        copy.buffer = buffer_there.memory(lagging, moments);
         const std::vector<int64_t> numbers = buffer.last_update;
+        const std::vector<float> squares = buffer.second_moment;
         gpu::fetch_rows(copy, {except.get(), other_count}, stream());
         for (int64_t i = 0; i < count; ++i) {
           if (!std::ranges::binary_search(others, mine[static_cast<size_t>(i)]))
             buffer.take(i, table, mine[static_cast<size_t>(i)]);
         }
         if (!lagging) buffer.last_update = numbers;
+        if (!moments) buffer.second_moment = squares;
         CHECK(buffer_there.read() == buffer);
 
-        gpu::take_over_rows(copy, {except.get(), other_count}, other_there.memory(lagging), stream());
+        gpu::take_over_rows(copy, {except.get(), other_count}, other_there.memory(lagging, moments), stream());
         for (int64_t i = 0; i < count; ++i) {
           const auto found = std::ranges::lower_bound(others, mine[static_cast<size_t>(i)]);
           if (found != others.end() && *found == mine[static_cast<size_t>(i)])
             buffer.take(i, other, found - others.begin());
         }
         if (!lagging) buffer.last_update = numbers;
+        if (!moments) buffer.second_moment = squares;
         CHECK(buffer_there.read() == buffer);
 
         const std::vector<int64_t> before = table.last_update;
+        const std::vector<float> squares_before = table.second_moment;
         gpu::write_back_rows(copy, stream());
         for (int64_t i = 0; i < count; ++i) table.take(mine[static_cast<size_t>(i)], buffer, i);
         if (!lagging) table.last_update = before;
+        if (!moments) table.second_moment = squares_before;
         CHECK(table_there.read() == table);
         CHECK(other_there.read() == other);
       }
@@ -112,7 +129,7 @@ TEST_CASE("more rows than the blocks of a copy take at a time, and none at all")
   const Rows table(kMany, kColumns, false, 1);
   const RowsOnDevice from(table), to(Rows(kMany, kColumns, false, 2));
   const OnDevice<int64_t> list(all);
-  gpu::RowCopy copy{{list.get(), 0}, 2 * kColumns, 2 * kColumns, from.memory(true), to.memory(true)};
+  gpu::RowCopy copy{{list.get(), 0}, 2 * kColumns, 2 * kColumns, from.memory(true, true), to.memory(true, true)};
   gpu::fetch_rows(copy, {}, stream());
   gpu::take_over_rows(copy, {}, {}, stream());
   gpu::write_back_rows(copy, stream());

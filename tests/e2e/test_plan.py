@@ -79,6 +79,10 @@ CONFIGURATIONS = {
     "graph of classes on 2": (2, KNN + ["head.classes=40000", "head.sampling.scoring=bf16", "head.store.dtype=bf16"]),
     "d-softmax": (1, ["head.kind=d_softmax", UNIFORM]),
     "linear head": (1, LINEAR + ["head.classes=200000"]),
+    "rows by adamw": (1, ["optimizer.head={name: adamw}"]),
+    "rows by adamw, sampled, on 2": (2, [UNIFORM, "optimizer.head={name: adamw}", "head.classes=300000"]),
+    "rows by lars": (1, ["optimizer.head={name: lars}", UNIFORM]),
+    "rows by lamb": (1, ["optimizer.head={name: lamb}", UNIFORM, "head.update=lazy"]),
 }
 
 
@@ -92,6 +96,7 @@ ON_GPUS = {
     "uniform, call by call": (1, [UNIFORM, "train.graphs=false"]),
     "rows on the host": (1, [HOST, UNIFORM]),
     "rows on the host on 2": (2, [SMALL_HOST, "train.precision=bf16"]),
+    "rows by adamw on the host": (1, [HOST, UNIFORM, "optimizer.head={name: adamw}"]),
     "bottlenecks": (1, BOTTLENECK + ["data.image_size=[32, 32]", "train.accumulate=2"]),
     "recomputed": (1, ["model.recompute=all", "train.precision=fp16"]),
     "recomputed on 2": (2, ["model.recompute=[stem, layer2]", "model.sync_batch_norm=true", "train.accumulate=2"]),

@@ -9,8 +9,8 @@
 namespace plsc::test {
 
 /// `labels`: of each micro-batch of this rank.
-inline void begin_head(Context& context, MarginHead& head, std::vector<std::vector<int64_t>> labels,
-                       const StepInfo& info, const math::SgdRule& rule) {
+inline void begin_head_by(Context& context, MarginHead& head, std::vector<std::vector<int64_t>> labels,
+                          const StepInfo& info, const math::UpdateRule& rule) {
   math::StepInputs inputs;
   inputs.step = info.step;
   inputs.first_sample = info.first_sample;
@@ -18,6 +18,11 @@ inline void begin_head(Context& context, MarginHead& head, std::vector<std::vect
   begin_step(context.backend, inputs);
   head.prepare_step(context, {std::move(labels), info});
   head.begin_step(context, rule);
+}
+/// By SGD.
+inline void begin_head(Context& context, MarginHead& head, std::vector<std::vector<int64_t>> labels,
+                       const StepInfo& info, const math::SgdRule& rule) {
+  begin_head_by(context, head, std::move(labels), info, math::update_rule(rule));
 }
 
 /// HeadResult::sums on the host.

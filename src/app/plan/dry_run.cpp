@@ -13,6 +13,7 @@
 #include "data/batch_plan.h"
 #include "head/class_graph.h"
 #include "head/class_sampler.h"
+#include "optim/optimizer.h"
 #include "train/training_step.h"
 
 namespace plsc::plan {
@@ -83,7 +84,8 @@ class DryTraining {
     backbone_->freeze(setup.config.init.freeze);
     backbone_->require_batch(
         context_, decide_global_batch(setup.config, setup.ranks) / setup.config.train.accumulate / setup.ranks);
-    head_ = make_margin_head(context_, setup.config.head, setup.classes, backbone_->embedding_size());
+    head_ = make_margin_head(context_, setup.config.head, setup.classes, backbone_->embedding_size(),
+                             head_update(setup.config.optimizer));
     head_->init();
   }
 
@@ -250,6 +252,7 @@ class DryTraining {
                   {purpose::kAverages, params.averages},
                   {purpose::kCentres, stored("centers", false)},
                   {purpose::kTheirMomentum, stored("momentum", false)},
+                  {purpose::kTheirSecondMoments, stored("second_moment", false)},
                   {purpose::kTheirLastUpdates, stored("last_update", false)},
                   {purpose::kActivations, use(MemoryUse::activations)},
                   {"head's tiles", use(MemoryUse::head)},

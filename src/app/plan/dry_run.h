@@ -40,6 +40,7 @@ inline constexpr const char* kMomentum = "momentum";
 inline constexpr const char* kAverages = "averaged weights";
 inline constexpr const char* kCentres = "class centres";
 inline constexpr const char* kTheirMomentum = "their momentum";
+inline constexpr const char* kTheirSecondMoments = "their second moments";
 inline constexpr const char* kTheirLastUpdates = "their last updates";
 inline constexpr const char* kActivations = "activations";
 inline constexpr const char* kWorkspaces = "workspaces";

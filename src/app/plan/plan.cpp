@@ -185,7 +185,8 @@ Plan with_classes(const Plan& plan, int64_t classes) {
 
 int64_t checkpoint_bytes(const Plan& plan) {
   const DryRun& run = plan.run;
-  const double rows = run.of(purpose::kCentres) + run.of(purpose::kTheirMomentum) + run.of(purpose::kTheirLastUpdates);
+  const double rows = run.of(purpose::kCentres) + run.of(purpose::kTheirMomentum) +
+                      run.of(purpose::kTheirSecondMoments) + run.of(purpose::kTheirLastUpdates);
   const SamplingConfig& sampling = plan.setup.config.head.sampling;
   const double neighbours = sampling.method == "knn" ? kNeighbour * static_cast<double>(sampling.neighbours) : 0;
   const double a_class = rows / static_cast<double>(run.rows) + neighbours;

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "backend/cpu/head_passes.h"
-#include "backend/cpu/row_weights.h"
+#include "backend/cpu/row_change.h"
 #include "base/threads.h"
 #include "kernels/cpu/exact_sum.h"
 #include "kernels/cpu/row_step.h"
@@ -19,7 +19,7 @@ struct Backward {
   RowSource& rows;
   const HeadPass& pass;
   const HeadGradient& gradient;
-  const bool blocked;  // rows are not updated
+  const std::optional<RowUpdate> update;  // unset: rows are not updated
   const TargetIndex targets;
   const std::vector<float> log_sum;  // (padded samples); +inf for padding, which makes its gradient 0
 
@@ -62,7 +62,7 @@ struct Backward {
     const bool ask = !source.in_order() && source.lag.last_update == nullptr;
     for (int64_t i = 0; i < tile.count; ++i) {
       if (ask && i + kRowsAhead < tile.count) ask_for_momentum(source, source.stored_row(i + kRowsAhead), s.columns);
-      step_row(source, source.stored_row(i), row_gradient(s, i), *gradient.update);
+      step_row(source, source.stored_row(i), row_gradient(s, i), *update, s.row);
     }
   }
   void keep(TileScratch& s, const PreparedTile& tile) const {
@@ -109,7 +109,7 @@ struct Backward {
     s.products.row_gradient(tile.padded, g, work.x(), s.row_gradient.data<float>());
     if (gradient.dweight.defined()) {
       keep(s, tile);
-    } else if (!blocked) {
+    } else if (update) {
       update_in_place(s, tile);
     }
     rows.close(tile.source, access);
@@ -138,17 +138,19 @@ void merge(HeadWorkspace& work, Tensor& dx) {
 }  // namespace
 
 void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient,
-                       bool blocked) {
+                       const math::StepState& state) {
   PLSC_CHECK(gradient.update.has_value() != gradient.dweight.defined());
   const bool in_double = gradient.dx.dtype() == Dtype::f64;
   PLSC_CHECK(!in_double || pass.compute == Dtype::f32, "sums in double of {}", dtype_name(pass.compute));
   work.prepare(rows, pass);
   work.set_samples(pass.x);
+  std::optional<RowUpdate> update;
+  if (gradient.update && !math::updates_blocked(state)) update.emplace(*gradient.update, state);
   const Backward backward{work,
                           rows,
                           pass,
                           gradient,
-                          blocked,
+                          update,
                           TargetIndex(pass.position),
                           padded_log_sum(gradient.log_sum, work.padded_samples())};
   parallel_ranges(work.plan().tiles, work.threads(), [&](int64_t begin, int64_t end, int part) {

@@ -9,7 +9,7 @@
 
 #include "backend/cpu/head_passes.h"
 #include "backend/cpu/parts.h"
-#include "backend/cpu/row_weights.h"
+#include "backend/cpu/row_change.h"
 #include "kernels/math/rng.h"
 #include "kernels/math/softmax_loss.h"
 
@@ -36,9 +36,9 @@ class CpuHeadOps final : public HeadOps {
   void rescale_sums(Tensor& sum, const Tensor& from, const Tensor& to) override;
   void loss(const HeadLossArgs& args) override;
   void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
-    cpu_backward_pass(work_, rows, pass, gradient, math::updates_blocked(state_));
+    cpu_backward_pass(work_, rows, pass, gradient, state_);
   }
-  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule& rule) override;
   void catch_up_rows(RowSource& rows, int64_t few) override;
   void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cpu_top_rows(work_, rows, pass, top); }
 
@@ -225,17 +225,18 @@ void CpuHeadOps::change_rows(RowSource& rows, const F& f) {
   });
 }
 
-void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
+void CpuHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule& rule) {
   if (math::updates_blocked(state_)) return;
   const int64_t columns = rows.columns();
-  change_rows(rows, [&](const RowTile& tile, int64_t i, int64_t active, RowScratch&) {
+  const RowUpdate update(rule, state_);
+  change_rows(rows, [&](const RowTile& tile, int64_t i, int64_t active, RowScratch& buffers) {
     if (!tile.in_order() && i + kRowsAhead < tile.count) {
       const int64_t soon = tile.stored_row(i + kRowsAhead);
       ask_for_weights(tile, soon, columns);
       ask_for_momentum(tile, soon, columns);
     }
     // dweight is d loss / dw already.
-    step_row(tile, tile.stored_row(i), {dweight.data<float>() + active * columns, 0, columns}, rule);
+    step_row(tile, tile.stored_row(i), {dweight.data<float>() + active * columns, 0, columns}, update, buffers);
   });
 }
 

@@ -3,13 +3,14 @@
 #include "backend/cpu/head_workspace.h"
 #include "backend/head_ops.h"
 #include "kernels/cpu/head_tile.h"
+#include "kernels/math/step_state.h"
 
 namespace plsc {
 
 void cpu_forward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadSums& sums);
-/// `blocked`: rows are not updated.
+/// Rows are updated unless `state` blocks it.
 void cpu_backward_pass(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, HeadGradient& gradient,
-                       bool blocked);
+                       const math::StepState& state);
 void cpu_top_rows(HeadWorkspace& work, RowSource& rows, const HeadPass& pass, TopRows& top);
 
 /// Of the tile's rows from `first` on.

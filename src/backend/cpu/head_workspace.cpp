@@ -100,9 +100,10 @@ void TileScratch::gather(const PreparedTile& tile) {
     auto* to = reinterpret_cast<kernels::Bf16*>(gathered.data<bf16_t>());
     for (int64_t i = 0; i < tile.count; ++i, to += columns) {
       const int64_t stored = source.stored_row(i);
-      const auto* missed = missed_steps(source.lag, stored);
+      MissedSteps missed;
+      find_missed_steps(source, stored, missed);
       const float squares = with_row(source, stored, columns, [&](const auto* w, const auto* v) {
-        return kernels::row_operand(missed, w, v, columns, to);
+        return kernels::row_operand(missed.matrix, w, v, columns, to);
       });
       inverse.data<float>()[i] = math::inverse_norm(std::sqrt(squares));
     }

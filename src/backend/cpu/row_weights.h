@@ -1,7 +1,8 @@
-// A stored row of class centres with its momentum on a CPU, whatever they are stored in: as it lies, as it is to be
-// read, and its step.
+// A stored row of class centres with its momentum on a CPU, whatever they are stored in: as it lies, and as it is to be
+// read. (How it changes: row_change.h.)
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -33,31 +34,52 @@ inline math::RowRandom row_random(const RowTile& tile, int64_t row, math::Draw w
   return math::row_random(tile.rounding.seed, tile.rounding.update, class_id, what);
 }
 
-/// What a stored row missed, where rows lag; null where it missed nothing.
-inline const math::CatchUpMatrix<float>* missed_steps(const RowLag& lag, int64_t row) {
-  if (lag.last_update == nullptr || lag.last_update[row] >= lag.next) return nullptr;
-  return lag.steps + (lag.last_update[row] - lag.first);
+/// What a stored row missed, where rows lag.
+struct MissedSteps {
+  const math::CatchUpMatrix<float>* matrix = nullptr;  // null where it missed nothing
+  math::CatchUpMatrix<float> own;                      // `matrix` may be this one
+  float second = 1;                                    // of its second moment is left
+};
+/// In `missed`, which must stay where it is for as long as its matrix is used.
+inline void find_missed_steps(const RowTile& tile, int64_t row, MissedSteps& missed) {
+  const RowLag& lag = tile.lag;
+  if (lag.last_update == nullptr || lag.last_update[row] >= lag.next) return;
+  const int64_t since = lag.last_update[row] - lag.first;
+  missed.matrix = lag.steps + since;
+  if (lag.coasting == nullptr) return;
+  math::CoastingRow coasting;
+  const double root = std::sqrt(double{tile.second_moment[row]});
+  coasting.root = root;
+  for (int64_t u = since; u < lag.next - lag.first; ++u) math::coast(lag.coasting[u], coasting);
+  missed.own = lag.steps[since];
+  missed.own.wv = static_cast<float>(-coasting.moved);
+  missed.second = root > 0 ? static_cast<float>(std::pow(coasting.root / root, 2)) : 1.0F;
+  missed.matrix = &missed.own;
 }
 
 /// Memory for a row in fp32, (D) each.
 struct RowScratch {
-  explicit RowScratch(int64_t columns) : weights(static_cast<size_t>(columns)), momentum(weights.size()) {}
-  std::vector<float> weights, momentum;
+  explicit RowScratch(int64_t columns)
+      : weights(static_cast<size_t>(columns)), momentum(weights.size()), gradient(weights.size()) {}
+  std::vector<float> weights, momentum, gradient;
 };
 /// The row as a reader sees it, caught up, in fp32: where it lies, or in `buffers`.
 inline const float* current_row(const RowTile& tile, int64_t row, int64_t columns, RowScratch& buffers) {
   const float* w = row_weights(tile, row, columns, buffers.weights.data());
-  const auto* missed = missed_steps(tile.lag, row);
-  if (missed == nullptr) return w;
+  MissedSteps missed;
+  find_missed_steps(tile, row, missed);
+  if (missed.matrix == nullptr) return w;
   const float* v = row_momentum(tile, row, columns, buffers.momentum.data());
-  kernels::row_caught_up(*missed, w, v, columns, buffers.weights.data());
+  kernels::row_caught_up(*missed.matrix, w, v, columns, buffers.weights.data());
   return buffers.weights.data();
 }
 /// The same, to `to` (columns).
 inline void read_row(const RowTile& tile, int64_t row, int64_t columns, RowScratch& buffers, float* to) {
   const float* w = row_weights(tile, row, columns, to);
-  if (const auto* missed = missed_steps(tile.lag, row)) {
-    kernels::row_caught_up(*missed, w, row_momentum(tile, row, columns, buffers.momentum.data()), columns, to);
+  MissedSteps missed;
+  find_missed_steps(tile, row, missed);
+  if (missed.matrix != nullptr) {
+    kernels::row_caught_up(*missed.matrix, w, row_momentum(tile, row, columns, buffers.momentum.data()), columns, to);
   } else if (w != to) {
     std::copy_n(w, columns, to);
   }
@@ -92,37 +114,6 @@ auto with_row(const RowTile& tile, int64_t row, int64_t columns, const F& f) {
   };
   if (tile.weight_type == Dtype::f32) return with_momentum(at(static_cast<float*>(tile.weight)));
   return with_momentum(at(static_cast<kernels::Bf16*>(tile.weight)));
-}
-
-/// Brings a row that missed steps up to date where it lies.
-inline void catch_up_row(const RowTile& tile, int64_t row, int64_t columns, RowScratch& buffers) {
-  if (const auto* missed = missed_steps(tile.lag, row)) {
-    float* w = row_weights(tile, row, columns, buffers.weights.data());
-    float* v = row_momentum(tile, row, columns, buffers.momentum.data());
-    kernels::row_catch_up(*missed, w, v, columns);
-    if (tile.weight_type != Dtype::f32) {
-      kernels::row_round(row_random(tile, row, math::Draw::rounding), w, columns,
-                         static_cast<kernels::Bf16*>(tile.weight) + row * columns);
-    }
-    if (tile.momentum_type != Dtype::f32) {
-      kernels::row_round(row_random(tile, row, math::Draw::momentum_rounding), v, columns,
-                         static_cast<kernels::Bf16*>(tile.momentum) + row * columns);
-    }
-  }
-  tile.lag.last_update[row] = tile.lag.next;
-}
-
-/// The row's step: caught up, updated, and rounded where it is stored in bf16.
-inline void step_row(const RowTile& tile, int64_t row, const kernels::RowGradient& gradient,
-                     const math::SgdRule& rule) {
-  kernels::RowStep step;
-  step.gradient = gradient;
-  step.rule = rule;
-  step.missed = missed_steps(tile.lag, row);
-  if (tile.weight_type != Dtype::f32) step.weights = row_random(tile, row, math::Draw::rounding);
-  if (tile.momentum_type != Dtype::f32) step.momentum = row_random(tile, row, math::Draw::momentum_rounding);
-  with_row(tile, row, gradient.columns, [&](auto* w, auto* v) { kernels::row_step(step, w, v); });
-  if (tile.lag.last_update != nullptr) tile.lag.last_update[row] = tile.lag.next + 1;
 }
 
 }  // namespace plsc

@@ -35,7 +35,7 @@ class CudaHeadOps final : public HeadOps {
   void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
     cuda_backward_pass(work_, rows, pass, gradient, state_);
   }
-  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) override;
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule& rule) override;
   void catch_up_rows(RowSource& rows, int64_t few) override;
   void top_rows(RowSource& rows, const HeadPass& pass, TopRows& top) override { cuda_top_rows(work_, rows, pass, top); }
 
@@ -129,7 +129,7 @@ void CudaHeadOps::loss(const HeadLossArgs& args) {
                            state_, stream_);
 }
 
-void CudaHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule& rule) {
+void CudaHeadOps::update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule& rule) {
   check_device_tensor("update_rows dweight", dweight, {rows.count(), rows.columns()}, Dtype::f32);
   const RowTile all = rows.open(0, rows.count(), RowAccess::update);
   kernels::cuda::update_rows(head_rows_of(all, rows.columns()), {dweight.data<float>()}, rule, state_, stream_);

@@ -133,8 +133,11 @@ kernels::cuda::HeadRows head_rows_of(const RowTile& tile, int64_t columns) {
   rows.stride = tile.stride;
   rows.last_update = tile.lag.last_update;
   rows.steps = tile.lag.steps;
+  rows.coasting = tile.lag.coasting;
   rows.first = tile.lag.first;
   rows.next = tile.lag.next;
+  rows.second_moment = tile.second_moment;
+  rows.padding = tile.padding;
   rows.seed = tile.rounding.seed;
   rows.update = tile.rounding.update;
   rows.first_class = tile.rounding.first_class;

@@ -29,6 +29,7 @@ CudaRowBuffers::~CudaRowBuffers() {
 
 gpu::RowMemory CudaRowBuffers::memory_of(const FetchedRows& rows) {
   return {rows.weight.raw(), rows.momentum.raw(),
+          rows.second_moment.defined() ? rows.second_moment.data<float>() : nullptr,
           rows.last_update.defined() ? rows.last_update.data<int64_t>() : nullptr};
 }
 
@@ -42,7 +43,7 @@ gpu::RowCopy CudaRowBuffers::copy_of(const Buffer& buffer) const {
   copy.list = {buffer.rows.index.data<int64_t>(), buffer.count};
   copy.weight_bytes = row_bytes(tables_.weight);
   copy.momentum_bytes = row_bytes(tables_.momentum);
-  copy.table = memory_of({{}, tables_.weight, tables_.momentum, tables_.last_update});
+  copy.table = memory_of({{}, tables_.weight, tables_.momentum, tables_.second_moment, tables_.last_update});
   copy.buffer = memory_of(buffer.rows);
   return copy;
 }
@@ -69,18 +70,26 @@ void CudaRowBuffers::make_room(Buffer& buffer, int64_t rows) {
   buffer.room = room;
 }
 
-void CudaRowBuffers::make_room_for_steps(int64_t values) {
-  if (steps_.defined() && steps_.elements() >= values) return;
+void CudaRowBuffers::make_room_for(const Tensor& values, Tensor& there) {
+  if (!values.defined() || (there.defined() && there.elements() >= values.elements())) return;
   const MemoryScope scope(device_, MemoryUse::head);
   join();
-  steps_ = {};
-  steps_ = device_.tensor({static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(values)))});
+  there = {};
+  const auto room = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(values.elements())));
+  there = device_.tensor({room}, values.dtype());
 }
 
 void CudaRowBuffers::catch_up(const RowTurn& turn, const gpu::RowList& except) {
-  if (turn.steps.bytes() > 0) device_.upload(turn.steps.raw(), steps_.raw(), turn.steps.bytes(), fetches_.get());
+  const auto upload = [&](const Tensor& values, const Tensor& there) {
+    if (values.defined() && values.bytes() > 0)
+      device_.upload(values.raw(), there.raw(), values.bytes(), fetches_.get());
+  };
+  upload(turn.steps, steps_);
+  upload(turn.coasting, coasting_);
   gpu::HeadRows rows = head_rows_of(turn.rows, tables_.weight.dim(1));
   rows.steps = reinterpret_cast<const math::CatchUpMatrix<float>*>(steps_.data<float>());
+  rows.coasting =
+      turn.coasting.defined() ? reinterpret_cast<const math::CoastingStep*>(coasting_.data<double>()) : nullptr;
   gpu::catch_up_rows(rows, turn.few, except, fetches_.get());
 }
 
@@ -91,7 +100,10 @@ void CudaRowBuffers::fetch(SampledRows& rows, const RowTurn* turn) {
   const cudaStream_t stream = fetches_.get();
   to.count = counted.count();
   make_room(to, to.count);
-  if (turn != nullptr) make_room_for_steps(turn->steps.elements());
+  if (turn != nullptr) {
+    make_room_for(turn->steps, steps_);
+    make_room_for(turn->coasting, coasting_);
+  }
   if (used_otherwise_) {
     given_.record(compute());
     given_.order(stream);

@@ -43,7 +43,7 @@ class CudaRowBuffers final : public RowBuffers {
 
   void join();
   void make_room(Buffer& buffer, int64_t rows);
-  void make_room_for_steps(int64_t values);
+  void make_room_for(const Tensor& values, Tensor& there);
   void catch_up(const RowTurn& turn, const kernels::cuda::RowList& except);
   kernels::cuda::RowCopy copy_of(const Buffer& buffer) const;
   static kernels::cuda::RowMemory memory_of(const FetchedRows& rows);
@@ -58,7 +58,7 @@ class CudaRowBuffers final : public RowBuffers {
   State state_ = State::idle;
   bool used_otherwise_ = true;  // the compute stream may have been given work on the tables themselves
   Event given_;                 // what that was; and for the order of single streams
-  Tensor steps_;                // of the stream of fetches: RowTurn::steps
+  Tensor steps_, coasting_;     // of the stream of fetches: RowTurn's
 };
 
 }  // namespace plsc

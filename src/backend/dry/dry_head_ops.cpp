@@ -105,7 +105,7 @@ class DryHeadOps final : public HeadOps {
     count(rows, work, number(rows.count()), gradient.update ? row.change() + (row.far ? row.read() : 0) : row.read());
   }
 
-  void update_rows(RowSource& rows, const Tensor& dweight, const math::SgdRule&) override {
+  void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule&) override {
     count(rows, {.bytes = bytes_of(dweight)}, number(rows.count()), stored(rows).change());
   }
   /// Rows that no step of the last `few` took, of those that are looked at.

@@ -63,7 +63,7 @@ RowStore lagging_rows(Context& context, Dtype type, bool on_host) {
                            .on_host = on_host,
                            .lagging = true});
   store.init(context, 0.5F);
-  const math::SgdRule rule{.lr = 0.2F, .momentum = 0.9F, .weight_decay = 0.01F};
+  const math::UpdateRule rule{.lr = 0.2F, .weight_decay = 0.01F, .momentum = 0.9F};
   for (int64_t t = 0; t < 6; ++t) {
     std::vector<int64_t> some;
     for (int64_t row = t; row < kRows; row += t + 1) some.push_back(row);

@@ -61,6 +61,9 @@ TEST_CASE("plan: what a class takes of memory and of a checkpoint") {
   CHECK(a_class({uniform, "head.store.dtype=bf16"}) == 512 * 6 + 8);
   CHECK(a_class({uniform, "head.update=lazy"}) == 512 * 8);
   CHECK(a_class({"head.store={tier: host, momentum: bf16}", uniform}) == 512 * 6 + 8);
+  CHECK(a_class({"optimizer.head={name: lars}", uniform}) == 512 * 8 + 8);
+  CHECK(a_class({"optimizer.head={name: adamw}", uniform}) == 512 * 8 + 4 + 8);
+  CHECK(a_class({"optimizer.head={name: lamb}", "head.store.dtype=bf16"}) == 512 * 6 + 4);
   CHECK(a_class({"head.sampling={method: knn, ratio: 0.1, neighbours: 20}"}) == 512 * 8 + 8 + 20 * 4);
   // Loss scaling keeps the gradient of a step until it is known to be finite.
   // A flag besides, and of each segment of the arena less than a mebibyte that is not cut off: of so many classes
@@ -124,6 +127,12 @@ TEST_CASE("plan: rows in host memory are the host's, and none of it is taken") {
   CHECK(bytes_of(cpu, "class centres") + bytes_of(cpu, "their momentum") == 0);
   CHECK(bytes_of(cpu, "their last updates") == 0.8 * kGb);
   CHECK(cpu.counted < 10 * kGb);
+  std::vector<std::string> adamw = host;
+  adamw.emplace_back("optimizer.head={name: adamw}");
+  CHECK(bytes_of(dry_run(head_of(100'000'000, 1, adamw)), "their second moments") == 0.4 * kGb);
+  const Plan moments = make_plan(on_gpus(head_of(100'000'000, 4, adamw)), {}, {});
+  CHECK(bytes_of(moments.run, "their second moments") == 0.1 * kGb);
+  CHECK(phase(moments, "update").far == 2 * 250'000.0 * 512 * (2 + 4));
 
   const Plan gpu = make_plan(on_gpus(head_of(100'000'000, 4, host)), {}, {});
   CHECK(bytes_of(gpu.run.host, "class centres") == 25.6 * kGb);

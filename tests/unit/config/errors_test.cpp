@@ -5,6 +5,7 @@
 
 using namespace plsc;
 using plsc::test::contains;
+using plsc::test::contains_all;
 using plsc::test::error_text;
 
 namespace {
@@ -209,13 +210,21 @@ TEST_CASE("averaged weights are evaluated where there are any") {
   CHECK(message("train: {ema: {every: 5, decay: .99}}\neval: {weights: ema}").empty());
 }
 
-TEST_CASE("class centres are updated by SGD") {
-  CHECK(message("optimizer: {name: lamb}") ==
-        "f.yaml:2: optimizer.name: found lamb, expected optimizer.head.name sgd: class centres are updated by SGD");
-  CHECK(
-      message("optimizer: {head: {name: lars}}") ==
-      "f.yaml:2: optimizer.head.name: found lars, expected optimizer.head.name sgd: class centres are updated by SGD");
-  CHECK(message("optimizer: {name: lamb, head: {name: sgd}}").empty());
+TEST_CASE("sampled class centres that are updated by lamb cannot be caught up") {
+  const auto sampled = [](const char* optimizer) {
+    return message("head: {update: dense, sampling: {method: uniform, ratio: .1}}\n" + std::string(optimizer) + "\n");
+  };
+  const std::string found =
+      "head.update: found dense with class centres that are updated by lamb and sampled (f.yaml:3: ";
+  CHECK(contains_all(sampled("optimizer: {name: lamb}"), {"f.yaml:2: " + found +
+                                                          "optimizer.name), expected head.update "
+                                                          "lazy: "}));
+  CHECK(contains(sampled("optimizer: {name: adamw, head: {name: lamb}}"), found + "optimizer.head.name)"));
+  for (const char* others :
+       {"optimizer: {name: lamb, head: {name: adamw}}", "optimizer: {name: lars}", "optimizer: {}"})
+    CHECK(sampled(others).empty());
+  CHECK(message("optimizer: {name: lamb}").empty());  // all centres are updated in every step
+  CHECK(message("head: {update: lazy, sampling: {method: uniform}}\noptimizer: {name: lamb}").empty());
 }
 
 TEST_CASE("where the command line chooses the optimizer, the file's keys of other optimizers rest") {

@@ -1,17 +1,20 @@
 // Rows that were left out of steps, caught up by products of 2x2 matrices, against rows that take every step.
 #include <cmath>
 
+#include "backend/cpu/row_change.h"
 #include "head/catch_up_table.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
 #include "support/error_text.h"
 #include "support/head_cases.h"
 #include "support/head_step.h"
+#include "support/row_reference.h"
 
 namespace plsc::test {
 namespace {
 
 constexpr int64_t kSteps = 5000;
+constexpr auto kSgd = math::UpdateKind::sgd, kAdamw = math::UpdateKind::adamw;
 
 math::SgdRule rule_at(int64_t step, bool nesterov) {
   math::SgdRule rule;
@@ -61,6 +64,90 @@ TEST_CASE("catching up is dense SGD, in double to 1e-12 over 5,000 steps of a fa
   }
 }
 
+/// The same as in the rates of SGD above.
+math::UpdateRule rule_at(int64_t step, math::UpdateKind kind, float decay) {
+  math::UpdateRule rule = row_rule(kind);
+  rule.lr *= static_cast<float>(std::pow(1 - static_cast<double>(step) / kSteps, 2));
+  rule.weight_decay = decay;
+  return rule;
+}
+
+TEST_CASE("catching up is dense LARS a row, in double to 1e-12 over 5,000 steps of a falling rate") {
+  constexpr size_t kWide = 3;
+  for (const float decay : {5e-4F, 0.0F}) {
+    for (uint64_t row = 0; row < 8; ++row) {
+      std::vector<double> w{0.01 * (static_cast<double>(row) + 1), -0.3, 0.2}, v(kWide, 0.0), none{0};
+      std::vector<double> lazy_w = w, lazy_v = v;
+      math::CatchUpMatrix<double> missed;
+      for (int64_t t = 0; t < kSteps; ++t) {
+        const ReferenceRows dense{rule_at(t, math::UpdateKind::lars, decay), kWide, {}};
+        std::vector<double> g(kWide, 0.0);
+        if (sampled(t, row)) {
+          for (size_t d = 0; d < kWide; ++d) {
+            g[d] = gradient(t, 8 * d + row);
+            math::catch_up(missed, lazy_w[d], lazy_v[d]);
+          }
+          missed = {};
+          dense.step(g, t + 1, lazy_w, lazy_v, none);
+        } else {
+          missed = math::compose(math::idle_lars(dense.rule), missed);
+        }
+        dense.step(g, t + 1, w, v, none);
+      }
+      for (size_t d = 0; d < kWide; ++d) {
+        math::catch_up(missed, lazy_w[d], lazy_v[d]);
+        CHECK(lazy_w[d] == Approx(w[d]).epsilon(1e-12).margin(1e-14));
+        CHECK(lazy_v[d] == Approx(v[d]).epsilon(1e-12).margin(1e-14));
+      }
+    }
+  }
+}
+
+TEST_CASE("catching up is dense AdamW with a row's second moment, in double to 1e-12 over 5,000 steps") {
+  constexpr size_t kWide = 3;
+  for (const float decay : {0.05F, 0.0F}) {
+    for (uint64_t row = 0; row < 8; ++row) {
+      std::vector<double> w{0.01 * (static_cast<double>(row) + 1), -0.3, 0.2}, m(kWide, 0.0), second{0};
+      std::vector<double> lazy_w = w, lazy_m = m, lazy_second = second;
+      math::CatchUpMatrix<double> missed;
+      std::vector<math::CoastingStep> steps;
+      const auto catch_up = [&] {
+        math::CoastingRow coasting{.root = std::sqrt(lazy_second[0])};
+        for (const auto& step : steps) math::coast(step, coasting);
+        missed.wv = -coasting.moved;
+        for (size_t d = 0; d < kWide; ++d) math::catch_up(missed, lazy_w[d], lazy_m[d]);
+        lazy_second[0] = std::pow(coasting.root, 2);
+        missed = {};
+        steps.clear();
+      };
+      for (int64_t t = 0; t < kSteps; ++t) {
+        math::UpdateRule rule = rule_at(t, math::UpdateKind::adamw, decay);
+        rule.epsilon = row % 2 == 0 ? 1e-8F : 1e-3F;  // one that is as large as the gradients
+        rule.beta2 = 0.999;
+        const ReferenceRows dense{rule, kWide, {}};
+        std::vector<double> g(kWide, 0.0);
+        if (sampled(t, row)) {
+          for (size_t d = 0; d < kWide; ++d) g[d] = gradient(t, 8 * d + row);
+          catch_up();
+          dense.step(g, t + 1, lazy_w, lazy_m, lazy_second);
+        } else {
+          const math::CatchUpMatrix<double> step = math::idle_adamw(rule);
+          for (math::CoastingStep& earlier : steps) earlier.rate *= 1 + step.ww1;
+          missed = math::compose(step, missed);
+          steps.push_back(math::coasting_step(rule, t + 1));
+        }
+        dense.step(g, t + 1, w, m, second);
+      }
+      catch_up();
+      for (size_t d = 0; d < kWide; ++d) {
+        CHECK(lazy_w[d] == Approx(w[d]).epsilon(1e-12).margin(1e-14));
+        CHECK(lazy_m[d] == Approx(m[d]).epsilon(1e-12).margin(1e-14));
+      }
+      CHECK(lazy_second[0] == Approx(second[0]).epsilon(1e-12));
+    }
+  }
+}
+
 TEST_CASE("in fp32 a caught-up row is no further from the truth than one that takes every step in fp32") {
   double dense_error = 0, lazy_error = 0;
   for (uint64_t row = 0; row < 64; ++row) {
@@ -95,7 +182,7 @@ TEST_CASE("the table's products equal single steps, for rows of any age in its w
   std::vector<math::SgdRule> rules;
   for (int64_t t = 0; t < CatchUpTable::kWindow + 50; ++t) {
     rules.push_back(rule_at(t, t % 3 == 0));
-    table.append(rules.back());
+    table.append(math::update_rule(rules.back()), t + 1);
   }
   CHECK(table.next() == CatchUpTable::kWindow + 50);
   CHECK(table.first() == 50);
@@ -111,14 +198,82 @@ TEST_CASE("the table's products equal single steps, for rows of any age in its w
   }
 }
 
+TEST_CASE("AdamW's table equals single steps for rows of any age in its window, past steps that were skipped") {
+  CpuContext cpu;
+  CatchUpTable table;
+  constexpr int64_t kUpdates = CatchUpTable::kWindow + 50;
+  const auto skipped = [](int64_t t) { return t < 2 || t % 7 == 3; };
+  std::vector<math::UpdateRule> rules;
+  std::vector<int64_t> numbers;
+  int64_t made = 0;
+  for (int64_t t = 0; t < kUpdates; ++t) {
+    rules.push_back(rule_at(t, kAdamw, 0.05F));
+    numbers.push_back(skipped(t) ? 0 : ++made);
+    skipped(t) ? table.append_skipped(kAdamw) : table.append(rules.back(), made);
+  }
+  CHECK(table.next() == kUpdates);
+  CHECK(table.first() == 50);
+  std::vector<int64_t> last(1);
+  const RowLag lag = table.lag(cpu.context.device(), last.data());
+  for (const int64_t age : {int64_t{1}, int64_t{2}, int64_t{17}, CatchUpTable::kWindow}) {
+    for (const double start : {0.0, 1e-9, 0.04}) {  // of the second moment
+      std::vector<double> w{0.3}, m{start == 0 ? 0 : -0.2}, second{double{static_cast<float>(start)}};
+      std::vector<float> row{0.3F}, mean{static_cast<float>(m[0])}, moment{static_cast<float>(start)};
+      for (int64_t t = kUpdates - age; t < kUpdates; ++t) {
+        if (!skipped(t))
+          ReferenceRows{rules[static_cast<size_t>(t)], 1, {}}.step({0}, numbers[static_cast<size_t>(t)], w, m, second);
+      }
+      RowTile tile;
+      tile.count = 1;
+      tile.weight = row.data();
+      tile.momentum = mean.data();
+      tile.second_moment = moment.data();
+      tile.lag = lag;
+      last[0] = kUpdates - age;
+      RowScratch scratch(1);
+      float read = 0;
+      read_row(tile, 0, 1, scratch, &read);
+      catch_up_row(tile, 0, 1, scratch);
+      INFO("age " << age << ", second moment " << start);
+      // A first moment far above the root of the second moves w by hundreds: what is lost is relative to that.
+      CHECK(row[0] == Approx(w[0]).epsilon(1e-6));
+      CHECK(read == row[0]);
+      CHECK(mean[0] == Approx(m[0]).epsilon(3e-7).margin(1e-30));
+      CHECK(moment[0] == Approx(second[0]).epsilon(3e-7).margin(1e-30));
+      CHECK(last[0] == kUpdates);
+    }
+  }
+}
+
+TEST_CASE("a table of AdamW comes back from its text, with the optimizer that it is of") {
+  CatchUpTable table;
+  for (int64_t t = 0; t < 20; ++t) table.append(rule_at(t, kAdamw, 0.05F), t + 1);
+  CatchUpTable other;
+  const CatchUpTable::Stored stored = other.from_json(table.to_json(true, kAdamw));
+  CHECK(stored.lagging);
+  CHECK(stored.update == kAdamw);
+  CHECK(other.to_json(true, kAdamw) == table.to_json(true, kAdamw));
+  CHECK(other.coasting().values<double>() == table.coasting().values<double>());
+  CHECK_FALSE(contains(CatchUpTable().to_json(true, kSgd), "update\""));  // as it was before there were others
+  const std::string one = R"({"updates":1,"lagging":true,"update":"adamw","products":[[0,0,0,1]],"coasting":)";
+  for (const char* rest : {"[]}", "[[1,1,1e-8,0.9]]}", "[[1,1,1e-8,0.9,-0.9]]}", "[[1,1,0,0.9,0.9]]}",
+                           "[[1,1,1e-8,0.9,1e999]]}", R"([[1,1,1e-8,0.9,0.9],[1,1,1e-8,0.9,0.9]]})"}) {
+    INFO(rest);
+    CHECK(contains(error_text([&] { CatchUpTable().from_json(one + rest); }), "catch-up table"));
+  }
+  CHECK(contains(
+      error_text([&] { CatchUpTable().from_json(R"({"updates":0,"lagging":true,"update":"adam","products":[]})"); }),
+      "an optimizer 'adam', expected sgd, lars, adamw or lamb"));
+}
+
 TEST_CASE("the table's text gives the same table, and damaged text is an error") {
   CatchUpTable table;
-  for (int64_t t = 0; t < 20; ++t) table.append(rule_at(t, false));
+  for (int64_t t = 0; t < 20; ++t) table.append(math::update_rule(rule_at(t, false)), t + 1);
   CatchUpTable other;
-  CHECK(other.from_json(table.to_json(true)));
-  CHECK(other.to_json(true) == table.to_json(true));
+  CHECK(other.from_json(table.to_json(true, kSgd)).lagging);
+  CHECK(other.to_json(true, kSgd) == table.to_json(true, kSgd));
   CHECK(other.next() == 20);
-  CHECK_FALSE(CatchUpTable().from_json(CatchUpTable().to_json(false)));
+  CHECK_FALSE(CatchUpTable().from_json(CatchUpTable().to_json(false, kSgd)).lagging);
   for (const char* text : {"", "{}", "[1]", R"({"updates":1,"lagging":true,"products":[[1,2,3]]})",
                            R"({"updates":1,"lagging":true,"products":[[0,0,0,1],[0,0,0,1]]})",
                            R"({"updates":1,"lagging":true,"products":[[0,0,0,1e999]]})"}) {

@@ -14,6 +14,7 @@
 #include "support/error_text.h"
 #include "support/head_cases.h"
 #include "support/head_step.h"
+#include "support/row_reference.h"
 
 namespace plsc::test {
 namespace {
@@ -27,17 +28,18 @@ HeadConfig sampled_head() {
   return config;
 }
 
-void train(Context& context, MarginHead& head, int64_t first, int64_t steps) {
+void train(Context& context, MarginHead& head, int64_t first, int64_t steps,
+           const math::UpdateRule& rule = {.lr = 0.1F, .weight_decay = 0.01F, .momentum = 0.9F}) {
   const int64_t ranks = context.ranks(), each = kBatch / ranks, begin = each * context.rank();
   for (int64_t t = first; t < first + steps; ++t) {
     const auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(t));
     const auto labels = random_labels(kBatch, kClasses, static_cast<uint64_t>(t));
     const std::vector<double> mine(e.begin() + begin * kColumns, e.begin() + (begin + each) * kColumns);
     const std::vector<int64_t> my_labels(labels.begin() + begin, labels.begin() + begin + each);
-    begin_head(context, head, {my_labels}, {.step = t, .global_batch = kBatch},
-               {.lr = 0.1F, .momentum = 0.9F, .weight_decay = 0.01F});
+    begin_head_by(context, head, {my_labels}, {.step = t, .global_batch = kBatch}, rule);
     head.run(context, to_tensor(mine, {each, kColumns}));
     head.end_step(context);
+    context.backend.optim->finish_step();
   }
 }
 
@@ -52,7 +54,7 @@ size_t row_bytes(const Tensor& t) {
 
 void save(MarginHead& head, Saved& saved) {
   for (const HeadRows& rows : head.state()) {
-    const size_t width = rows.name == "last_update" ? 8 : static_cast<size_t>(head.row_columns()) * 4;
+    const size_t width = row_bytes(rows.rows);
     auto& whole = saved.tensors[rows.name];
     whole.resize(kClasses * width);
     std::memcpy(whole.data() + static_cast<size_t>(head.shard().begin) * width, rows.rows.raw(), rows.rows.bytes());
@@ -167,6 +169,60 @@ TEST_CASE("rows that lag in the checkpoint are caught up for a head whose rows d
   CHECK(seen_rows(cpu.context, *again) == seen_rows(cpu.context, *other));
   for (int64_t last : head_rows(*again, "last_update").values<int64_t>()) CHECK(last == 18);
   train(cpu.context, *again, 18, 3);
+}
+
+TEST_CASE("a checkpoint of another optimizer: its rows are caught up by it, and what it kept beside them is left") {
+  using enum math::UpdateKind;
+  for (const auto& [before, after] : {std::pair(adamw, sgd),
+                                      {sgd, adamw},
+                                      {adamw, lars},
+                                      {lars, adamw},
+                                      {sgd, lars},
+                                      {lars, lamb},
+                                      {adamw, lamb},
+                                      {lamb, adamw}}) {
+    INFO(math::name_of(before) << ", then " << math::name_of(after));
+    CpuContext cpu;
+    const auto config_of = [](math::UpdateKind kind) {
+      HeadConfig config = sampled_head();
+      if (kind == lamb) config.update = "lazy";
+      return config;
+    };
+    auto head = make_margin_head(cpu.context, config_of(before), kClasses, kColumns, before);
+    head->init();
+    train(cpu.context, *head, 0, 15, row_rule(before));
+    Saved saved;
+    save(*head, saved);
+    auto other = make_margin_head(cpu.context, config_of(after), kClasses, kColumns, after);
+    restore(*other, saved);
+    CHECK(relative_error(seen_rows(cpu.context, *other), seen_rows(cpu.context, *head)) < 1e-6);
+    const bool moments = math::has_second_moment(before) && math::has_second_moment(after);
+    Saved next;
+    save(*other, next);
+    const auto zero = [&](const std::string& name) {
+      return std::ranges::count(floats(next, name), 0.0) == static_cast<int64_t>(floats(next, name).size());
+    };
+    CHECK(zero("momentum") == !moments);
+    if (math::has_second_moment(after)) CHECK(zero("second_moment") == !moments);
+    train(cpu.context, *other, 15, 3, row_rule(after));
+    // For weights alone the other optimizer matters as little.
+    auto weights = make_margin_head(cpu.context, config_of(after), kClasses, kColumns, after);
+    restore(*weights, saved, RestoreFor::weights);
+    weights->start_over();
+    CHECK(relative_error(seen_rows(cpu.context, *weights), seen_rows(cpu.context, *head)) < 1e-6);
+  }
+}
+
+TEST_CASE("AdamW's rows that lag, without their second moments, are an error") {
+  CpuContext cpu;
+  auto head = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns, math::UpdateKind::adamw);
+  head->init();
+  train(cpu.context, *head, 0, 6, row_rule(math::UpdateKind::adamw));
+  Saved saved;
+  save(*head, saved);
+  saved.tensors.erase("second_moment");
+  auto other = make_margin_head(cpu.context, sampled_head(), kClasses, kColumns);
+  CHECK(contains(error_text([&] { restore(*other, saved); }), "second_moment"));
 }
 
 TEST_CASE("starting over keeps the centres, caught up, and nothing else") {

@@ -15,6 +15,7 @@
 #include "support/cpu_context.h"
 #include "support/head_cases.h"
 #include "support/head_step.h"
+#include "support/row_reference.h"
 
 namespace plsc::test {
 namespace {
@@ -152,7 +153,7 @@ double mean_moved(int64_t updates, float per_update, const SamplingConfig& sampl
   store.init(cpu.context, 0);
   Tensor centers = store.state(cpu.context)[0].second;
   for (bf16_t& w : centers.span<bf16_t>()) w.bits = math::float_to_bf16(1.5F);
-  const math::SgdRule rule{.lr = per_update};
+  const math::UpdateRule rule{.lr = per_update};
   for (int64_t t = 0; t < updates; ++t) {
     // Sampled: the even rows, then the odd ones, and so on; the others are not read.
     Tensor index;
@@ -192,7 +193,7 @@ TEST_CASE("momentum in bf16: gradients far below half a unit in the last place a
   REQUIRE(momentum.dtype() == Dtype::bf16);
   for (bf16_t& v : momentum.span<bf16_t>()) v.bits = math::float_to_bf16(1.5F);
   constexpr double kFiftieth = 1.0 / 128 / 50;
-  const math::SgdRule rule{.momentum = 1};
+  const math::UpdateRule rule{.momentum = 1};
   const Tensor gradient = to_tensor(std::vector<double>(kRows * kColumns, kFiftieth), {kRows, kColumns});
   for (int64_t t = 0; t < kUpdates; ++t) {
     RowStore::View view = store.view(cpu.context, RowAccess::update);
@@ -249,17 +250,19 @@ void restore(MarginHead& head, const Saved& saved) {
   head.restore_table(saved.table, {});
 }
 
-void train(Context& context, MarginHead& head, int64_t first, int64_t steps) {
+void train(Context& context, MarginHead& head, int64_t first, int64_t steps,
+           const math::UpdateRule& rule = {.lr = 0.02F, .weight_decay = 0.01F, .momentum = 0.9F}) {
   const int64_t begin = range_begin(kBatch, context.ranks(), context.rank()),
                 end = range_begin(kBatch, context.ranks(), context.rank() + 1);
   for (int64_t t = first; t < first + steps; ++t) {
     const auto e = random_values(kBatch * kColumns, static_cast<uint64_t>(t));
     const auto labels = random_labels(kBatch, kClasses, static_cast<uint64_t>(t));
     const std::vector<double> mine(e.begin() + begin * kColumns, e.begin() + end * kColumns);
-    begin_head(context, head, {{labels.begin() + begin, labels.begin() + end}}, {.step = t, .global_batch = kBatch},
-               {.lr = 0.02F, .momentum = 0.9F, .weight_decay = 0.01F});
+    begin_head_by(context, head, {{labels.begin() + begin, labels.begin() + end}}, {.step = t, .global_batch = kBatch},
+                  rule);
     head.run(context, to_tensor(mine, {end - begin, kColumns}));
     head.end_step(context);
+    context.backend.optim->finish_step();
   }
 }
 
@@ -267,6 +270,7 @@ struct Run {
   int ranks = 1;
   int64_t first = 0, steps = 0;
   bool kept = false;  // dW is kept to the step's end, as with loss scaling
+  math::UpdateRule rule{.lr = 0.02F, .weight_decay = 0.01F, .momentum = 0.9F};
 };
 
 Saved run_head(const HeadConfig& config, const Run& run, const Saved* from = nullptr) {
@@ -276,9 +280,10 @@ Saved run_head(const HeadConfig& config, const Run& run, const Saved* from = nul
     CpuContext cpu(rank);
     cpu.context.sums_in_double = true;
     cpu.context.loss_scaling = run.kept;
-    auto head = make_margin_head(cpu.context, config, kClasses, kColumns);
+    set_updates(cpu.context.backend, run.first);
+    auto head = make_margin_head(cpu.context, config, kClasses, kColumns, run.rule.kind);
     from != nullptr ? restore(*head, *from) : head->init();
-    train(cpu.context, *head, run.first, run.steps);
+    train(cpu.context, *head, run.first, run.steps, run.rule);
     const std::lock_guard lock(mutex);
     save(*head, out);
   });
@@ -324,6 +329,41 @@ TEST_CASE("bf16 centres: the same bits on any number of ranks, and after a resum
       CHECK_FALSE(half == straight);
       for (const int after : {1, 2, 3})
         CHECK(run_head(config, {.ranks = after, .first = 9, .steps = 11}, &half) == straight);
+    }
+  }
+}
+
+TEST_CASE("rows by LARS, AdamW and LAMB: the same bits on any number of ranks, and after a resume on any other") {
+  struct Case {
+    math::UpdateKind kind;
+    const char *head, *method, *update, *dtype;
+  };
+  using enum math::UpdateKind;
+  for (const auto& [kind, head, method, update, dtype] :
+       {Case{lars, "margin", "uniform", "dense", "fp32"}, Case{lars, "linear", "uniform", "dense", "bf16"},
+        Case{lars, "margin", "full", "dense", "bf16"}, Case{adamw, "margin", "uniform", "dense", "fp32"},
+        Case{adamw, "linear", "uniform", "dense", "bf16"}, Case{adamw, "d_softmax", "uniform", "lazy", "bf16"},
+        Case{adamw, "margin", "full", "dense", "bf16"}, Case{lamb, "margin", "uniform", "lazy", "bf16"},
+        Case{lamb, "linear", "full", "dense", "fp32"}}) {
+    INFO(math::name_of(kind) << ", " << head << ", " << method << ", " << update << ", " << dtype);
+    HeadConfig config = bf16_head(method, update);
+    config.kind = head;
+    config.store.dtype = config.store.momentum = dtype;
+    const math::UpdateRule rule = row_rule(kind);
+    const Saved straight = run_head(config, {.steps = 20, .rule = rule});
+    CHECK(straight.tensors.contains("second_moment") == math::has_second_moment(kind));
+    if (math::has_second_moment(kind)) CHECK(straight.tensors.at("second_moment").size() == kClasses * 4);
+    if (config.kind == "linear" && config.store.dtype == "bf16") CHECK(only_biases_behind_weights(straight));
+    HeadConfig far = config;
+    far.store.tier = "host";
+    CHECK(run_head(far, {.steps = 20, .rule = rule}) == straight);
+    for (const int ranks : {1, 2, 3}) {
+      INFO(ranks << " ranks");
+      CHECK(run_head(config, {.ranks = ranks, .steps = 20, .rule = rule}) == straight);
+      const Saved half = run_head(config, {.ranks = ranks, .steps = 9, .rule = rule});
+      CHECK_FALSE(half == straight);
+      for (const int after : {1, 2, 3})
+        CHECK(run_head(config, {.ranks = after, .first = 9, .steps = 11, .rule = rule}, &half) == straight);
     }
   }
 }
