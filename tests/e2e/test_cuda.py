@@ -7,6 +7,11 @@ import unittest
 
 from support import D_SOFTMAX, E2eCase, LINEAR, read_npy, run, tensors
 
+# Keys of the head, of the optimizer, and the rate; the head's is that of the other tests, .02.
+OPTIMIZERS = {"adamw": ("lr: 10", "weight_decay: .01", "schedule.base_lr=.002"),
+              "lars": ("lr: .1", "trust: .02, norms: {lr: .1}", "schedule.base_lr=.2"),
+              "lamb": ("lr: 4", "epsilon: 1e-6", "schedule.base_lr=.005")}
+
 STANDIN = os.environ.get("PLSC_STANDIN_BIN", "")
 
 
@@ -59,6 +64,21 @@ class Cuda(E2eCase):
                 expected = self.on_cpu(name + "_cpu", *overrides, steps=10)
                 self.cuda(name, *overrides, steps=10, ranks=2)
                 self.assert_close(self.losses(name), expected, 1e-4)
+
+    def test_optimizers(self):
+        # Adam divides by the root of what it averages, so that where a gradient is nothing but rounding (a shift in front
+        # of a batch norm has none) that rounding decides on the sign of a whole step: losses differ by more than SGD's.
+        for name, options in OPTIMIZERS.items():
+            with self.subTest(name):
+                options = [f"optimizer={{name: {name}, head: {{name: sgd, {options[0]}}}, {options[1]}}}", options[2],
+                           "train.ema={decay: .9, every: 2}", "train.clip_head=true"]
+                expected = self.on_cpu(name + "_cpu", *options, steps=10)
+                self.cuda(name, *options, steps=10, ranks=2)
+                self.assert_close(self.losses(name), expected, 1e-3)
+                self.cuda(name + "_again", *options, "checkpoint.every_steps=5", steps=5, ranks=2)
+                out = self.cuda(name + "_again", *options, steps=10, ranks=2, resume="auto")
+                self.assertIn("step 5 of 10", out)
+                self.assertEqual(self.losses(name)[:5], self.losses(name + "_again")[:5])
 
     def test_recorded_steps_have_the_same_bits(self):
         """Whether calls are recorded or not, and in whatever order the device takes what events allow."""
@@ -131,6 +151,8 @@ class Cuda(E2eCase):
     def test_a_step_neither_allocates_nor_waits(self):
         for name, overrides in (("recorded", []), ("called", ["train.graphs=false"]),
                                 ("sampled", ["head.sampling={method: uniform, ratio: .8}"]), ("linear", LINEAR),
+                                ("lamb", ["optimizer={name: lamb, head: {name: sgd}}", "train={ema: {decay: .9}}"]),
+                                ("clipped", ["train.clip_head=true"]),
                                 ("far", ["head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}"]),
                                 ("accumulated", ["train.accumulate=2"]), ("recomputed", ["model.recompute=all"])):
             with self.subTest(name):
@@ -143,7 +165,9 @@ class Cuda(E2eCase):
                 self.assertEqual(per_step, {"called": 0, "accumulated": 4}.get(name, 2))
 
     def test_resume_is_bit_exact_and_crosses_devices(self):
-        for name, overrides in (("fp32", []), ("bf16", ["train.precision=bf16", "head.store={dtype: bf16}"]),
+        for name, overrides in (("fp32", []), ("lamb", ["train.precision=fp16", "train.ema={decay: .9, every: 3}",
+                                                        "optimizer={name: lamb, head: {name: sgd}}"]),
+                                ("bf16", ["train.precision=bf16", "head.store={dtype: bf16}"]),
                                 ("fp16", ["train.precision=fp16", "head.sampling={method: uniform, ratio: .3}"]),
                                 ("linear", LINEAR + ["train.precision=fp16", "head.store={dtype: bf16}"]),
                                 ("knn", ["head.sampling={method: knn, ratio: .8, neighbours: 5, scoring: bf16, "
@@ -189,6 +213,11 @@ class Cuda(E2eCase):
         self.assertIn("accuracy", out)
         self.cuda("unevaluated", steps=15, ranks=2)
         self.assert_same_tensors("evaluated", "unevaluated", 15)  # recordings come to no harm
+        averages = "train.ema={decay: .9}"
+        self.cuda("average", averages, "eval={weights: ema, every_epochs: none, every_steps: 5}", steps=15, ranks=2,
+                  evaluates=True)
+        self.cuda("unused_average", averages, steps=15, ranks=2)
+        self.assert_same_tensors("average", "unused_average", 15)
         folder = self.checkpoint("evaluated", 15)
         for device in ("cuda", "cpu"):
             run([STANDIN, "embed", "--checkpoint", folder, "--input", os.path.join(self.data, "verify"), "--output",
