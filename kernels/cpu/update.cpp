@@ -92,6 +92,10 @@ PLSC_CLONES void lars(const math::UpdateRule& rule, float rate, const UpdateRang
   lars_all(rule, rate, range);
 }
 
+PLSC_CLONES void scale(float factor, float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
 PLSC_CLONES void average(float rest, const float* value, float* average, int64_t n) {
   for (int64_t i = 0; i < n; ++i) math::average_in(rest, value[i], average[i]);
 }

@@ -41,6 +41,9 @@ TwoSquares lars_squares(const UpdateRange<double>& range);
 void lars(const math::UpdateRule& rule, float rate, const UpdateRange<float>& range);
 void lars(const math::UpdateRule& rule, float rate, const UpdateRange<double>& range);
 
+/// x *= factor
+void scale(float factor, float* x, int64_t n);
+
 /// math::average_in
 void average(float rest, const float* value, float* average, int64_t n);
 

@@ -45,6 +45,47 @@ __global__ void judge_kernel(const double* partial, int64_t pieces, math::StepSt
   }
 }
 
+/// sums[i] = the squares of elements [i each, min((i + 1) each, n)); a block each.
+__global__ void part_squares_kernel(const float* x, int64_t n, int64_t each, double* sums) {
+  const int64_t parts = each > 0 ? (n + each - 1) / each : 0;
+  for (int64_t p = blockIdx.x; p < parts; p += gridDim.x) {
+    const int64_t begin = p * each, end = begin + each < n ? begin + each : n;
+    double sum = 0;
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) sum += square(x[i]);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) sums[p] = sum;
+  }
+}
+
+/// One block.
+__global__ void total_kernel(const double* partial, int64_t pieces, double* total) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < pieces; i += blockDim.x) sum += partial[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *total = sum;
+}
+
+/// One thread's work.
+__global__ void head_squares_kernel(const double* sums, int64_t n, math::StepState* state) {
+  if (threadIdx.x != 0) return;
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += sums[i];
+  state->head_squares = sum;
+}
+
+__global__ void clip_kernel(float* x, int64_t n, const math::StepState* state) {
+  const auto factor = static_cast<float>(state->clip_factor);
+  if (math::updates_blocked(*state) || factor == 1) return;
+  const int64_t wide = vectors(n, x, nullptr, nullptr);
+  for (int64_t i = global_thread(); i < wide; i += grid_threads()) {
+    auto v = load_vec(x + i * kWide);
+    PLSC_UNROLL
+    for (int k = 0; k < kWide; ++k) v[k] *= factor;
+    store_vec(x + i * kWide, v);
+  }
+  for (int64_t i = wide * kWide + global_thread(); i < n; i += grid_threads()) x[i] *= factor;
+}
+
 __device__ inline bool not_finite(float x) { return !(fabsf(x) <= FLT_MAX); }
 
 __global__ void finite_kernel(const float* x, int64_t n, math::StepState* state) {
@@ -261,6 +302,24 @@ void judge_gradients(const OptimPiece* table, int64_t pieces, double* partial, m
                      cudaStream_t stream) {
   launch(squares_kernel, {.blocks = blocks_of(pieces)}, stream, table, pieces, partial);
   launch(judge_kernel, {.blocks = 1}, stream, partial, pieces, state);
+}
+
+void part_squares(const float* gradient, int64_t parts, int64_t each, double* sums, cudaStream_t stream) {
+  launch(part_squares_kernel, {.blocks = blocks_of(parts)}, stream, gradient, parts * each, each, sums);
+}
+
+void all_squares(const float* gradient, int64_t n, double* partial, double* sum, cudaStream_t stream) {
+  const int64_t pieces = (n + kOptimPiece - 1) / kOptimPiece;
+  launch(part_squares_kernel, {.blocks = blocks_of(pieces)}, stream, gradient, n, kOptimPiece, partial);
+  launch(total_kernel, {.blocks = 1}, stream, partial, pieces, sum);
+}
+
+void note_head_squares(const double* sums, int64_t n, math::StepState* state, cudaStream_t stream) {
+  launch(head_squares_kernel, {.blocks = 1, .threads = kWarp}, stream, sums, n, state);
+}
+
+void clip(float* gradient, int64_t n, const math::StepState* state, cudaStream_t stream) {
+  launch(clip_kernel, {.blocks = blocks_for(n, kThreads, kWide)}, stream, gradient, n, state);
 }
 
 void check_finite(const float* gradient, int64_t n, math::StepState* state, cudaStream_t stream) {

@@ -29,6 +29,15 @@ struct OptimPiece {
 void judge_gradients(const OptimPiece* table, int64_t pieces, double* partial, math::StepState* state,
                      cudaStream_t stream);
 
+/// sums[i] = the squares of elements [i each, (i + 1) each) of `gradient`, in double and always in the same order.
+void part_squares(const float* gradient, int64_t parts, int64_t each, double* sums, cudaStream_t stream);
+/// sum[0] = the squares of all n elements, the same. `partial`: room for a number for each kOptimPiece of them.
+void all_squares(const float* gradient, int64_t n, double* partial, double* sum, cudaStream_t stream);
+/// state.head_squares = the n sums, added up one by one.
+void note_head_squares(const double* sums, int64_t n, math::StepState* state, cudaStream_t stream);
+/// gradient *= state.clip_factor; nothing where math::updates_blocked.
+void clip(float* gradient, int64_t n, const math::StepState* state, cudaStream_t stream);
+
 /// math::mark_not_finite(gradient) where any of the n elements is not finite.
 void check_finite(const float* gradient, int64_t n, math::StepState* state, cudaStream_t stream);
 

@@ -26,7 +26,9 @@ struct StepState {
   StepInputs in;
   LossScale loss_scale;
   double grad_squares = 0;  // of the gradients summed over the ranks, loss scale included
-  double grad_norm = 0;     // its root, without the loss scale
+  double head_squares = 0;  // of the head's, which has no loss scale, where it counts (train.clip_head)
+  double grad_norm = 0;     // the root of both, without the loss scale
+  double clip_factor = 1;   // what clipping alone multiplies gradients by
   double grad_factor = 1;   // gradients are multiplied by it in updates: clipping, and the loss scale's inverse
   /// Flags as doubles, so that their maximum over the ranks is a plain all-reduce. `overflow` is of this step. `failed`
   /// holds a StepFailure and stays: from then on nothing is updated, until the host has seen it and ends the run.
@@ -48,16 +50,18 @@ PLSC_HD inline void mark_not_finite(StepState& s, StepFailure what) {
   }
 }
 
-/// From grad_squares to grad_factor: min(1, clip_norm / (norm + 1e-6)) over the loss scale, as clip_grad_norm_ has it.
+/// From the squares to the factors: min(1, clip_norm / (norm + 1e-6)), as clip_grad_norm_ has it; over the loss scale,
+/// a power of 2, where that is in the gradient.
 PLSC_HD inline void judge_gradient(StepState& s) {
-  const double norm = std::sqrt(s.grad_squares) / s.loss_scale.scale;
+  const double norm = std::sqrt(s.grad_squares / (s.loss_scale.scale * s.loss_scale.scale) + s.head_squares);
   s.grad_norm = norm;
   if (!(norm <= 1.7e308)) {  // NaN, too
     mark_not_finite(s, StepFailure::gradient);
     return;
   }
   const double clip = s.in.clip_norm > 0 ? s.in.clip_norm / (norm + 1e-6) : 1.0;
-  s.grad_factor = (clip < 1.0 ? clip : 1.0) / s.loss_scale.scale;
+  s.clip_factor = clip < 1.0 ? clip : 1.0;
+  s.grad_factor = s.clip_factor / s.loss_scale.scale;
 }
 
 /// Parameters that are updated alike.

@@ -216,6 +216,9 @@ class TimedOptimOps final : public OptimOps {
   }
   void check_finite(const Tensor& gradient) override { ops_->check_finite(gradient); }
   void average(std::span<Param* const> params, const math::AverageRule& rule) override { ops_->average(params, rule); }
+  void squares(const Tensor& gradient, Tensor& sums) override { ops_->squares(gradient, sums); }
+  void note_head_squares(const Tensor& sums) override { ops_->note_head_squares(sums); }
+  void clip(Tensor& gradient) override { ops_->clip(gradient); }
   void finish_step() override { ops_->finish_step(); }
 
  private:

@@ -168,6 +168,7 @@ struct TrainConfig {
   int64_t steps = 0;               // > 0 wins over epochs
   std::string precision = "fp32";  // fp32 | tf32 | bf16 | fp16 | auto: as the device can
   double clip_norm = 5;            // 0: off
+  bool clip_head = false;          // the class centres' gradient is part of the norm, and clipped by it
   EmaConfig ema;
   int64_t accumulate = 1;
   /// auto | true | false. On a CPU exact sums, the same on any number of ranks and threads; on a GPU algorithms that

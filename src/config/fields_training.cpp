@@ -92,7 +92,11 @@ void add_train_fields(std::vector<Field>& fields) {
            {"fp16", "mixed_precision, FP16.level"})
       .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
            "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
-           {"5, fixed", "grad_clip.clip_norm"});
+           {"5, fixed", "grad_clip.clip_norm"})
+      .key("clip_head", &TrainConfig::clip_head, boolean(),
+           "The gradient of the class centres is part of what clip_norm measures, and is scaled with it. It is then "
+           "kept until the step's end: active classes x embedding_size x 4 bytes a rank.",
+           {"false, fixed", "no_clip_list"});
   Section<EmaConfig>(fields, "train.ema.", [](Config& c) -> EmaConfig& { return c.train.ema; })
       .key("decay", &EmaConfig::decay, zero_is("none", number({0, 1, false, true})),
            "Keeps a running average of the network's weights, average = d average + (1 - d) weight, with d rising from "

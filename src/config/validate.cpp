@@ -193,6 +193,11 @@ void check_train(const Config& c, const Origins& o) {
          t.batch_per_rank);
 }
 
+void check_clipping(const TrainConfig& t, const Origins& o) {
+  if (t.clip_head && t.clip_norm == 0)
+    fail("{}: found true with train.clip_norm none, expected a number there", o.at("train.clip_head"));
+}
+
 void check_average(const Config& c, const Origins& o) {
   if (c.train.ema.decay > 0) return;
   if (c.train.ema.every != EmaConfig{}.every)
@@ -274,6 +279,7 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_head_kind(config, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
+  check_clipping(config.train, origins);
   check_average(config, origins);
   check_device(config, origins);
   check_best(config, origins);

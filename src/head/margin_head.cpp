@@ -11,6 +11,7 @@
 #include "head/batch.h"
 #include "head/class_sampler.h"
 #include "head/first_loss.h"
+#include "head/gradient_norm.h"
 #include "head/head_form.h"
 #include "head/nearest.h"
 #include "head/row_store.h"
@@ -47,6 +48,7 @@ class ShardedMarginHead final : public MarginHead {
   void begin_step(Context& context, const math::UpdateRule& update) override;
   HeadResult run(Context& context, const Tensor& embeddings) override;
   void check_gradient(Context& context) override;
+  void measure_gradient(Context& context) override;
   void end_step(Context& context) override;
 
   double expected_first_loss() const override;
@@ -82,6 +84,7 @@ class ShardedMarginHead final : public MarginHead {
     StepInfo info;
     std::vector<MicroBatch> batches;
     Sampling sampling;
+    bool clips = false;  // the gradient is part of the norm by which it is clipped
     // From begin_step on:
     math::UpdateRule update;
     ActiveClasses active;
@@ -149,6 +152,7 @@ void ShardedMarginHead::prepare_step(Context& context, const HeadStep& step) {
   const MemoryScope scope(context.device(), MemoryUse::head);
   Step next;
   next.info = step.info;
+  next.clips = step.keeps_gradient;
   std::vector<int64_t> all;
   for (const auto& labels : step.labels) {
     next.batches.push_back(micro_batch(context, labels));
@@ -170,7 +174,7 @@ void ShardedMarginHead::begin_step(Context& context, const math::UpdateRule& upd
   step_->update = update;
   step_->active = store_.begin_step(step_->sampling);
   // A step that may be skipped knows so only after its backward pass.
-  const bool keeps = step_->batches.size() > 1 || context.loss_scaling;
+  const bool keeps = step_->batches.size() > 1 || context.loss_scaling || step_->clips;
   if (keeps) step_->dweight = context.device().tensor({step_->active.local, store_.columns()});
 }
 
@@ -297,9 +301,16 @@ void ShardedMarginHead::check_gradient(Context& context) {
   if (step_ && step_->dweight.defined()) context.backend.optim->check_finite(step_->dweight);
 }
 
+void ShardedMarginHead::measure_gradient(Context& context) {
+  PLSC_CHECK(step_ && step_->clips && step_->done == step_->batches.size());
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  measure_head_gradient(context, step_->dweight);
+}
+
 void ShardedMarginHead::end_step(Context& context) {
   PLSC_CHECK(step_ && step_->done == step_->batches.size());
   const MemoryScope scope(context.device(), MemoryUse::head);
+  if (step_->clips) context.backend.optim->clip(step_->dweight);
   if (step_->dweight.defined()) {
     RowStore::View rows = store_.step_view(context, RowAccess::update);
     context.backend.head->update_rows(rows, step_->dweight, step_->update);

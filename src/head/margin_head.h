@@ -30,6 +30,7 @@ struct HeadResult {
 struct HeadStep {
   std::vector<std::vector<int64_t>> labels;  // of each micro-batch's samples
   StepInfo info;
+  bool keeps_gradient = false;  // until end_step, however many micro-batches there are: for measure_gradient
 };
 
 /// What rows are read from a checkpoint for.
@@ -79,6 +80,9 @@ class MarginHead {
   virtual HeadResult run(Context& context, const Tensor& embeddings) = 0;
   /// Marks a kept gradient of the rows that is not finite in the step's state, on this rank.
   virtual void check_gradient(Context& context) = 0;
+  /// The squares of the kept gradient of all ranks' rows into the step's state, for its global norm; end_step then
+  /// clips by it. In steps that keep it (HeadStep::keeps_gradient). All ranks call it.
+  virtual void measure_gradient(Context& context) = 0;
   /// Applies what has not been applied yet.
   virtual void end_step(Context& context) = 0;
 

@@ -21,7 +21,7 @@ struct StepRecord {
   std::optional<double> intra_loss;  // D-Softmax: the part of it that is the targets'; the rest is the others'
   int64_t correct = 0, samples = 0;
   double lr = 0;
-  double grad_norm = 0;                       // backbone, before clipping
+  double grad_norm = 0;                       // before clipping; with train.clip_head the head's, too
   double data_wait = 0;                       // seconds this rank waited for its batch
   bool skipped = false;                       // fp16: an overflow; nothing was updated
   int64_t updates = 0;                        // steps that were not skipped, this one included

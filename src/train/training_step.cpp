@@ -16,11 +16,10 @@ void require_finite(const math::StepState& state, const StepRecord& record) {
               "step {}: the loss is not finite ({}); no weight was changed in this step", record.step, record.loss);
   }
   if (failure == math::StepFailure::gradient) {
-    fail_hint(
-        "lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
-        "the backbone's gradient is not finite (norm {}) at step {}; its parameters are unchanged, and no checkpoint "
-        "has this step",
-        record.grad_norm, record.step);
+    fail_hint("lower schedule.base_lr, lengthen the warm-up, or set train.clip_norm",
+              "the gradient is not finite (norm {}) at step {}; its parameters are unchanged, and no checkpoint "
+              "has this step",
+              record.grad_norm, record.step);
   }
   if (state.overflow != 0 && state.loss_scale.scale < math::kSmallestLossScale) {
     fail_hint("lower schedule.base_lr or lengthen the warm-up; train.precision: bf16 or fp32 has the wider range",
@@ -54,6 +53,7 @@ void TrainingStep::prepare(int64_t step, int64_t global_batch, std::vector<Batch
   PLSC_CHECK(!prepared_);
   HeadStep next;
   next.info = {step, 0, global_batch};
+  next.keeps_gradient = config_.train.clip_head;
   for (const Batch& b : batches) next.labels.push_back(b.labels);
   head_.prepare_step(context_, next);
   prepared_ = {std::move(batches), next.info};
@@ -126,6 +126,7 @@ void TrainingStep::finish_step() {
     Tensor flags = step_flags(context_.backend);
     context_.comm.all_reduce(flags, ReduceOp::max, "overflow flags");
   }
+  if (config_.train.clip_head) head_.measure_gradient(context_);
   optimizer_.step(context_, params_);
   head_.end_step(context_);
   backbone_.finish_step(context_);

@@ -55,6 +55,21 @@ class Optimizers(E2eCase):
     def test_lamb(self):
         self.check("lamb")
 
+    def test_clipping_with_the_head(self):
+        """The norm is that of all gradients on any number of ranks, to the bit: it scales every weight's step."""
+        options = ["train.clip_head=true", "train.clip_norm=.5", "train.batch_size=31", "train.steps=12",
+                   "head.sampling={method: uniform, ratio: 0.3}"]
+        for ranks in (1, 2, 3):
+            self.train(f"clip{ranks}", ranks, overrides=options)
+        first = tensors(self.checkpoint("clip1", 12))
+        for ranks in (2, 3):
+            other = tensors(self.checkpoint(f"clip{ranks}", 12))
+            self.assertEqual([key for key in first if first[key] != other[key]], [])
+        self.train("unclipped", overrides=options[1:])
+        norms = [[m["grad_norm"] for m in self.metrics(name)] for name in ("clip1", "unclipped")]
+        self.assertGreater(norms[0][0], norms[1][0])  # from the same weights; the head's is in the one
+        self.assertGreater(min(norms[0]), .5)         # all of these steps are clipped
+
     def test_another_optimizers_checkpoint(self):
         self.train("mixed", overrides=["train.steps=3"])
         done = self.train("mixed", overrides=OPTIMIZERS["adamw"] + ["train.steps=5"], fails=True)

@@ -63,6 +63,8 @@ CONFIGURATIONS = {
     "rows on the host": (1, [HOST, UNIFORM]),
     "rows on the host on 2": (2, [SMALL_HOST, "head.classes=300000"]),
     "kept gradient": (1, ["train.accumulate=2"]),
+    "two moments and an average": (1, LARGER + ["optimizer={name: lamb, head: {name: sgd}}", "train.ema.decay=.99"]),
+    "clipped head on 2": (2, ["train.clip_head=true"]),
     "bf16": (1, ["train.precision=bf16"]),
     "bf16, larger network": (1, LARGER + ["train.precision=bf16"]),
     "exact sums": (1, LARGER + ["model.sync_batch_norm=true"]),
@@ -84,6 +86,8 @@ ON_GPUS = {
     "fp32": (1, []),
     "bf16 on 2": (2, ["train.precision=bf16"]),
     "fp16": (1, ["train.precision=fp16"]),
+    "two moments, an average and a clipped head": (
+        1, ["optimizer={name: lamb, head: {name: sgd}}", "train={ema: {decay: .99}, clip_head: true}"]),
     "uniform, call by call": (1, [UNIFORM, "train.graphs=false"]),
     "rows on the host": (1, [HOST, UNIFORM]),
     "rows on the host on 2": (2, [SMALL_HOST, "train.precision=bf16"]),

@@ -51,6 +51,41 @@ class CpuOptimOps final : public OptimOps {
     math::judge_gradient(state_);
   }
 
+  void squares(const Tensor& gradient, Tensor& sums) override {
+    const int64_t parts = sums.elements();
+    check_tensor("sums of squares", sums, {parts}, Dtype::f64);
+    if (parts == 0) return;
+    check_tensor("gradient", gradient, gradient.shape(), Dtype::f32);
+    const int64_t each = gradient.elements() / parts;
+    PLSC_CHECK(each * parts == gradient.elements(), "{} in {} parts", gradient.shape().text(), parts);
+    const float* x = gradient.data<float>();
+    double* out = sums.data<double>();
+    if (parts == 1) {
+      out[0] = sum_of(x, each);
+      return;
+    }
+    for_parts(parts, std::max<int64_t>(1, kElementsPerPart / std::max<int64_t>(1, each)), threads_,
+              [&](int64_t begin, int64_t end, int) {
+                for (int64_t i = begin; i < end; ++i) out[i] = kernels::sum_of_squares(x + i * each, each);
+              });
+  }
+
+  void note_head_squares(const Tensor& sums) override {
+    check_tensor("sums of squares", sums, {sums.elements()}, Dtype::f64);
+    double total = 0;
+    for (const double s : sums.span<double>()) total += s;
+    state_.head_squares = total;
+  }
+
+  void clip(Tensor& gradient) override {
+    check_tensor("gradient", gradient, gradient.shape(), Dtype::f32);
+    const auto factor = static_cast<float>(state_.clip_factor);
+    if (math::updates_blocked(state_) || factor == 1) return;
+    float* x = gradient.data<float>();
+    for_parts(gradient.elements(), kElementsPerPart, threads_,
+              [&](int64_t begin, int64_t end, int) { kernels::scale(factor, x + begin, end - begin); });
+  }
+
   void check_finite(const Tensor& gradient) override {
     // A square that overflows in double belongs to no fp32 number, and a sum with one NaN or infinity is not finite.
     double sum = 0;

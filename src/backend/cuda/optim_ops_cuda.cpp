@@ -69,6 +69,33 @@ class CudaOptimOps final : public OptimOps {
     kernels::cuda::judge_gradients(judged_.data(), judged_.size(), judged_.partial(), state_, device_.compute_stream());
   }
 
+  void squares(const Tensor& gradient, Tensor& sums) override {
+    const int64_t parts = sums.elements(), n = gradient.elements();
+    check_device_tensor("sums of squares", sums, {parts}, Dtype::f64);
+    if (parts == 0) return;
+    check_device_tensor("gradient", gradient, gradient.shape(), Dtype::f32);
+    PLSC_CHECK(n % parts == 0, "{} in {} parts", gradient.shape().text(), parts);
+    const cudaStream_t stream = device_.compute_stream();
+    if (parts == 1) {
+      const Tensor partial = device_.tensor({(n + kOptimPiece - 1) / kOptimPiece}, Dtype::f64);
+      kernels::cuda::all_squares(gradient.data<float>(), n, partial.data<double>(), sums.data<double>(), stream);
+    } else if (n == 0) {
+      device_.fill_zero(sums);
+    } else {
+      kernels::cuda::part_squares(gradient.data<float>(), parts, n / parts, sums.data<double>(), stream);
+    }
+  }
+
+  void note_head_squares(const Tensor& sums) override {
+    check_device_tensor("sums of squares", sums, {sums.elements()}, Dtype::f64);
+    kernels::cuda::note_head_squares(sums.data<double>(), sums.elements(), state_, device_.compute_stream());
+  }
+
+  void clip(Tensor& gradient) override {
+    check_device_tensor("gradient", gradient, gradient.shape(), Dtype::f32);
+    kernels::cuda::clip(gradient.data<float>(), gradient.elements(), state_, device_.compute_stream());
+  }
+
   void check_finite(const Tensor& gradient) override {
     check_device_tensor("gradient", gradient, gradient.shape(), Dtype::f32);
     kernels::cuda::check_finite(gradient.data<float>(), gradient.elements(), state_, device_.compute_stream());

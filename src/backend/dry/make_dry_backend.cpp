@@ -32,6 +32,9 @@ class DryOptimOps final : public OptimOps {
     for (const Tensor& t : gradients) bytes += static_cast<double>(t.bytes());
     tally_.add({0, bytes});
   }
+  void squares(const Tensor& gradient, Tensor&) override { tally_.add({0, static_cast<double>(gradient.bytes())}); }
+  void note_head_squares(const Tensor&) override {}
+  void clip(Tensor& gradient) override { tally_.add({0, 2 * static_cast<double>(gradient.bytes())}); }
   void check_finite(const Tensor& gradient) override { tally_.add({0, static_cast<double>(gradient.bytes())}); }
   void update(std::span<const ParamGroup> groups) override {
     double bytes = 0;

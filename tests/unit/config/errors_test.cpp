@@ -68,7 +68,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, ema, accumulate, deterministic, graphs, threads}");
+        "steps, precision, clip_norm, clip_head, ema, accumulate, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true or false");
   CHECK(message("schedule: {base_lr: .inf}\n") == "f.yaml:2: schedule.base_lr: found '.inf', expected a number > 0");
@@ -193,6 +193,12 @@ TEST_CASE("what belongs to other optimizers is refused") {
       "0, expected one of the two");
   CHECK(message("optimizer: {decay_norms: false, norms: {weight_decay: 0}}").empty());
   CHECK(message("optimizer: {norms: {weight_decay: 0}}").empty());
+}
+
+TEST_CASE("a head that is clipped has a norm to be clipped by") {
+  CHECK(message("train: {clip_head: true, clip_norm: none}") ==
+        "f.yaml:2: train.clip_head: found true with train.clip_norm none, expected a number there");
+  CHECK(message("train: {clip_head: true}").empty());
 }
 
 TEST_CASE("averaged weights are evaluated where there are any") {

@@ -161,8 +161,8 @@ std::vector<Change> optimisation_changes() {
   [[maybe_unused]] const auto& [n_lr, n_decay] = all.optimizer.norms;
   [[maybe_unused]] const auto& [s_name, base_lr, start_lr, warmup_steps, warmup_epochs, power, milestones,
                                 milestone_steps, factor, final_lr, compat] = all.schedule;
-  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, ema, accumulate,
-                                deterministic, graphs, threads] = all.train;
+  [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, clip_head, ema,
+                                accumulate, deterministic, graphs, threads] = all.train;
   [[maybe_unused]] const auto& [ema_decay, ema_every] = all.train.ema;
   const auto by = [](const char* name) {
     return [name](Config& c) -> OptimizerConfig& {
@@ -220,6 +220,7 @@ std::vector<Change> optimisation_changes() {
       [](Config& c) { c.train.precision = "bf16"; },
       [](Config& c) { c.train.clip_norm = 0; },
       [](Config& c) { c.train.clip_norm = 1.5; },
+      [](Config& c) { c.train.clip_head = true; },
       [](Config& c) { c.train.ema.decay = 0.999; },
       [](Config& c) {
         c.train.ema = {0.5, 7};

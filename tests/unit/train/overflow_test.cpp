@@ -121,6 +121,22 @@ TEST_CASE("training goes on behind a skipped step as if it had not been") {
   CHECK(after_steps(options, {{0, Fault::none}, {1, Fault::none}, {2, Fault::none}}).replicated != straight.replicated);
 }
 
+TEST_CASE("a skipped step is none to bias corrections and averages") {
+  for (const char* name : {"adamw", "lars", "lamb"}) {
+    INFO(name);
+    StepOptions options = options_of("full");
+    options.optimizer.name = name;
+    options.optimizer.head.name = "sgd";
+    options.ema = {0.9, 2};
+    const Outcome straight = after_steps(options, {{0, Fault::none}, {1, Fault::none}, {3, Fault::none}});
+    const Outcome skipping =
+        after_steps(options, {{0, Fault::none}, {1, Fault::none}, {2, Fault::backbone_gradient}, {3, Fault::none}});
+    CHECK(straight.replicated.size() > 3 * 20);
+    CHECK(skipping.replicated == straight.replicated);
+    CHECK(after_steps(options, {{0, Fault::none}, {1, Fault::none}}).replicated != straight.replicated);
+  }
+}
+
 std::vector<float> floats(const std::vector<std::byte>& bytes) {
   std::vector<float> values(bytes.size() / sizeof(float));
   std::memcpy(values.data(), bytes.data(), bytes.size());

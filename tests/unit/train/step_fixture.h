@@ -40,6 +40,9 @@ class OverflowingOptim final : public OptimOps {
   void average(std::span<Param* const> params, const math::AverageRule& rule) override {
     inner_->average(params, rule);
   }
+  void squares(const Tensor& gradient, Tensor& sums) override { inner_->squares(gradient, sums); }
+  void note_head_squares(const Tensor& sums) override { inner_->note_head_squares(sums); }
+  void clip(Tensor& gradient) override { inner_->clip(gradient); }
   void finish_step() override { inner_->finish_step(); }
 
  private:
@@ -51,6 +54,10 @@ struct StepOptions {
   HeadConfig head;
   bool loss_scaling = true;
   int64_t micro_batches = 1;
+  OptimizerConfig optimizer{};
+  EmaConfig ema{};
+  double clip_norm = 5;
+  bool clip_head = false;
 };
 
 /// One rank. Samples, labels and weights are the same whatever the number of ranks.
@@ -60,7 +67,7 @@ class StepUnderTest {
       : options_(options),
         cpu_(rank),
         net_(tiny_net("plsc")),
-        config_(config_of(net_)),
+        config_(config_of(net_, options)),
         backbone_(make_tiny(cpu_.context, net_)),
         head_(drawn_head(cpu_.context, options.head, kClasses, net_.model.embedding_size)) {
     cpu_.context.loss_scaling = options.loss_scaling;
@@ -92,14 +99,16 @@ class StepUnderTest {
   }
 
   using State = std::map<std::string, std::vector<std::byte>>;
-  /// Weights, momenta and running statistics, the same on every rank. Not the count of batches, which no step uses and
-  /// which the host keeps, who does not know yet that a step is skipped.
+  /// Weights, moments, averages and running statistics, the same on every rank. Not the count of batches, which no step
+  /// uses and which the host keeps, who does not know yet that a step is skipped.
   State replicated() const {
     State out;
     for (const Param* p : backbone_->params()) {
       if (p->value.dtype() != Dtype::f32) continue;
       out[p->name] = bytes(p->value);
       if (p->momentum.defined()) out[p->name + " momentum"] = bytes(p->momentum);
+      if (p->squares.defined()) out[p->name + " squares"] = bytes(p->squares);
+      if (p->average.defined()) out[p->name + " average"] = bytes(p->average);
     }
     return out;
   }
@@ -115,11 +124,14 @@ class StepUnderTest {
   float& first_center() { return head_rows(*head_, "centers").data<float>()[0]; }
 
  private:
-  static Config config_of(const TinyNet& net) {
+  static Config config_of(const TinyNet& net, const StepOptions& options) {
     Config config;
+    config.optimizer = options.optimizer;
+    config.train.ema = options.ema;
     config.data.image_size = net.size;
     config.data.channels = net.channels;
-    config.train.clip_norm = 5;
+    config.train.clip_norm = options.clip_norm;
+    config.train.clip_head = options.clip_head;
     return config;
   }
   static std::vector<std::byte> bytes(const Tensor& t) {
