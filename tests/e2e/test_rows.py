@@ -52,6 +52,14 @@ class Rows(E2eCase):
             with self.subTest(optimizer=name, options=more):
                 self.check_resume(f"{name}-{ranks}-{len(more)}", ranks, BY[name] + more)
 
+    def test_one_optimizer_for_all(self):
+        """The class centres follow optimizer.name, and are clipped together with the network."""
+        for name, more in {"adamw": ["schedule.base_lr=.005", UNIFORM], "lamb": ["schedule.base_lr=.01"]}.items():
+            with self.subTest(optimizer=name):
+                options = [f"optimizer.name={name}", "train.clip_head=true", "train.clip_norm=2"]
+                self.check_resume(name + "-all", 2, options + more)
+                self.assertIn("optimizer:second_moment", tensors(self.checkpoint(name + "-all-straight", 40)))
+
     def test_three_ranks_resume_on_any_and_all_evaluate_the_same(self):
         for name, more in {"lars": [UNIFORM], "adamw": [UNIFORM], "lamb": [UNIFORM, LAZY]}.items():
             options = BY[name] + more
