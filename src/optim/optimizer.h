@@ -19,7 +19,8 @@ class Optimizer {
  public:
   explicit Optimizer(const OptimizerConfig& config);
 
-  /// What a step's state needs to know of this optimizer: its rule with this learning rate.
+  /// What a step's state needs to know of this optimizer: its rule with this learning rate. Which update it is, for
+  /// bias corrections, the state counts itself: a step that fp16 leaves out is none, as with torch.amp.GradScaler.
   math::UpdateRule rule(double lr) const;
   /// The same for the class centres (optimizer.head).
   math::UpdateRule head_rule(double lr) const;

@@ -153,3 +153,59 @@ TEST_CASE("a parameter whose backward pass never ran is a bug, not a step on an 
   zero_grad(all);
   CHECK_THROWS_AS(Optimizer({}).step(rank.context, all), LogicError);
 }
+
+TEST_CASE("each group has a rule of its own") {
+  OptimizerConfig config;
+  config.name = "lamb";
+  config.weight_decay = 0.25;
+  config.beta2 = 0.5;
+  config.head = {"lars", 10, 0.125};
+  config.trust = 0.5;
+  const Optimizer optimizer(config);
+  CHECK(optimizer.rule(0.5).kind == math::UpdateKind::lamb);
+  CHECK(optimizer.rule(0.5).lr == 0.5F);
+  CHECK(optimizer.rule(0.5).weight_decay == 0.25F);
+  CHECK(optimizer.rule(0.5).beta2 == 0.5);
+  const math::UpdateRule head = optimizer.head_rule(0.5);
+  CHECK(head.kind == math::UpdateKind::lars);
+  CHECK(head.lr == 5);
+  CHECK(head.weight_decay == 0.125F);
+  CHECK(head.trust == 0.5F);
+  config.head = {};
+  CHECK(Optimizer(config).head_rule(0.5).kind == math::UpdateKind::lamb);
+  CHECK(Optimizer(config).head_rule(0.5).weight_decay == 0.25F);
+
+  // What weights and norms move by without a gradient: their decay, at their rate.
+  CpuContext rank;
+  for (const bool given : {false, true}) {
+    config.name = "adamw";
+    config.norms.lr = 0.5;
+    config.norms.weight_decay.reset();
+    if (given) config.norms.weight_decay = 0.125;
+    Param w = make("w", 1, ParamKind::weight), b = make("b", 1, ParamKind::bias), n = make("n", 1, ParamKind::norm);
+    Param* all[] = {&w, &b, &n};
+    for (Param* p : all) {
+      p->value.data<float>()[0] = 1;
+      p->grad.data<float>()[0] = 0;
+      p->grad_stale = false;
+    }
+    begin_step(rank.backend, {.rule = Optimizer(config).rule(0.5)});
+    Optimizer(config).step(rank.context, all);
+    const double decay = given ? 0.125 : 0.25;
+    CHECK(w.value.data<float>()[0] == test::Approx(1 - 0.5 * 0.25));
+    CHECK(b.value.data<float>()[0] == test::Approx(1 - 0.25 * decay));
+    CHECK(n.value.data<float>()[0] == test::Approx(1 - 0.25 * decay));
+  }
+}
+
+TEST_CASE("an optimizer that does not exist is named with those that do") {
+  OptimizerConfig config;
+  config.name = "adam";
+  std::string message;
+  try {
+    const Optimizer optimizer(config);
+  } catch (const Error& e) {
+    message = e.what();
+  }
+  CHECK(message == "optimizer.name is 'adam'; known: sgd, adamw, lars, lamb");
+}
