@@ -244,6 +244,27 @@ class Cuda(E2eCase):
             self.assertEqual(out.count("of a rank's GPU memory"), 1, out)
             self.assertFalse(os.path.exists(self.folder(f"{tier}/metrics.jsonl")))
 
+    def test_class_centres_by_every_optimizer(self):
+        """As on the CPU, in steps that neither allocate nor wait, and resumed to the bit."""
+        uniform, far = "head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}"
+        for name, overrides in (("rows_lars", ["optimizer={head: {name: lars}, trust: .02}", uniform]),
+                                ("rows_adamw", ["optimizer.head={name: adamw, lr: .1}", uniform]),
+                                ("rows_adamw_far", ["optimizer.head={name: adamw, lr: .1}", uniform, far]),
+                                ("rows_lamb", ["optimizer.head={name: lamb, lr: .1}", uniform, "head.update=lazy"]),
+                                ("rows_adamw_full", ["optimizer.head={name: adamw, lr: .1}", "train.accumulate=2"])):
+            with self.subTest(name):
+                expected = self.on_cpu(name + "_cpu", *overrides)
+                overrides += ["train.deterministic=true", "checkpoint.keep=3"]
+                self.cuda(name, *overrides, "checkpoint.every_steps=11", ranks=2)
+                self.assert_close(self.losses(name), expected, 1e-4)
+                os.rename(self.checkpoint(name, 20), self.folder(name + "_straight"))
+                self.cuda(name, *overrides, ranks=2, resume="auto")
+                a, b = tensors(self.folder(name + "_straight")), tensors(self.checkpoint(name, 20))
+                self.assertEqual([key for key in a if a[key] != b.get(key)], [])
+                few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
+                for count in ("device_allocations", "pinned_allocations", "synchronisations"):
+                    self.assertEqual(few[count], many[count], count)
+
     def test_absurd_rate_stops_without_a_checkpoint_of_it(self):
         out = self.cuda("absurd", "schedule={base_lr: 1e30, warmup_steps: 0}", "checkpoint.every_steps=1", fails=True,
                         ranks=2)
