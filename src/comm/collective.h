@@ -50,7 +50,7 @@ class Collective {
 
   /// The group of this rank where all ranks are split into groups of `ranks` consecutive ones, of which there is a
   /// whole number. Made by all ranks together, with their host values' collective; must not outlive this one. All
-  /// groups are given the same sequence of calls, in its place among those of all ranks.
+  /// groups are given the same sequence of calls, in its place among those of all ranks. Groups are not split again.
   [[nodiscard]] virtual std::unique_ptr<Collective> split(int ranks, Collective& host) = 0;
 
   /// Polls until complete; `what` names the work in a time-out's message ("gradient bucket 3").
