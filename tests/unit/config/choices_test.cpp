@@ -14,9 +14,6 @@ namespace {
 std::string message(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
   return error_text([&] { parse_config("data: {train: faces.rec}\n" + yaml, "f.yaml", overrides); });
 }
-std::string message_of(const std::string& yaml) {
-  return error_text([&] { parse_config(yaml, "f.yaml"); });
-}
 
 }  // namespace
 
