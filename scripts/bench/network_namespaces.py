@@ -12,6 +12,9 @@ wire a frame of 1514 bytes, as interfaces count it, holds 1448 of them: 1500 les
 14 of Ethernet besides. To acknowledge what came, a frame of 66 bytes goes back for two of those at the most, which is 2.2 %
 more, and none where tensors go the same way and carry it. The hosts send a packet a frame (gso_max_segs 1), as cards do: else
 counters would see pieces of 64 KiB with one header each.
+
+"Hidden" is of the backbone's gradients, from the run's trace: the part of the time in which a bucket of them was on its way
+that no rank stood still for. "Not hidden" is of all communication: the part of all time that ranks stood still for it.
 """
 import argparse
 import json
@@ -54,6 +57,25 @@ def on_the_wire(tensors):
     return tensors / PAYLOAD * (MTU + ETHERNET)
 
 
+def busy(spans):
+    """Seconds in which one of these (begin, end) or more were under way."""
+    total, until = 0, -1
+    for begin, end in sorted(spans):
+        total += max(0, end - max(begin, until))
+        until = max(until, end)
+    return total
+
+
+def hidden(trace):
+    """The part of the gradients' time on the wire that no rank stood still for, over all ranks of a trace."""
+    under_way = exposed = 0
+    for rank in {e["pid"] for e in trace}:
+        buckets = [e for e in trace if e["pid"] == rank and e["name"].startswith("gradient bucket") and "bytes" in e["args"]]
+        under_way += busy((e["ts"], e["ts"] + e["dur"]) for e in buckets)
+        exposed += sum(e["args"]["not hidden, us"] for e in buckets)
+    return 1 - exposed / under_way
+
+
 class Bench:
     """The hosts, and a folder for runs. Ends with `with`."""
 
@@ -78,7 +100,7 @@ class Bench:
         return [w for o in [*self.overrides, *overrides] for w in ("-o", o)]
 
     def run(self, steps, overrides):
-        """Bytes that each host sent meanwhile, and the images/s of each step."""
+        """Bytes that each host sent meanwhile, and the folder of the run."""
         self.runs += 1
         output = os.path.join(self.cluster.folder, f"run{self.runs}")
         before = [h.counters()[1] for h in self.cluster.hosts]
@@ -88,9 +110,7 @@ class Bench:
         if done.returncode:
             raise RuntimeError(f"{self.program} ended with {done.returncode}:\n{done.stdout[-2000:]}")
         sent = [h.counters()[1] - b for h, b in zip(self.cluster.hosts, before)]
-        with open(os.path.join(output, "metrics.jsonl")) as f:
-            rates = [m["images_per_s"] for m in map(json.loads, f) if m["kind"] == "train"]
-        return sent, rates
+        return sent, output
 
     def planned(self, overrides):
         """Bytes of tensors that a rank sends a step, by the plan."""
@@ -100,14 +120,21 @@ class Bench:
 
     def measure(self, overrides, warm_up, steps):
         """Of one variant: images/s (the median step's), the bytes a step that were counted, those of the plan as tensors and on
-        the wire, and how far the count is off that."""
+        the wire, how far the count is off that, and what was hidden and what was not."""
         first, _ = self.run(warm_up, overrides)
-        both, rates = self.run(warm_up + steps, overrides)
+        trace = os.path.join(self.cluster.folder, f"trace{self.runs}.json")
+        both, output = self.run(warm_up + steps, [*overrides, f"log.trace={trace}", f"log.trace_first={warm_up}",
+                                                  f"log.trace_steps={steps}"])
+        with open(os.path.join(output, "metrics.jsonl")) as f:
+            lines = [m for m in map(json.loads, f) if m["kind"] == "train"][warm_up:]
+        with open(trace) as f:
+            events = [e for e in json.load(f)["traceEvents"] if e["ph"] == "X"]
         counted = statistics.mean(b - f for b, f in zip(both, first)) / steps
         tensors = self.planned(overrides)
         planned = on_the_wire(tensors)
-        return dict(rate=statistics.median(rates[warm_up:]), counted=counted, tensors=tensors, planned=planned,
-                    off=counted / planned - 1)
+        return dict(rate=statistics.median(m["images_per_s"] for m in lines), counted=counted, tensors=tensors, planned=planned,
+                    off=counted / planned - 1, hidden=hidden(events),
+                    exposed=statistics.mean(m["comm_exposed"] for m in lines))
 
 
 def parse_variant(text):
@@ -146,7 +173,8 @@ def main():
     with Bench(os.path.abspath(options.program), options.hosts, rate, options.overrides) as bench:
         if not options.json:
             print(f"{options.hosts} hosts, {rate or 'no limit'}, {options.steps} steps\n\n"
-                  "| variant | images/s | bytes counted | planned on the wire | of these tensors | off |\n|---|---|---|---|---|---|",
+                  "| variant | images/s | bytes counted | planned on the wire | of these tensors | off | hidden | not hidden |\n"
+                  "|---|---|---|---|---|---|---|---|",
                   flush=True)
         for name in chosen:
             try:
@@ -159,7 +187,7 @@ def main():
                 print(json.dumps({"variant": name, **m}), flush=True)
             else:
                 print(f"| {name} | {m['rate']:.1f} | {m['counted']:,.0f} | {m['planned']:,.0f} | {m['tensors']:,.0f} | "
-                      f"{m['off']:+.1%} |", flush=True)
+                      f"{m['off']:+.1%} | {m['hidden']:.0%} | {m['exposed']:.1%} |", flush=True)
     sys.exit(1 if failed else 0)
 
 

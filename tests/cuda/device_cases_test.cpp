@@ -31,6 +31,7 @@ Backend make_backend() {
 TEST_CASE("cuda device: optimizer cases") {
   Backend backend = make_backend();
   optimizer_cases(backend);
+  update_cases(backend);
 }
 
 TEST_CASE("cuda device: image cases") {

@@ -87,6 +87,7 @@ Values expected_values(const Network& network, int64_t shift, double factor, boo
 TEST_CASE("optimizer on the stand-in: the cases of every backend") {
   OptimUnderTest test(GENERATE(1u, 2u));
   optimizer_cases(test.backend);
+  update_cases(test.backend);
 }
 
 TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they lie") {

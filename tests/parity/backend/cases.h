@@ -20,7 +20,7 @@ void norm_large_cases(Backend& backend, Dtype dtype);
 void norm_difference_cases(Backend& backend);
 void elementwise_cases(Backend& backend, Dtype dtype);
 void optimizer_cases(Backend& backend);
-void update_cases(Backend& backend);  // called by optimizer_cases
+void update_cases(Backend& backend);  // of the optimizers beside SGD
 void image_cases(Backend& backend, Dtype dtype);
 /// The same call twice gives the same bits.
 void repeat_cases(Backend& backend, Dtype dtype);

@@ -252,7 +252,6 @@ void optimizer_cases(Backend& backend) {
     sgd_case(backend, n, false);
     sgd_case(backend, n, true);
   }
-  update_cases(backend);
   norm_case(backend);
   loss_scale_case(backend);
 }

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "optim/grad_sync.h"
-#include "optim/sgd.h"
+#include "optim/optimizer.h"
 #include "support/catch.h"
 #include "support/counted_collective.h"
 #include "support/cpu_context.h"
