@@ -13,7 +13,9 @@ struct AverageRule {
   int64_t every = 1;  // updates
 };
 
-/// 1 - d of update number n = 1, 2, ..., with t = n / every - 1 averages before it: d = min(decay, (1 + t) / (10 + t)).
+/// 1 - d of update number n = 1, 2, ... of the run, with t = n / every - 1 turns before it: d = min(decay, (1 + t) /
+/// (10
+/// + t)).
 /// 0 where it is not its turn: the average stays.
 PLSC_HD inline float average_rest(const AverageRule& rule, int64_t update) {
   if (update % rule.every != 0) return 0;

@@ -2,6 +2,8 @@
 // device, and what the head is given. The formulas: sgd.h, adam.h, trust.h.
 #pragma once
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 #include "kernels/math/sgd.h"
 
@@ -39,6 +41,13 @@ constexpr const char* name_of(UpdateKind kind) {
   if (kind == UpdateKind::adamw) return "adamw";
   if (kind == UpdateKind::lars) return "lars";
   return kind == UpdateKind::lamb ? "lamb" : "sgd";
+}
+
+/// The other way round; nothing for other words.
+inline std::optional<UpdateKind> update_kind(std::string_view name) {
+  for (const UpdateKind kind : {UpdateKind::sgd, UpdateKind::adamw, UpdateKind::lars, UpdateKind::lamb})
+    if (name == name_of(kind)) return kind;
+  return std::nullopt;
 }
 
 PLSC_HD inline SgdRule sgd_rule(const UpdateRule& r) {

@@ -1,5 +1,5 @@
 """What `plsc-train plan` predicts for runs whose rates others have published, beside those rates; and a sweep over
-GPUs and networks. Runs nothing but plans: seconds, on any machine. Prints Markdown, as it stands in README.md.
+GPUs and networks. Runs nothing but plans: seconds, on any machine. Prints Markdown, as it stands in published.md.
 
     python3 scripts/bench/published.py            # the published points
     python3 scripts/bench/published.py --sweep    # 8 to 512 GPUs

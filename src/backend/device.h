@@ -90,6 +90,8 @@ class Device : public Allocator {
   virtual void synchronize() = 0;
   /// Here, behind all that was given so far. Not while work is recorded. Without an override it is the host's now.
   virtual std::shared_ptr<const TimeMark> mark();
+  /// Waits for the device, and sets the clock of later marks by the host's anew: the two drift apart.
+  virtual void set_clock() {}
 
   /// What memory taken from now on is for; returns what it was for before. See MemoryScope.
   virtual MemoryUse exchange_use(MemoryUse) { return MemoryUse::other; }

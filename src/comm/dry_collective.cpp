@@ -45,6 +45,7 @@ class DryCollective final : public Collective {
   Pending start_all_reduce_bf16(Tensor& t) override {
     PLSC_CHECK(t.dtype() == Dtype::f32 && world_.of_device, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
     // Half of it to send, half of it received.
+    if (world_.rooms && world_.ranks > 1) world_.rooms(static_cast<double>(t.bytes()));
     return buffered(traffic(t.bytes() / 2, 2), static_cast<double>(std::min<size_t>(t.bytes(), kReductionSlab)));
   }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {

@@ -28,6 +28,8 @@ struct DryWorld {
   /// Told the bytes of host memory that a collective by MPI takes to receive into, and gives back (negative) when its
   /// request goes; may be empty.
   std::function<void(double bytes)> buffers;
+  /// Told the bytes of device memory that NCCL's sum in bf16 takes, of which it keeps the most; may be empty.
+  std::function<void(double bytes)> rooms{};
 };
 
 /// This rank is number 0, which has no fewer classes and samples than any other.

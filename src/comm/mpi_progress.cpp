@@ -18,9 +18,13 @@ MpiProgress::MpiProgress() : thread_([this] { run(); }) {}
 MpiProgress::~MpiProgress() { stop(); }
 
 void MpiProgress::add(mpi::Work* work) {
-  if (work->poll()) return;
   works_.push_back(work);
-  changed_.notify_one();
+  try {
+    poll_all();
+  } catch (...) {
+    // Kept for the next poll: messages of this work may be under way, so its request must come to be.
+  }
+  if (!works_.empty()) changed_.notify_one();
 }
 
 void MpiProgress::remove(mpi::Work* work) {

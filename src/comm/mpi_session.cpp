@@ -1,5 +1,4 @@
-// MPI_Init, MPI_Finalize, MPI_Abort: the only calls that block inside MPI, and the only ones outside
-// mpi_collective.cpp.
+// MPI's begin and end. These calls block inside of MPI; of the others only those that make communicators do.
 #include "comm/mpi_session.h"
 
 #include <dlfcn.h>

@@ -16,8 +16,8 @@ struct MpiPlace {
 std::string mpi_library_version();
 /// "/usr/lib/x86_64-linux-gnu/libmpi.so.40"; empty where it cannot be told.
 std::string mpi_library_file();
-/// MPI_Init_thread with MPI_THREAD_FUNNELED: only the main thread may call MPI. `pause` passes before this rank's first
-/// message.
+/// MPI_Init_thread with MPI_THREAD_SERIALIZED: one thread at a time may call MPI (comm/mpi_progress.h sees to that).
+/// `pause` passes before this rank's first message.
 MpiPlace mpi_start(std::chrono::milliseconds pause);
 /// MPI_Finalize. All ranks, in order, after their last collective.
 void mpi_finish();

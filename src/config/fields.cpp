@@ -119,7 +119,7 @@ void add_model_fields(std::vector<Field>& fields) {
           "recompute", &ModelConfig::recompute, list_of(text(), true),
           "Parts of the backbone (stem, layer1, layer2, ...; or all) of whose blocks the inputs alone are kept for the "
           "backward pass, which computes the rest again: less memory for activations, at the price of a second forward "
-          "pass of these parts. Weights and losses are the same to the last bit.",
+          "pass of these parts. Weights and losses are the same to the last bit (on a GPU with train.deterministic).",
           {"iresnet.py: using_ckpt", ""});
   Section<InitConfig>(fields, "init.", [](Config& c) -> InitConfig& { return c.init; })
       .key("from", &InitConfig::from, text_or_none(),

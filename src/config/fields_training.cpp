@@ -24,7 +24,7 @@ void add_optimizer_fields(std::vector<Field>& fields) {
            {".9, fixed", "Optimizer.beta1"})
       .key("beta2", &OptimizerConfig::beta2, number({0, 1, false, true}), "adamw, lamb: of the mean of their squares.",
            {".999, fixed", "Optimizer.beta2"})
-      .key("epsilon", &OptimizerConfig::epsilon, number(above(0)),
+      .key("epsilon", &OptimizerConfig::epsilon, number(at_least(1e-30)),
            "adamw, lamb: added to the root of the mean of squares.", {"1e-8, fixed", "Optimizer.epsilon"})
       .key("trust", &OptimizerConfig::trust, number(above(0)), "lars: the coefficient of the trust ratio.",
            {"", "lars_coeff"});

@@ -32,7 +32,9 @@ std::vector<std::string> parts_below_tail(const Config& c) {
 }
 
 void check_model(const Config& c, const Origins& o) {
-  if (const int64_t group = c.model.sync_batch_norm.group; group > 0 && c.ranks > 0 && c.ranks % group != 0)
+  // Ranks of the command line may be those of an evaluation, which has no groups; a training looks again.
+  const int64_t group = c.model.sync_batch_norm.group;
+  if (group > 0 && c.ranks > 0 && c.ranks % group != 0 && !o.on_command_line("ranks"))
     fail("{}: found {}, expected a number that divides ranks, {}, or true or false", o.at("model.sync_batch_norm"),
          group, c.ranks);
   std::vector<std::string> known = parts_below_tail(c);

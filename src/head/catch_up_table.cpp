@@ -9,10 +9,7 @@ namespace plsc {
 namespace {
 
 math::UpdateKind kind_of(const std::string& name) {
-  for (const auto kind :
-       {math::UpdateKind::sgd, math::UpdateKind::lars, math::UpdateKind::adamw, math::UpdateKind::lamb}) {
-    if (name == math::name_of(kind)) return kind;
-  }
+  if (const auto kind = math::update_kind(name)) return *kind;
   fail("the head's catch-up table is of an optimizer '{}', expected sgd, lars, adamw or lamb", name);
 }
 
@@ -141,6 +138,10 @@ CatchUpTable::Stored CatchUpTable::from_json(const std::string& text) {
       products.push_back(m);
     }
     std::vector<math::CoastingStep> coasting = coasting_of(j, products.size());
+    if (coasting.empty() == (stored.update == math::UpdateKind::adamw) && !products.empty()) {
+      fail("the head's catch-up table holds {} coasting steps, which are of adamw, beside the products of {}",
+           coasting.size(), math::name_of(stored.update));
+    }
     if (next < static_cast<int64_t>(products.size())) {
       fail("the head's catch-up table holds {} products after {} updates", products.size(), next);
     }

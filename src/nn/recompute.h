@@ -1,7 +1,8 @@
 // Activation recomputation: memory for time. Of a block its input alone is kept between its passes, and its backward
 // pass begins by running it forward again (Chen et al., "Training deep nets with sublinear memory cost", 2016, with a
 // block as the segment). Each value is computed by the same op from the same bits, with the statistics that batch norms
-// found in the first pass: so results are those without it to the last bit, and the ranks exchange nothing for it.
+// found in the first pass: so results are those without it to the last bit where ops repeat theirs (on a GPU
+// train.deterministic sees to that), and the ranks exchange nothing for it.
 #pragma once
 #include <memory>
 

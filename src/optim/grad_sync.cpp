@@ -50,7 +50,8 @@ void GradSync::place_gradients(Context& context, const std::vector<Param*>& trai
   const Dtype dtype = context.sums_in_double ? Dtype::f64 : Dtype::f32;
   std::vector<int64_t> sizes;
   for (const Param* p : trainable) sizes.push_back(p->value.elements());
-  const Layout layout = lay_out(sizes, options_.bucket_bytes / static_cast<int64_t>(dtype_size(dtype)));
+  const Layout layout =
+      lay_out(sizes, std::max<int64_t>(1, options_.bucket_bytes / static_cast<int64_t>(dtype_size(dtype))));
   const MemoryScope scope(context.device(), MemoryUse::optimizer);
   const Tensor flat = context.device().zeros({layout.elements}, dtype);
   for (size_t b = 0; b + 1 < layout.bucket_offsets.size(); ++b) {

@@ -1,7 +1,5 @@
 #include "optim/optimizer.h"
 
-#include <array>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -11,16 +9,8 @@ namespace plsc {
 namespace {
 
 math::UpdateKind kind_of(const std::string& name) {
-  constexpr std::array<std::pair<std::string_view, math::UpdateKind>, 4> kKinds{{{"sgd", math::UpdateKind::sgd},
-                                                                                 {"adamw", math::UpdateKind::adamw},
-                                                                                 {"lars", math::UpdateKind::lars},
-                                                                                 {"lamb", math::UpdateKind::lamb}}};
-  std::string all;
-  for (const auto& [word, kind] : kKinds) {
-    if (word == name) return kind;
-    all += (all.empty() ? "" : ", ") + std::string(word);
-  }
-  fail("optimizer.name is '{}'; known: {}", name, all);
+  if (const auto kind = math::update_kind(name)) return *kind;
+  fail("optimizer.name is '{}'; known: sgd, adamw, lars, lamb", name);
 }
 
 }  // namespace
@@ -61,7 +51,18 @@ math::UpdateRule Optimizer::head_rule(double lr) const {
   return head;
 }
 
+void Optimizer::begin(Context& context, std::span<Param* const> params) const {
+  const MemoryScope scope(context.device(), MemoryUse::optimizer);
+  for (Param* p : params) {
+    if (!p->trainable()) continue;
+    if (!p->momentum.defined()) p->momentum = context.device().zeros(p->value.shape());
+    if (math::has_second_moment(weights_.kind) && !p->squares.defined())
+      p->squares = context.device().zeros(p->value.shape());
+  }
+}
+
 void Optimizer::step(Context& context, std::span<Param* const> params) const {
+  begin(context, params);
   const MemoryScope scope(context.device(), MemoryUse::optimizer);
   std::vector<Tensor> gradients;
   ParamGroup groups[] = {{{}, weights_}, {{}, norms_}};
@@ -69,9 +70,6 @@ void Optimizer::step(Context& context, std::span<Param* const> params) const {
     if (!p->trainable()) continue;
     PLSC_CHECK(p->grad.defined() && !p->grad_stale, "{} has no gradient of this step", p->name);
     gradients.push_back(p->grad);
-    if (!p->momentum.defined()) p->momentum = context.device().zeros(p->value.shape());
-    if (math::has_second_moment(weights_.kind) && !p->squares.defined())
-      p->squares = context.device().zeros(p->value.shape());
     groups[p->kind == ParamKind::weight ? 0 : 1].params.push_back(p);
   }
   OptimOps& ops = *context.backend.optim;

@@ -25,6 +25,8 @@ class Optimizer {
   /// The same for the class centres (optimizer.head).
   math::UpdateRule head_rule(double lr) const;
 
+  /// Makes the state that is not there yet (read from a checkpoint): zeros, as it begins. `step` does, too.
+  void begin(Context& context, std::span<Param* const> params) const;
   /// One update of every trainable parameter from its reduced gradient, by the rule in the step's state; buffers and
   /// frozen parameters stay as they are. The trust ratios of LARS and LAMB are those of weights: norms, slopes and
   /// biases are small, and their length says little about how far they may move. Gradients are scaled by min(1,

@@ -24,13 +24,17 @@ namespace plsc {
 ///
 /// `compat` gives the rates of a peer's program instead, which differ at the warm-up's ends (`power` is 2 there, and 1
 /// for insightface_head: load_config sees to it):
-///   insightface_2022  base t / w for t <= w (base where w = 0), then base (1 - p)^power: what their published logs
-///   show insightface_head  arcface_torch at commit 7fadd420, whose schedule counts passes: the update behind n = (t +
-///   1)
-///                     accumulate passes has, with m = n - 1 and W, N for w, T in passes: base for m = 0, whatever the
-///                     warm-up; base m / W for m <= W; then base (1 - (m - W) / (N - W))^power
-///   plsc              PLSC 2.4 with decay_unit step: start + (base - start) t / w for t < w; then poly, final 0,
-///                     step: as above, cosine (TimmCosine): final + (base - final) (1 + cos(pi t / T)) / 2
+///
+///   insightface_2022, what their published logs show:
+///     base t / w for t <= w (base where w = 0), then base (1 - p)^power
+///
+///   insightface_head, arcface_torch at commit 7fadd420, whose schedule counts passes: the update behind pass n =
+///   (t + 1) accumulate has, with m = n - 1 and W, N for w, T in passes,
+///     base for m = 0, whatever the warm-up; base m / W for m <= W; then base (1 - (m - W) / (N - W))^power
+///
+///   plsc, PLSC 2.4 with decay_unit step:
+///     start + (base - start) t / w for t < w; then poly with final 0; step as above; cosine (TimmCosine) is
+///     final + (base - final) (1 + cos(pi t / T)) / 2
 class Schedule {
  public:
   /// A warm-up that is longer than the run is cut off by its end: short trials of a recipe need no other schedule.

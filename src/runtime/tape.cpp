@@ -73,31 +73,10 @@ void Tape::cut(std::function<void()> call) {
   begin_part();
 }
 
-Pending Tape::start(std::function<Pending()> call) {
-  if (!session_) return call();
+Pending Tape::start_later(std::function<Pending()> call) {
   auto slot = std::make_shared<Pending>();
   cut([slot, call = std::move(call)] { *slot = call(); });
   return std::make_unique<Recorded>(slot);
-}
-
-// The tensors are kept by value: they share the storage that the program works on.
-Pending Tape::start_all_reduce(Tensor& t, ReduceOp op) {
-  return start([this, t, op]() mutable { return inner_.start_all_reduce(t, op); });
-}
-Pending Tape::start_all_reduce_bf16(Tensor& t) {
-  return start([this, t]() mutable { return inner_.start_all_reduce_bf16(t); });
-}
-Pending Tape::start_all_gather(const Tensor& from, Tensor& to) {
-  return start([this, from, to]() mutable { return inner_.start_all_gather(from, to); });
-}
-Pending Tape::start_reduce_scatter(const Tensor& from, Tensor& to) {
-  return start([this, from, to]() mutable { return inner_.start_reduce_scatter(from, to); });
-}
-Pending Tape::start_broadcast(Tensor& t, int root) {
-  return start([this, t, root]() mutable { return inner_.start_broadcast(t, root); });
-}
-Pending Tape::start_barrier() {
-  return start([this] { return inner_.start_barrier(); });
 }
 
 void Tape::wait(Pending pending, const std::string& what) { wait_of(inner_, std::move(pending), what); }
@@ -116,23 +95,21 @@ class Tape::Group final : public Collective {
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   Pending start_all_reduce(Tensor& t, ReduceOp op) override {
-    return tape_.start([this, t, op]() mutable { return inner_->start_all_reduce(t, op); });
+    return tape_.start(&Collective::start_all_reduce, *inner_, t, op);
   }
   Pending start_all_reduce_bf16(Tensor& t) override {
-    return tape_.start([this, t]() mutable { return inner_->start_all_reduce_bf16(t); });
+    return tape_.start(&Collective::start_all_reduce_bf16, *inner_, t);
   }
   Pending start_all_gather(const Tensor& from, Tensor& to) override {
-    return tape_.start([this, from, to]() mutable { return inner_->start_all_gather(from, to); });
+    return tape_.start(&Collective::start_all_gather, *inner_, from, to);
   }
   Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
-    return tape_.start([this, from, to]() mutable { return inner_->start_reduce_scatter(from, to); });
+    return tape_.start(&Collective::start_reduce_scatter, *inner_, from, to);
   }
   Pending start_broadcast(Tensor& t, int root) override {
-    return tape_.start([this, t, root]() mutable { return inner_->start_broadcast(t, root); });
+    return tape_.start(&Collective::start_broadcast, *inner_, t, root);
   }
-  Pending start_barrier() override {
-    return tape_.start([this] { return inner_->start_barrier(); });
-  }
+  Pending start_barrier() override { return tape_.start(&Collective::start_barrier, *inner_); }
   std::unique_ptr<Collective> split(int ranks, Collective& host) override {
     return std::make_unique<Group>(tape_, inner_->split(ranks, host));
   }

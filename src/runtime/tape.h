@@ -42,12 +42,18 @@ class Tape final : public Collective {
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
-  Pending start_all_reduce(Tensor& t, ReduceOp op) override;
-  Pending start_all_reduce_bf16(Tensor& t) override;
-  Pending start_all_gather(const Tensor& from, Tensor& to) override;
-  Pending start_reduce_scatter(const Tensor& from, Tensor& to) override;
-  Pending start_broadcast(Tensor& t, int root) override;
-  Pending start_barrier() override;
+  Pending start_all_reduce(Tensor& t, ReduceOp op) override {
+    return start(&Collective::start_all_reduce, inner_, t, op);
+  }
+  Pending start_all_reduce_bf16(Tensor& t) override { return start(&Collective::start_all_reduce_bf16, inner_, t); }
+  Pending start_all_gather(const Tensor& from, Tensor& to) override {
+    return start(&Collective::start_all_gather, inner_, from, to);
+  }
+  Pending start_reduce_scatter(const Tensor& from, Tensor& to) override {
+    return start(&Collective::start_reduce_scatter, inner_, from, to);
+  }
+  Pending start_broadcast(Tensor& t, int root) override { return start(&Collective::start_broadcast, inner_, t, root); }
+  Pending start_barrier() override { return start(&Collective::start_barrier, inner_); }
   /// Of a group's collective what stands in a recording is a part of its program, too.
   std::unique_ptr<Collective> split(int ranks, Collective& host) override;
   void wait(Pending pending, const std::string& what) override;
@@ -56,7 +62,14 @@ class Tape final : public Collective {
  private:
   struct Session;
   class Group;
-  Pending start(std::function<Pending()> call);
+  /// The collective `which` of `inner`, now or where it will stand in the program. Tensors are kept by value: they
+  /// share the storage that the program works on.
+  template <class Which, class... Arguments>
+  Pending start(Which which, Collective& inner, Arguments... arguments) {
+    if (!session_) return (inner.*which)(arguments...);
+    return start_later([which, &inner, arguments...]() mutable { return (inner.*which)(arguments...); });
+  }
+  Pending start_later(std::function<Pending()> call);
   void wait_of(Collective& inner, Pending pending, const std::string& what);
   void cut(std::function<void()> call);
   void begin_part();

@@ -18,8 +18,8 @@ struct CommSpan {
   std::shared_ptr<const TimeMark> start_begin, start_end, wait_begin, wait_end;
   std::optional<double> ended;  // when it was complete, where that is known better than by its wait
 
-  /// The time that the rank's work stood still for it: where the host computes, that of its calls; else the device's
-  /// from the begin of the wait to its end. Waiting for a slower rank is in it.
+  /// The time that the rank's work stood still for it: the host's, where that computes, else the device's, from the
+  /// begins of its start and its wait to their ends. Waiting for a slower rank is in it.
   double exposed() const;
   /// From its start to its end.
   double begin() const { return start_begin->seconds(); }
@@ -31,9 +31,8 @@ class CommTimes {
  public:
   /// Only what happens while it listens is a step's.
   void listen(bool on) { listens_ = on; }
-  void note(CommSpan span) {
-    if (listens_) spans_.push_back(std::move(span));
-  }
+  bool listens() const { return listens_; }
+  void note(CommSpan span) { spans_.push_back(std::move(span)); }
   /// Those since the last call.
   std::vector<CommSpan> take() { return std::exchange(spans_, {}); }
 

@@ -299,7 +299,9 @@ void restore_backbone(Context& context, const CheckpointReader& reader, Backbone
   require_same_model(reader, backbone);
   if (weights == Weights::ema && !has_averages(reader)) {
     fail_hint("take the weights as they are: --weights raw, or eval: {weights: raw}",
-              "{} holds no averaged weights: it was written without train.ema", reader.folder());
+              "{} holds no averaged weights beside its weights: a file has the one kind, and a checkpoint both where "
+              "train.ema was on",
+              reader.folder());
   }
   for (Param* p : backbone.params())
     reader.read(context, weights == Weights::ema ? kAverages : "backbone", p->name, p->value);
@@ -322,7 +324,8 @@ void restore_centers(Context& context, const CheckpointReader& reader, MarginHea
 
 void require_same_optimizer(const CheckpointReader& reader, const OptimizerConfig& config) {
   const std::string stored = RunMeta::from_json(reader.meta(), reader.folder()).optimizer;
-  if (stored == config.name) return;
+  const auto before = math::update_kind(stored), now = math::update_kind(config.name);
+  if (before && now && math::same_state(*before, *now)) return;
   fail_hint(
       "set optimizer.name: " + stored +
           ", or train into another output folder from the weights alone: init: {from: " + reader.folder() + "}",

@@ -57,9 +57,7 @@ StepTrace::StepTrace(Context& context, const LogConfig& config, int64_t first_st
     : context_(context),
       path_(config.trace),
       begin_(first_step + config.trace_first),
-      end_(begin_ + config.trace_steps) {
-  measure_clock();
-}
+      end_(begin_ + config.trace_steps) {}
 
 bool StepTrace::takes_part() const {
   const int every = (context_.ranks() + kMostRanks - 1) / kMostRanks;
@@ -84,9 +82,9 @@ void StepTrace::measure_clock() {
 }
 
 void StepTrace::phase(int64_t step, const char* name) {
-  // One more ends the last one of the trace.
-  const bool ends = !phases_.empty() && traces(phases_.back().step);
-  if (!traces(step) && !ends) return;
+  if (closed_ || (phases_.empty() && !traces(step))) return;
+  if (phases_.empty()) context_.device().set_clock();
+  closed_ = step >= end_;  // it ends the last one of the trace
   phases_.push_back({step, name, steady_seconds(), context_.device().is_host() ? nullptr : context_.device().mark()});
 }
 
@@ -143,6 +141,7 @@ void StepTrace::write() {
   const bool any = !phases_.empty();  // on every rank, or on none
   std::vector<std::string> parts;
   if (any) {
+    measure_clock();  // now: clocks of hosts drift apart
     for (const double begin : gather_values(context_.host, phases_.front().host + to_rank0_))
       origin_ = std::min(origin_, begin);
     parts = gather_texts(context_.host, takes_part() ? events() : "");

@@ -17,7 +17,7 @@ class StepTrace {
   /// Ranks in a trace: of more, as many with even distances.
   static constexpr int kMostRanks = 16;
 
-  /// All ranks together. Steps [first_step + trace_first, + trace_steps) of `config` are traced. `context` outlives the
+  /// Steps [first_step + trace_first, + trace_steps) of `config` are traced. `context` outlives the
   /// trace.
   StepTrace(Context& context, const LogConfig& config, int64_t first_step);
 
@@ -51,6 +51,7 @@ class StepTrace {
   double origin_ = std::numeric_limits<double>::infinity();  // of the file, by rank 0's clock
   std::vector<Phase> phases_;
   std::vector<std::pair<int64_t, CommSpan>> spans_;  // with their steps
+  bool closed_ = false;                              // the last phase has its end
   bool written_ = false;
 };
 

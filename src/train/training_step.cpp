@@ -65,6 +65,7 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       average_(config.train.ema),
       sync_(context, backbone, {config.comm.bucket, config.comm.dtype == "bf16"}),
       network_(context, backbone, sync_, config.train.graphs != "false") {
+  optimizer_.begin(context, params_);  // now: a first look for room on the disk counts it
   average_.begin(context, params_);
   // Gradients start their way over the ranks while the rest of the backward pass computes.
   backbone_.on_gradient = [this](Param& param) { sync_.notify(context_, param); };

@@ -50,7 +50,7 @@ class RankInvariance(E2eCase):
         self.assertEqual([k for k, v in tensors(self.checkpoint("again4", 10)).items() if four[k] != v], [])
         self.assertNotEqual(self.losses("two4"), self.losses("all4"))
         self.assert_close(self.losses("two4")[:1], self.losses("all4")[:1], 0.1)
-        for ranks, text in ((3, "model.sync_batch_norm: found 2, expected a number that divides ranks, 3"),
+        for ranks, text in ((3, "model.sync_batch_norm: there are 3 ranks, which are not whole groups of 2"),
                             ("auto", "model.sync_batch_norm: there is 1 rank, which is no group of 2")):
             done = self.train("uneven", ranks, overrides=exact + ["model.sync_batch_norm=2"], fails=True)
             self.assertIn(text, done.stdout)

@@ -65,7 +65,8 @@ class DryTraining {
                                   tally_)),
         tensors_(make_dry_collective({setup.ranks, true, [this](const DryTraffic& t) { return start(t); },
                                       [this](int64_t started) { tally_.wait(started); },
-                                      [this](double bytes) { note_buffers(bytes); }})),
+                                      [this](double bytes) { note_buffers(bytes); },
+                                      [this](double bytes) { note_room(bytes); }})),
         host_(make_dry_collective({setup.ranks, false, {}, {}, {}})),
         tape_(backend_.device->can_record() ? std::make_unique<Tape>(*backend_.device, *tensors_) : nullptr),
         context_{backend_,
@@ -132,10 +133,16 @@ class DryTraining {
     phase_ = phase;
     tally_.begin(phase);
   }
-  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent()}); }
+  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent(), t.ranks}); }
   void note_buffers(double bytes) {
     buffers_ += bytes;
     most_buffers_ = std::max(most_buffers_, buffers_);
+  }
+  /// Of NCCL's: where a larger one is needed, smaller ones stay beside it.
+  void note_room(double bytes) {
+    if (bytes <= largest_room_) return;
+    largest_room_ = bytes;
+    rooms_ += bytes;
   }
   double image_bytes() const {
     const DataConfig& data = setup_.config.data;
@@ -264,6 +271,8 @@ class DryTraining {
     out.device.push_back({"other", std::max(0.0, all - sum_of(out.device))});
     out.kept = std::max(0.0, static_cast<double>(device().resident()) + apart - sum_of(out.device));
     out.counted = static_cast<double>(device().memory().most);
+    // Beside what the device counts.
+    if (!device().is_host()) out.device.push_back({"sums in bf16", rooms_});
   }
 
   const Setup& setup_;
@@ -274,6 +283,7 @@ class DryTraining {
   size_t peak_ = 0;
   GraphMemory graph_memory_;
   double buffers_ = 0, most_buffers_ = 0;  // of collectives that are under way
+  double rooms_ = 0, largest_room_ = 0;
   Log log_;
   DryDevice nowhere_{DeviceKind::cpu, 1};
   Backend backend_;

@@ -36,7 +36,9 @@ bool Cluster::known() const {
   return link > 0;
 }
 
-double seconds_of(const DryTransfer& transfer, const Cluster& cluster) {
+double seconds_of(const DryTransfer& transfer, const Cluster& all) {
+  Cluster cluster = all;
+  if (transfer.ranks > 0) cluster.ranks = transfer.ranks;
   if (cluster.ranks == 1) return 0;
   const int hosts = cluster.hosts();
   const double pass = transfer.bytes * transfer.passes;

@@ -47,6 +47,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<HostRead> start_read(const Tensor& from) override;
   void synchronize() override;
   std::shared_ptr<const TimeMark> mark() override;
+  void set_clock() override { clock_.set(); }
   MemoryUse exchange_use(MemoryUse use) override { return arena_.exchange_use(use); }
 
   /// Recordings are CUDA graphs. They must end before the device. None is handed what is kept for reuse: their memory

@@ -12,17 +12,21 @@ namespace plsc {
 class DeviceClock {
  public:
   /// Both outlive the clock; its marks may outlive it, but not the device.
-  DeviceClock(cudaStream_t stream, const Waiter& waiter) : stream_(stream), waiter_(waiter) {}
+  DeviceClock(cudaStream_t stream, const Waiter& waiter);
 
   /// Device::mark. The first one waits for the device.
   std::shared_ptr<const TimeMark> mark();
+  /// Device::set_clock.
+  void set();
 
  private:
+  class Events;
   class Mark;
-  void make_base();
+  std::shared_ptr<Mark> record() const;
 
   cudaStream_t stream_;
   const Waiter& waiter_;
+  std::shared_ptr<Events> events_;
   std::shared_ptr<const Mark> base_;  // later marks are so far behind it
   double base_made_ = 0;              // steady_seconds
 };

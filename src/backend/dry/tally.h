@@ -23,6 +23,7 @@ struct DryTransfer {
   double bytes = 0;  // of the whole tensor
   int passes = 1;    // over the ranks: 2 of an all-reduce
   double sent = 0;   // bytes that this rank sends
+  int ranks = 0;     // that take part: consecutive ones; 0: all
 };
 
 struct DryPhase {

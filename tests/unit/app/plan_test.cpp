@@ -425,6 +425,27 @@ TEST_CASE("plan: the search for the most classes ends where no training could ha
   CHECK_THROWS_AS(with_classes(full, most_classes(full.setup) + 1), Error);
 }
 
+TEST_CASE("plan: the room of sums in bf16 between GPUs is counted, and half the bytes") {
+  const auto run_of = [](int ranks, const char* type) {
+    return dry_run(on_gpus(head_of(1000, ranks, {std::string("comm.dtype=") + type})));
+  };
+  const auto sent = [](const DryRun& run) {
+    double bytes = 0;
+    for (const DryPhase& phase : run.phases) bytes += phase.wire;
+    return bytes;
+  };
+  const DryRun wide = run_of(4, "fp32"), narrow = run_of(4, "bf16"), alone = run_of(1, "bf16");
+  CHECK(bytes_of(wide, "sums in bf16") == 0);
+  CHECK(bytes_of(alone, "sums in bf16") == 0);
+  // This network's gradients are one bucket: 2 bytes each to send, and 2 received. Tensors are padded to 64 bytes.
+  const double parameters = 4 * static_cast<double>(narrow.parameters);
+  CHECK(bytes_of(narrow, "sums in bf16") >= parameters);
+  CHECK(near(bytes_of(narrow, "sums in bf16"), parameters, 0.02));
+  CHECK(narrow.device_bytes() - bytes_of(narrow, "sums in bf16") == wide.device_bytes());
+  // Each rank sends 3/4 of what it has twice: 4 bytes a parameter, or 2.
+  CHECK(near(sent(wide) - sent(narrow), 2 * 0.75 * 2 * static_cast<double>(wide.parameters), 0.01));
+}
+
 TEST_CASE("plan: sampling that no training takes is named") {
   SamplingConfig sampling;
   sampling.method = "uniform";

@@ -97,6 +97,18 @@ TEST_CASE("wire: a small collective takes NCCL's latency, by its fastest way") {
   CHECK(near(seconds_of(kReduce, {8, 8, 1e9, 0, true}), 14.0 + 8.4e-6 + 14 * 3.4e-6));
 }
 
+TEST_CASE("wire: a group of ranks is a cluster of its own: one that is within a host knows no network") {
+  const Cluster all{64, 8, 1e9, 1e9, true};
+  DryTransfer sums{0, 2};
+  sums.ranks = 8;
+  CHECK(near(seconds_of(sums, all), 6.6e-6 + 14 * 0.6e-6));
+  sums.ranks = 16;  // two hosts: the tree 2 (7 x .6 + 1 x 5.0)
+  CHECK(near(seconds_of(sums, all), 6.8e-6 + 2 * (7 * 0.6e-6 + 5e-6)));
+  DryTransfer large = kReduce;
+  large.ranks = 2;
+  CHECK(near(seconds_of(large, {64, 8, 1e9, 1e6, false}), 8.0));
+}
+
 TEST_CASE("step time: a collective travels beside the work that is done before it is waited for") {
   const auto check = [](const std::string& what, double seconds, double exposed) {
     const PhasePlan phase = timed(what);

@@ -276,7 +276,9 @@ TEST_CASE("the table's text gives the same table, and damaged text is an error")
   CHECK_FALSE(CatchUpTable().from_json(CatchUpTable().to_json(false, kSgd)).lagging);
   for (const char* text : {"", "{}", "[1]", R"({"updates":1,"lagging":true,"products":[[1,2,3]]})",
                            R"({"updates":1,"lagging":true,"products":[[0,0,0,1],[0,0,0,1]]})",
-                           R"({"updates":1,"lagging":true,"products":[[0,0,0,1e999]]})"}) {
+                           R"({"updates":1,"lagging":true,"products":[[0,0,0,1e999]]})",
+                           R"({"updates":1,"lagging":true,"update":"adamw","products":[[0,0,0,1]]})",
+                           R"({"updates":1,"lagging":true,"products":[[0,0,0,1]],"coasting":[[0,0,1,0,0]]})"}) {
     INFO(text);
     CHECK(contains(error_text([&] { CatchUpTable().from_json(text); }), "catch-up table"));
   }

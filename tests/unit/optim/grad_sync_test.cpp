@@ -3,6 +3,7 @@
 
 #include "kernels/math/bf16.h"
 #include "support/catch.h"
+#include "support/counted_collective.h"
 #include "support/cpu_context.h"
 
 using namespace plsc;
@@ -91,22 +92,29 @@ TEST_CASE("gradients and statistics are summed over the ranks, step after step")
 }
 
 TEST_CASE("notified buckets start early and give the same sums; micro-batches are waited for") {
-  run_ranks(3, [&](ThreadRank& self) {
-    CpuContext rank(self);
-    World world(*rank.backend.device);
-    GradSync sync(rank.context, world.params, world.summed, {4096});
-    if (sync.buckets() < 2) throw Error("one bucket only: nothing to test");
-    for (int step = 0; step < 3; ++step) {
-      sync.begin(2);
-      for (int micro = 0; micro < 2; ++micro) {
-        // Any order within a backward pass will do; what started must have been complete.
-        if (micro == 1) world.fill(self.rank);
-        for (auto p = world.params.rbegin(); p != world.params.rend(); ++p) sync.notify(rank.context, **p);
+  // 1 byte: a bucket for each parameter.
+  for (const int64_t bucket_bytes : {int64_t{1}, int64_t{4096}}) {
+    run_ranks(3, [&](ThreadRank& self) {
+      CpuContext rank(self);
+      CountedCollective counted(self.comm);
+      Context context{rank.backend, counted, self.host, rank.log, Dtype::f32, 1};
+      World world(*rank.backend.device);
+      GradSync sync(context, world.params, world.summed, {bucket_bytes});
+      if (sync.buckets() < 2) throw Error("one bucket only: nothing to test");
+      for (int step = 0; step < 3; ++step) {
+        sync.begin(2);
+        for (int micro = 0; micro < 2; ++micro) {
+          // Any order within a backward pass will do; what started must have been complete.
+          if (micro == 1) world.fill(self.rank);
+          for (auto p = world.params.rbegin(); p != world.params.rend(); ++p) sync.notify(context, **p);
+        }
+        // All gradients are on their way; statistics and waits are to come.
+        if (counted.count("all-reduce") != (step + 1) * sync.buckets() - 1) throw Error("late starts");
+        sync.run(context);
+        if (!world.summed_over(3)) throw Error("wrong sums");
       }
-      sync.run(rank.context);
-      if (!world.summed_over(3)) throw Error("wrong sums");
-    }
-  });
+    });
+  }
 }
 
 TEST_CASE("in bf16 gradients are rounded, summed in fp32 and rounded; statistics are not") {

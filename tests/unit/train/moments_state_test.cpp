@@ -96,6 +96,15 @@ TEST_CASE("both moments, the average and the count of updates come back as they 
   CHECK(evaluated.all(&Param::value) == run.all(&Param::average));
   restore_backbone(evaluated.cpu.context, *reader, *evaluated.backbone);
   CHECK(evaluated.all(&Param::value) == run.all(&Param::value));
+
+  // LAMB's moments are AdamW's.
+  OptimizerConfig config;
+  for (const char* name : {"adamw", "lamb"}) {
+    config.name = name;
+    CHECK_NOTHROW(require_same_optimizer(*reader, config));
+  }
+  config.name = "lars";
+  CHECK_THROWS_AS(require_same_optimizer(*reader, config), Error);
 }
 
 TEST_CASE("momentum goes under its own name, and without an average there is none") {
