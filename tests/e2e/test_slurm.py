@@ -15,7 +15,7 @@ import slurm_cluster  # noqa: E402
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 INTERRUPTED = 75
 # Some seconds, on a fast machine, too: steps over shared memory, and over TCP between two nodes that share few cores.
-ONE_NODE_STEPS, STEPS = 4000, 100
+ONE_NODE_STEPS, STEPS = 8000, 100
 
 
 def plsc_folder(where, program):
@@ -140,7 +140,7 @@ class BatchScripts(E2eCase):
         self.assert_saved_when_cancelled("limit", job, restarts=1)
 
     def test_a_cancelled_job_on_one_node(self):
-        job = self.one_node("cancelled")
+        job = self.one_node("cancelled", overrides=["train.steps=1000000"])
         self.wait_for_steps("cancelled", job)
         self.assert_saved_when_cancelled("cancelled", job, restarts=0)
 
