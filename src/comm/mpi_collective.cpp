@@ -188,7 +188,7 @@ class NarrowAllReduce final : public Work {
   bool next_slab() {
     begin_ += count_;
     count_ = std::min(kReductionSlab / static_cast<int64_t>(sizeof(float)), tensor_.elements() - begin_);
-    if (count_ == 0) return false;
+    if (count_ == 0 || call_.size == 1) return false;  // one rank alone rounds nothing
     narrow_.resize(static_cast<size_t>(count_));
     narrow_to_bf16(values(), narrow_.data(), count_);
     const int64_t own = share_elements(call_.rank);
