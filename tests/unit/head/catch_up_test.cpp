@@ -237,7 +237,8 @@ TEST_CASE("AdamW's table equals single steps for rows of any age in its window, 
       INFO("age " << age << ", second moment " << start);
       // A first moment far above the root of the second moves w by hundreds: what is lost is relative to that.
       CHECK(row[0] == Approx(w[0]).epsilon(1e-6));
-      CHECK(read == row[0]);
+      // The same formula in two loops; in one of them a compiler may join a product and a sum: two roundings of fp32.
+      CHECK(read == Approx(row[0]).epsilon(2.4e-7));
       CHECK(mean[0] == Approx(m[0]).epsilon(3e-7).margin(1e-30));
       CHECK(moment[0] == Approx(second[0]).epsilon(3e-7).margin(1e-30));
       CHECK(last[0] == kUpdates);

@@ -123,7 +123,7 @@ TEST_CASE("groups of ranks: each is a training of its own samples, to the bit; g
       embeddings.insert(embeddings.end(), second.embeddings.begin(), second.embeddings.end());
       CHECK(four.embeddings == embeddings);
       // Exact sums: doubles that add up without rounding, in whatever order. But a scale's gradient is one times rstd,
-      // which is rounded in double on each rank.
+      // which is rounded in double (1.1e-16) on each rank, and the ranks' own are several times as large as their sum.
       CHECK(four.statistics == sum_of(first.statistics, second.statistics));
       const std::vector<double> gradients = sum_of(first.gradients, second.gradients);
       double worst = 0;
@@ -131,7 +131,7 @@ TEST_CASE("groups of ranks: each is a training of its own samples, to the bit; g
         const double size = std::abs(first.gradients[i]) + std::abs(second.gradients[i]);
         worst = std::max(worst, std::abs(four.gradients.at(i) - gradients[i]) / std::max(size, 1e-300));
       }
-      CHECK(worst < 1e-15);
+      CHECK(worst < 1e-14);
     }
     // All four ranks as one are something else.
     TinyNet grouped = net;
