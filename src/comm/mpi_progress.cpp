@@ -7,8 +7,9 @@
 namespace plsc {
 namespace {
 
-/// Between two looks. Open MPI takes up to 128 KiB from a connection at each: a link of 5 Gbit/s a peer is kept busy.
-constexpr std::chrono::microseconds kLook{200};
+/// Between two looks. Open MPI takes up to 128 KiB from a connection at each: a link of 1 Gbit/s a peer is kept busy.
+/// With five times as many, other programs on full cores were seen to wait for seconds.
+constexpr std::chrono::microseconds kLook{1000};
 constexpr std::chrono::seconds kPatience{1};
 
 }  // namespace
