@@ -29,13 +29,13 @@ Tensor ConvWeightSums::sum_images(OneImage& image, const Tensor& x, const Tensor
 }
 
 void ConvWeightSums::find_places(const dnnl::memory::desc& user) {
-  if (!runtime_.computes) return;
   // oneDNN tells where its layout has an element by reordering a tensor of places: two digits, each exact in fp32.
   constexpr int64_t kBase = 4096;
   const int64_t given = elements_of(images_[0].gradient), elements = elements_of(user);
   PLSC_CHECK(given < kBase * kBase * kBase);
-  DnnlReorder to_user(runtime_, images_[0].gradient, user);
   Tensor digits(runtime_.allocator, {given}, Dtype::f32), reordered(runtime_.allocator, {elements}, Dtype::f32);
+  if (!runtime_.computes) return;
+  DnnlReorder to_user(runtime_, images_[0].gradient, user);
   places_.assign(static_cast<size_t>(elements), 0);
   for (const int64_t weight : {kBase, int64_t{1}}) {
     for (int64_t i = 0; i < given; ++i) {
