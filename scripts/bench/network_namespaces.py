@@ -32,6 +32,7 @@ import hosts  # noqa: E402
 VARIANTS = {
     "dense": [],
     "bf16": ["comm.dtype=bf16"],
+    "topk": ["comm.compress={method: topk, ratio: .001, warmup_epochs: 0}"],  # as after the warm-up
     "exact": ["train.deterministic=true", "model.sync_batch_norm=true"],  # gradients in fp64
 }
 
@@ -70,7 +71,7 @@ def hidden(trace):
     """The part of the gradients' time on the wire that no rank stood still for, over all ranks of a trace."""
     under_way = exposed = 0
     for rank in {e["pid"] for e in trace}:
-        buckets = [e for e in trace if e["pid"] == rank and e["name"].startswith("gradient bucket") and "bytes" in e["args"]]
+        buckets = [e for e in trace if e["pid"] == rank and e["name"].startswith(("gradient bucket", "compressed gradients")) and "bytes" in e["args"]]
         under_way += busy((e["ts"], e["ts"] + e["dur"]) for e in buckets)
         exposed += sum(e["args"]["not hidden, us"] for e in buckets)
     return 1 - exposed / under_way

@@ -53,6 +53,9 @@ class Network(unittest.TestCase):
 
     def test_bytes_on_the_wire_are_those_of_the_plan(self):
         dense = self.check(2, "1gbit", "dense")
+        topk = self.check(2, "1gbit", "topk")
+        # Norms, slopes, small weights, labels and embeddings are sent as before.
+        self.assertLess(topk["counted"], 0.2 * dense["counted"])
         exact = self.check(2, "1gbit", "exact")
         # Twice the bytes of each gradient; the embeddings are what they were.
         self.assertGreater(exact["counted"], 1.8 * dense["counted"])
