@@ -30,10 +30,12 @@ enum class Fault {
 /// Makes the head's kept gradient infinite where it is told to: the optimizer's ops see it first.
 class OverflowingOptim final : public OptimOps {
  public:
-  OverflowingOptim(std::unique_ptr<OptimOps> inner, const Fault& fault) : inner_(std::move(inner)), fault_(fault) {}
+  OverflowingOptim(std::unique_ptr<OptimOps> inner, Fault& fault) : inner_(std::move(inner)), fault_(fault) {}
   void judge_gradients(std::span<const Tensor> gradients) override { inner_->judge_gradients(gradients); }
   void check_finite(const Tensor& gradient) override {
-    if (fault_ == Fault::kept_gradient) gradient.data<float>()[gradient.elements() - 1] = kInfinite;
+    // Once: what is checked later is not the head's.
+    if (std::exchange(fault_, fault_ == Fault::kept_gradient ? Fault::none : fault_) == Fault::kept_gradient)
+      gradient.data<float>()[gradient.elements() - 1] = kInfinite;
     inner_->check_finite(gradient);
   }
   void update(std::span<const ParamGroup> groups) override { inner_->update(groups); }
@@ -47,7 +49,7 @@ class OverflowingOptim final : public OptimOps {
 
  private:
   std::unique_ptr<OptimOps> inner_;
-  const Fault& fault_;
+  Fault& fault_;
 };
 
 struct StepOptions {
