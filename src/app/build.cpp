@@ -179,14 +179,16 @@ void group_nodes(Session& session, const Config& config, World& world) {
   const std::vector<int64_t> nodes = gather_values(world.host_collective(), static_cast<int64_t>(world.node()));
   const auto first = static_cast<int>(std::ranges::count(nodes, nodes[0]));
   const int size = node_size(config, world.size(), first);
-  if (size > 1) {
+  if (config.comm.compress.intra_node == "dense") {
     for (size_t r = 0; r < nodes.size(); ++r) {
       if (nodes[r] != nodes[r / static_cast<size_t>(size) * static_cast<size_t>(size)] ||
           std::ranges::count(nodes, nodes[r]) != size)
         fail_hint(
             "start as many ranks on each host, one host's behind another's, or set comm.compress.intra_node: none",
-            "comm.compress.intra_node: dense: rank {} is not on a host of {} ranks in a row, as rank 0 is", r, size);
+            "comm.compress.intra_node: dense: rank {} is not on a host of {} rank(s) in a row, as rank 0 is", r, size);
     }
+  }
+  if (size > 1) {
     session.machine.node = session.context.comm.split(size, world.host_collective());
     session.context.node_group = session.machine.node.get();
   }

@@ -21,7 +21,8 @@ class NetworkRunner {
   /// Lets go of what was recorded, to record it anew: after work of other sizes, which may have taken the place of
   /// memory that prepared ops keep.
   void forget();
-  /// Starts a step of micro-batches of these shapes (of the network's input).
+  /// Starts a step of micro-batches of these shapes (of the network's input). Another number of them than before is
+  /// recorded anew, another shape is done call by call: all ranks have the same number.
   void begin_step(const std::vector<Shape>& inputs);
   /// The input of the next micro-batch, to be written before `forward`.
   Tensor input();
