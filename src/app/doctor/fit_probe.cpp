@@ -86,7 +86,7 @@ std::vector<Side> sides_of(const plan::Plan& plan, const LeastRooms& least) {
 
 /// Not even one class would fit: the classes are not what is too large.
 void tell_of_batch(const plan::Plan& least, const Side& side, RankSheet& sheet) {
-  const int64_t passes = least.setup.config.train.accumulate, images = (least.run.images + passes - 1) / passes;
+  const int64_t passes = least.setup.config.train.micro_batches(), images = (least.run.images + passes - 1) / passes;
   sheet.fail_of_all(
       kSection,
       fmt::format("the network and its batch do not fit, whatever the number of classes: {} has {} {}and would need "

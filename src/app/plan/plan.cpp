@@ -128,7 +128,7 @@ std::vector<Change> changes(const Plan& plan) {
   const auto smaller_passes = [&] {
     for (const auto& parts : longer_recomputations(now.config.model))
       add("model.recompute: " + list_text(parts), [&](Setup& s) { s.config.model.recompute = parts; });
-    const int64_t most = std::min(plan.run.images, kMostPasses);
+    const int64_t most = std::min(plan.run.images / now.config.train.pipeline, kMostPasses);
     for (int64_t n = 2 * now.config.train.accumulate; n <= most; n *= 2)
       add(fmt::format("train.accumulate: {}", n), [&](Setup& s) { s.config.train.accumulate = n; });
   };
