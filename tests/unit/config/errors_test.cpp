@@ -182,6 +182,10 @@ TEST_CASE("combinations that cannot be") {
   SECTION("steps and epochs together are fine") { CHECK(message("train: {epochs: 2, steps: 10}").empty()); }
   SECTION("accumulation and ranks against the batch") {
     CHECK(contains(message("train: {batch_size: 4, accumulate: 8}"), "expected at most train.batch_size, 4"));
+    CHECK(contains(message("train: {batch_size: 4, pipeline: 8}"),
+                   "found 8, expected no more micro-batches than train.batch_size, 4"));
+    CHECK(contains(message("train: {batch_per_rank: 7, accumulate: 2, pipeline: 4}"),
+                   "found 4 with train.accumulate 2, expected no more micro-batches than train.batch_per_rank, 7"));
     CHECK(contains(message("ranks: 8\ntrain: {batch_size: 4}"), "f.yaml:3: train.batch_size: found 4"));
   }
   SECTION("schedules") {
