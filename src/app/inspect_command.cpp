@@ -14,8 +14,9 @@ namespace {
 
 void print_meta(const CheckpointReader& reader) {
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
-  fmt::print("step            {} of {} (epoch {}, {} steps each)\n", reader.step(), meta.total_steps, meta.epoch,
-             meta.steps_per_epoch);
+  const bool grew = meta.images && *meta.images != reader.step() * meta.global_batch;
+  fmt::print("step            {} of {} (epoch {}, {} steps {})\n", reader.step(), meta.total_steps, meta.epoch,
+             meta.steps_per_epoch, grew ? "in the first; the batch has grown" : "each");
   fmt::print("model           {}\n", meta.model);
   fmt::print("class centres   {} x {}{}\n", meta.classes, meta.embedding_size,
              meta.head_kind == "linear" ? ", each with a bias (head.kind linear)" : "");

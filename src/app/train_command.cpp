@@ -25,14 +25,14 @@ RunMeta plan_run(const Config& config, const DataSource& source, int64_t classes
   RunMeta meta;
   meta.samples = source.size();
   meta.global_batch = global_batch;
-  meta.steps_per_epoch = source.size() / global_batch;
-  if (meta.steps_per_epoch == 0) {
-    fail_hint("lower train.batch_size", "{} holds {} samples, fewer than one global batch of {}", source.description(),
-              source.size(), global_batch);
+  const int64_t largest = global_batch * growth(config.train);
+  if (source.size() < largest) {
+    fail_hint(largest > global_batch ? "lower train.grow.factor or train.batch_size" : "lower train.batch_size",
+              "{} holds {} samples, fewer than one global batch of {}", source.description(), source.size(), largest);
   }
-  meta.total_steps = config.train.steps > 0
-                         ? config.train.steps
-                         : std::llround(config.train.epochs * static_cast<double>(meta.steps_per_epoch));
+  const StepMap map = step_map(config.train, source.size(), global_batch);
+  meta.steps_per_epoch = map.steps_in(0);
+  meta.total_steps = config.train.steps > 0 ? config.train.steps : map.steps(config.train.epochs);
   if (meta.total_steps == 0) {
     fail_hint("raise train.epochs, or set train.steps", "train.epochs: {} are no whole step: an epoch has {}",
               config.train.epochs, meta.steps_per_epoch);
@@ -73,7 +73,8 @@ std::string bits_depend_on(const RunMeta& meta, bool exact) {
   return meta.device.substr(meta.device.rfind(", ") + 2) + versions;  // the instruction set
 }
 
-void warn_of_differences(Context& context, const Config& config, const RunMeta& stored, const RunMeta& now) {
+void warn_of_differences(Context& context, const Config& config, const RunMeta& stored, const RunMeta& now,
+                         int64_t step) {
   const bool exact = context.sums_in_double && config.model.sync_batch_norm.all_ranks();
   const std::string then = bits_depend_on(stored, exact), today = bits_depend_on(now, exact);
   if (then != today) {
@@ -92,6 +93,12 @@ void warn_of_differences(Context& context, const Config& config, const RunMeta& 
         "{} samples in batches of {} now, {} in batches of {} in the checkpoint: epochs are counted anew from "
         "the step number",
         now.samples, now.global_batch, stored.samples, stored.global_batch);
+  } else if (const int64_t images = step_map(config.train, now.samples, now.global_batch).images(step);
+             stored.images && *stored.images != images) {
+    context.log.warn(
+        "the batch grows otherwise now: {} steps are of {} images, and were of {} in the checkpoint; epochs are "
+        "counted anew from the step number",
+        step, images, *stored.images);
   }
 }
 
@@ -135,7 +142,7 @@ int64_t start_or_resume(Context& context, const CommandLine& line, const Config&
     // Where the run was not in fp16 before, the search for the scale begins here.
     set_loss_scale(context.backend, stored.loss_scale.value_or(math::LossScale{math::kFirstLossScale, 0}));
   }
-  warn_of_differences(context, config, stored, meta);
+  warn_of_differences(context, config, stored, meta, reader->step());
   // What an abandoned past left behind must not be what `--resume auto` finds next.
   if (line.resume != "auto") {
     on_rank_0(context, [&] {
@@ -180,13 +187,25 @@ void announce(Session& session, const Config& config, const DataSource& source, 
            config.train.micro_batches() > 1 ? fmt::format(", in {} micro-batches{}", config.train.micro_batches(),
                                                           config.train.pipeline > 1 ? " as a pipeline" : "")
                                             : "");
+  const GrowConfig& grow = config.train.grow;
+  const int64_t largest = meta.global_batch * growth(config.train);
+  if (grow.factor > 0) {
+    log.info("           and grows to {}, in {} micro-batches, from epoch {} to {}", largest,
+             config.train.micro_batches() * grow.factor, grow.from_epoch, grow.until_epoch);
+  }
   if (!planned.empty()) log.info("plan       {}", planned);
-  warn_of_small_sampling(log, config.head.sampling, head.shard().total, meta.global_batch);
+  warn_of_small_sampling(log, config.head.sampling, head.shard().total, largest);
   if (context.sums_in_double) {
     log.info("sums       exact: the same bits on any number of {}",
              config.model.sync_batch_norm.all_ranks() ? "ranks and threads" : "threads");
   }
-  log.info("run        {} steps, {} an epoch, into {}", meta.total_steps, meta.steps_per_epoch, config.output);
+  const StepMap map = step_map(config.train, meta.samples, meta.global_batch);
+  std::string of_epoch = fmt::format("{} an epoch", meta.steps_per_epoch);
+  if (map.grows()) {
+    const int64_t last = map.at(meta.total_steps - 1).epoch;
+    of_epoch = fmt::format("{} in the first epoch, {} in the last", meta.steps_per_epoch, map.steps_in(last));
+  }
+  log.info("run        {} steps, {}, into {}", meta.total_steps, of_epoch, config.output);
 }
 
 LoaderOptions loader_options(const Config& config, const World& world, const RunMeta& meta, int64_t first_step) {
@@ -197,7 +216,9 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
   options.ranks = world.size();
   options.local_ranks = world.local_size();
   options.global_batch = meta.global_batch;
-  options.micro_batches = config.train.micro_batches();
+  options.micro_batches = config.train.accumulate;
+  options.pipeline = config.train.pipeline;
+  options.grow = config.train.grow;
   options.cache_key = std::filesystem::absolute(config.output).lexically_normal().string();
   options.first_step = first_step;
   options.last_step = meta.total_steps;
@@ -260,7 +281,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   stop.take_requests();
   Trainer trainer(context, config,
                   {*backbone, *head, *loader, evaluator.get(), source->class_names(),
-                   Schedule(config.schedule, meta.total_steps, meta.steps_per_epoch, config.train.accumulate),
+                   Schedule(config.schedule, meta.total_steps, loader->steps(), config.train.accumulate),
                    [&] { return stop.requested(); }, [&](int64_t step, const char* phase) { world.note(step, phase); }},
                   meta);
   const Stopwatch watch;

@@ -170,6 +170,13 @@ struct EmaConfig {
   bool operator==(const EmaConfig&) const = default;
 };
 
+/// The batch grows with the images seen: see config/step_map.h.
+struct GrowConfig {
+  int64_t factor = 0;                      // 0: it does not
+  double from_epoch = 0, until_epoch = 0;  // epochs of the run
+  bool operator==(const GrowConfig&) const = default;
+};
+
 struct TrainConfig {
   int64_t batch_size = 0;      // global; 0 where batch_per_rank is given
   int64_t batch_per_rank = 0;  // 128 where neither is given
@@ -181,6 +188,7 @@ struct TrainConfig {
   EmaConfig ema;
   int64_t accumulate = 1;
   int64_t pipeline = 1;  // micro-batches of each pass, whose communication and computation overlap; 1: no pipeline
+  GrowConfig grow;
   /// auto | true | false. On a CPU exact sums, the same on any number of ranks and threads; on a GPU algorithms that
   /// repeat. What auto is follows from the device: see app/devices.h.
   std::string deterministic = "auto";

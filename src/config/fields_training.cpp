@@ -103,14 +103,21 @@ void add_train_fields(std::vector<Field>& fields) {
            ".1 to this: see Averaged weights.",
            {"", "EMA.ema_decay"})
       .key("every", &EmaConfig::every, whole(1), "Averages after so many updates.");
+  train.key("accumulate", &TrainConfig::accumulate, whole(1),
+            "Passes that make one update: divides the batch where memory is short.",
+            {"gradient_acc", "Global.accum_steps"});
+  Section<GrowConfig>(fields, "train.grow.", [](Config& c) -> GrowConfig& { return c.train.grow; })
+      .key("factor", &GrowConfig::factor, zero_is("none", whole(2, 4096)),
+           "The batch grows to so many times batch_size, by more and more passes of the same size: see A batch that "
+           "grows.")
+      .key("from_epoch", &GrowConfig::from_epoch, number({0, 1e6}),
+           "Epochs, by the images seen, after which it begins to; a fraction is possible.")
+      .key("until_epoch", &GrowConfig::until_epoch, number({0, 1e6}),
+           "Epochs after which it is factor times as large; more than from_epoch.");
   train
-      .key("accumulate", &TrainConfig::accumulate, whole(1),
-           "Passes that make one update: divides the batch where memory is short.",
-           {"gradient_acc", "Global.accum_steps"})
       .key("pipeline", &TrainConfig::pipeline, whole(1, 1 << 16),
            "Divides each pass into so many micro-batches, of which one's exchanges between the ranks are under way "
-           "while "
-           "another is computed: see Pipeline. Batch norms measure each micro-batch alone. 1: none.")
+           "while another is computed: see Pipeline. Batch norms measure each micro-batch alone. 1: none.")
       .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
            "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
            "last bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without "

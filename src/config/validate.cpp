@@ -221,6 +221,29 @@ void check_micro_batches(const TrainConfig& t, const Origins& o) {
   check("train.batch_per_rank", t.batch_per_rank);
 }
 
+void check_growth(const Config& c, const Origins& o) {
+  const TrainConfig& t = c.train;
+  const GrowConfig& grow = t.grow;
+  if (grow.factor == 0) {
+    for (const auto& [key, value] :
+         {std::pair("train.grow.from_epoch", grow.from_epoch), std::pair("train.grow.until_epoch", grow.until_epoch)})
+      if (value != 0) fail("{}: found {} without train.grow.factor, expected both or none", o.at(key), value);
+    return;
+  }
+  if (grow.until_epoch <= grow.from_epoch)
+    fail("{}: found {}, expected more than train.grow.from_epoch, {}", o.at("train.grow.until_epoch"), grow.until_epoch,
+         grow.from_epoch);
+  // A pass of a batch that grows is always of the same size.
+  for (const auto& [key, batch] :
+       {std::pair("train.batch_size", t.batch_size), std::pair("train.batch_per_rank", t.batch_per_rank)})
+    if (batch % t.accumulate != 0)
+      fail("{}: found {}, expected a multiple of train.accumulate, {}: the batch grows by whole passes", o.at(key),
+           batch, t.accumulate);
+  if (c.schedule.compat != "none")
+    fail("{}: found {} with schedule.compat {}, expected none: that program's batch does not grow",
+         o.at("train.grow.factor"), grow.factor, c.schedule.compat);
+}
+
 void check_train(const Config& c, const Origins& o) {
   const TrainConfig& t = c.train;
   if (t.batch_size > 0 && t.batch_per_rank > 0)
@@ -229,6 +252,7 @@ void check_train(const Config& c, const Origins& o) {
     fail("{}: found {}, expected at least one image a rank: ranks is {}", o.at("train.batch_size"), t.batch_size,
          c.ranks);
   check_micro_batches(t, o);
+  check_growth(c, o);
   if (c.comm.bucket < 1) fail("{}: found 0, expected a size such as 8MiB", o.at("comm.bucket"));
 }
 

@@ -26,8 +26,11 @@ constexpr int64_t kStepsAhead = 3;
 
 /// What a step is while it is being filled. Slots are the rank's samples, its micro-batches end to end.
 struct StepWork {
-  StepWork(int64_t step_number, int64_t epoch_number, int64_t first, const DataSource& source, uint64_t seed)
-      : step(step_number), epoch(epoch_number), first_position(first), order(source.size(), seed, epoch_number) {}
+  StepWork(int64_t step_number, const StepImages& of_step, const DataSource& source, uint64_t seed)
+      : step(step_number),
+        epoch(of_step.epoch),
+        first_position(of_step.first),
+        order(source.size(), seed, of_step.epoch) {}
 
   struct Damage {
     int64_t slot = 0;
@@ -38,6 +41,7 @@ struct StepWork {
   const int64_t step, epoch, first_position;  // position in the epoch of the global batch's first sample
   const Permutation order;
   std::vector<Batch> batches;
+  int64_t slots = 0;
   // Guarded by the loader's mutex:
   int64_t next_slot = 0, unfinished = 0;
   std::vector<Damage> replaced;
@@ -51,11 +55,9 @@ class DecodingLoader final : public Loader {
       : source_(source),
         options_(options),
         log_(log),
-        slices_(plan_slices(options.global_batch, options.micro_batches, options.rank, options.ranks)),
-        steps_per_epoch_(source.size() / options.global_batch),
+        map_({source.size(), options.global_batch, options.micro_batches, options.grow}),
         next_to_open_(options.first_step),
         next_to_give_(options.first_step) {
-    for (const BatchSlice& slice : slices_) slots_ += slice.count;
     for (const AugmentConfig& augment : options_.data.augment) {
       if (augment.kind != "flip") fail("data.augment: found '{}', expected flip", augment.kind);
       // Two flips in a row: either one alone mirrors.
@@ -64,7 +66,9 @@ class DecodingLoader final : public Loader {
     }
     if (options_.data.cache == "decoded") open_cache();
     const int64_t threads = worker_count();
-    steps_ahead_ = std::max(kStepsAhead, (2 * threads + slots_ - 1) / slots_ + 1);
+    int64_t slots = 0;  // of the smallest step
+    for (const BatchSlice& slice : slices_of(map_.at(0))) slots += slice.count;
+    steps_ahead_ = std::max(kStepsAhead, (2 * threads + slots - 1) / slots + 1);
     for (int64_t i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
 
@@ -100,11 +104,16 @@ class DecodingLoader final : public Loader {
     return std::move(step->batches);
   }
 
-  int64_t steps_per_epoch() const override { return steps_per_epoch_; }
+  const StepMap& steps() const override { return map_; }
   int64_t skipped() const override { return skipped_; }
   double take_wait_seconds() override { return std::exchange(waited_, 0.0); }
 
  private:
+  /// This rank's part of each micro-batch.
+  std::vector<BatchSlice> slices_of(const StepImages& images) const {
+    return plan_slices(images.batch, images.passes * options_.pipeline, options_.rank, options_.ranks);
+  }
+
   int64_t worker_count() const {
     if (options_.data.workers > 0) return options_.data.workers;
     return std::clamp(available_cores() / std::max(options_.local_ranks, 1), 1, 16);
@@ -135,12 +144,10 @@ class DecodingLoader final : public Loader {
 
   /// A step with its batches laid out, nothing in them yet.
   std::unique_ptr<StepWork> open_step(int64_t step) const {
-    const int64_t epoch = step / steps_per_epoch_;
-    const int64_t first = step % steps_per_epoch_ * options_.global_batch;
-    auto work = std::make_unique<StepWork>(step, epoch, first, source_, options_.seed);
-    work->unfinished = slots_;
+    const StepImages images = map_.at(step);
+    auto work = std::make_unique<StepWork>(step, images, source_, options_.seed);
     const auto& size = options_.data.image_size;
-    for (const BatchSlice& slice : slices_) {
+    for (const BatchSlice& slice : slices_of(images)) {
       Batch batch;
       batch.bytes = Tensor(host_allocator(), {slice.count, size[0], size[1], options_.data.channels}, Dtype::u8);
       batch.flip = Tensor(host_allocator(), {slice.count}, Dtype::u8);
@@ -148,14 +155,16 @@ class DecodingLoader final : public Loader {
       batch.samples.resize(static_cast<size_t>(slice.count));
       batch.first_sample = slice.first;
       work->batches.push_back(std::move(batch));
+      work->slots += slice.count;
     }
+    work->unfinished = work->slots;
     return work;
   }
 
   /// The next slot that nobody has taken, opening the next step where there is room; null: nothing to do now.
   StepWork* take(int64_t& slot) {
     for (const auto& step : steps_) {
-      if (step->next_slot < slots_) {
+      if (step->next_slot < step->slots) {
         slot = step->next_slot++;
         return step.get();
       }
@@ -208,7 +217,7 @@ class DecodingLoader final : public Loader {
   void fill(StepWork& step, int64_t slot, std::vector<StepWork::Damage>& damage) const {
     size_t micro = 0;
     int64_t row = slot;
-    while (row >= slices_[micro].count) row -= slices_[micro++].count;
+    while (row >= step.batches[micro].bytes.dim(0)) row -= step.batches[micro++].bytes.dim(0);
     Batch& batch = step.batches[micro];
     const auto k = static_cast<size_t>(row);
     const int64_t position = step.first_position + batch.first_sample + row;
@@ -261,9 +270,8 @@ class DecodingLoader final : public Loader {
   const DataSource& source_;
   const LoaderOptions options_;
   Log& log_;
-  const std::vector<BatchSlice> slices_;
-  const int64_t steps_per_epoch_;
-  int64_t slots_ = 0, steps_ahead_ = 0;
+  const StepMap map_;
+  int64_t steps_ahead_ = 0;
   double flip_ = 0;
   std::unique_ptr<PixelCache> cache_;
 
@@ -283,19 +291,20 @@ class DecodingLoader final : public Loader {
 };
 
 void check_options(const DataSource& source, const LoaderOptions& o) {
-  PLSC_CHECK(o.rank >= 0 && o.rank < o.ranks && o.micro_batches >= 1 && o.first_step >= 0);
+  PLSC_CHECK(o.rank >= 0 && o.rank < o.ranks && o.micro_batches >= 1 && o.pipeline >= 1 && o.first_step >= 0);
   if (source.classes() < 1) {
     fail_hint("a folder of class folders, a list of `path label` lines or a .rec file has labels",
               "{}: the images have no labels, and training needs them", source.description());
   }
-  if (o.global_batch / o.micro_batches < o.ranks) {
+  if (const int64_t parts = o.micro_batches * o.pipeline; o.global_batch / parts < o.ranks) {
     fail_hint("raise train.batch_size, or use fewer ranks",
               "a global batch of {} in {} micro-batches is too small for {} ranks: each needs a sample of every one",
-              o.global_batch, o.micro_batches, o.ranks);
+              o.global_batch, parts, o.ranks);
   }
-  if (source.size() < o.global_batch) {
-    fail_hint("lower train.batch_size", "{}: {} samples, fewer than one global batch of {}", source.description(),
-              source.size(), o.global_batch);
+  const bool grows = o.grow.factor > 0;
+  if (const int64_t largest = o.global_batch * (grows ? o.grow.factor : 1); source.size() < largest) {
+    fail_hint(grows ? "lower train.grow.factor or train.batch_size" : "lower train.batch_size",
+              "{}: {} samples, fewer than one global batch of {}", source.description(), source.size(), largest);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "config/step_map.h"
 #include "data/source.h"
 #include "runtime/context.h"
 
@@ -23,9 +24,11 @@ struct LoaderOptions {
   uint64_t seed = 1;
   int rank = 0, ranks = 1;
   int local_ranks = 1;       // ranks that share this node (threads, cache)
-  int64_t global_batch = 0;  // samples of an optimizer step
+  int64_t global_batch = 0;  // samples of an optimizer step; of the first, where the batch grows
   int64_t micro_batches = 1;
-  int64_t first_step = 0;  // resume: the cursor; step s is epoch s / steps_per_epoch
+  int64_t pipeline = 1;  // each of them is cut into so many
+  GrowConfig grow;
+  int64_t first_step = 0;  // resume: the cursor
   int64_t last_step = 0;   // exclusive
   /// Names the decoded cache that the local ranks share: the same on all ranks of a job, another for every job (its
   /// output folder). Empty: each rank has a cache of its own, of cache_limit / local_ranks.
@@ -34,14 +37,15 @@ struct LoaderOptions {
 
 /// The step's global batch is cut into micro-batches first and each of these over the ranks (the first ranks take one
 /// more), so that neither cut changes which samples a micro-batch holds.
-/// An epoch is floor(N / B) steps over one permutation of (seed, epoch); the rest is dropped. Decoding runs on
+/// An epoch's order is one permutation of (seed, epoch); which of it a step takes, and what is dropped, says config/
+/// step_map.h. Decoding runs on
 /// `data.workers` threads, ahead of the consumer; the batches do not depend on the number of threads.
 class Loader {
  public:
   virtual ~Loader() = default;
   /// All micro-batches of the next step.
   virtual std::vector<Batch> next() = 0;
-  virtual int64_t steps_per_epoch() const = 0;
+  virtual const StepMap& steps() const = 0;
   /// Samples of this rank replaced since the start because they could not be read (data.on_error: skip). The trainer
   /// adds them up over the ranks: warnings of other ranks than 0 reach train.log alone.
   virtual int64_t skipped() const = 0;
@@ -49,7 +53,7 @@ class Loader {
   virtual double take_wait_seconds() = 0;
 };
 
-/// `source` must outlive the loader. Throws Error when the data holds fewer samples than one global batch.
+/// `source` must outlive the loader. Throws Error when the data holds fewer samples than the largest global batch.
 std::unique_ptr<Loader> make_loader(const DataSource& source, const LoaderOptions& options, Log& log);
 
 /// Decodes and shapes one sample as `data` says (channels, image_size, resize), into out (H*W*C bytes).

@@ -17,10 +17,6 @@ constexpr double kRise = 0.3;
 /// base_lr over the rate that one_cycle rises from.
 constexpr double kRiseFactor = 25;
 
-int64_t to_steps(double epochs, int64_t steps_per_epoch) {
-  return std::llround(epochs * static_cast<double>(steps_per_epoch));
-}
-
 double ratio(int64_t part, int64_t whole) { return static_cast<double>(part) / static_cast<double>(whole); }
 
 /// Half a cosine from `from` (p = 0) to `to` (p = 1).
@@ -40,12 +36,12 @@ Value named(const std::array<std::pair<std::string_view, Value>, N>& table, cons
 
 }  // namespace
 
-Schedule::Schedule(const ScheduleConfig& config, int64_t total_steps, int64_t steps_per_epoch, int64_t accumulate)
+Schedule::Schedule(const ScheduleConfig& config, int64_t total_steps, const StepMap& map, int64_t accumulate)
     : base_(config.base_lr),
       final_(config.final_lr),
       power_(config.power),
       factor_(config.factor),
-      warmup_steps_(config.warmup_epochs ? to_steps(*config.warmup_epochs, steps_per_epoch) : config.warmup_steps),
+      warmup_steps_(config.warmup_epochs ? map.steps(*config.warmup_epochs) : config.warmup_steps),
       total_steps_(total_steps),
       accumulate_(accumulate),
       milestones_(config.milestone_steps) {
@@ -64,7 +60,7 @@ Schedule::Schedule(const ScheduleConfig& config, int64_t total_steps, int64_t st
   if (kind_ == Kind::one_cycle && warmup_steps_ == 0)
     warmup_steps_ = std::llround(kRise * static_cast<double>(total_steps));
   start_ = config.start_lr.value_or(kind_ == Kind::one_cycle ? base_ / kRiseFactor : 0);
-  for (const double epochs : config.milestones) milestones_.push_back(to_steps(epochs, steps_per_epoch));
+  for (const double epochs : config.milestones) milestones_.push_back(map.steps(epochs));
   std::sort(milestones_.begin(), milestones_.end());
 }
 

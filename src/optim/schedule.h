@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "config/config.h"
+#include "config/step_map.h"
 
 namespace plsc {
 
@@ -19,8 +19,8 @@ namespace plsc {
 ///   moves too):
 ///     t < w     start + (base - start) (1 - cos(pi t / (w - 1))) / 2
 ///     t >= w    final + (base - final) (1 + cos(pi (t - w + 1) / (T - w))) / 2
-/// Milestones and warm-ups in epochs are round(epochs * steps_per_epoch) steps from the start of the run.
-/// From t = T on, the rate stays at p = 1.
+/// Milestones and warm-ups in epochs are the nearest steps to them (StepMap::steps). Where the batch grows, t and T
+/// still count updates, of which an epoch has fewer and fewer. From t = T on, the rate stays at p = 1.
 ///
 /// `compat` gives the rates of a peer's program instead, which differ at the warm-up's ends (`power` is 2 there, and 1
 /// for insightface_head: load_config sees to it):
@@ -39,7 +39,10 @@ class Schedule {
  public:
   /// A warm-up that is longer than the run is cut off by its end: short trials of a recipe need no other schedule.
   /// `accumulate`: passes of an update, which count in compat insightface_head alone.
-  Schedule(const ScheduleConfig& config, int64_t total_steps, int64_t steps_per_epoch, int64_t accumulate = 1);
+  Schedule(const ScheduleConfig& config, int64_t total_steps, const StepMap& map, int64_t accumulate = 1);
+  /// Where every epoch has as many steps.
+  Schedule(const ScheduleConfig& config, int64_t total_steps, int64_t steps_per_epoch, int64_t accumulate = 1)
+      : Schedule(config, total_steps, StepMap({.samples = steps_per_epoch, .batch = 1, .grow = {}}), accumulate) {}
 
   double lr(int64_t step) const;
   int64_t warmup_steps() const { return warmup_steps_; }

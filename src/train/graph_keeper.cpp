@@ -65,6 +65,7 @@ void GraphKeeper::announce(int64_t first_step, int64_t total_steps) const {
     when += fmt::format(", probed every {} and anew below a recall of {}", schedule_.probe_every(),
                         *config_.rebuild.probe_recall);
   }
+  if (schedule_.grows()) when += " (steps as large as the first)";
   const GraphMemory memory = graph_memory(context_, head_.shard(), head_.row_columns(), graph.spec());
   const auto bytes = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
   const bool gpu = context_.device().kind() == DeviceKind::cuda;

@@ -21,6 +21,11 @@ void NetworkRunner::forget() {
 
 void NetworkRunner::begin_step(const std::vector<Shape>& inputs) {
   shapes_ = inputs;
+  if (!recorded_.empty() && inputs.size() != recorded_shapes_.size()) {
+    // The batch has grown: what is recorded has another last micro-batch, and does not come again. It may be under way.
+    context_.device().synchronize();
+    forget();
+  }
   if (!records_ || plain_steps_ < kPlainSteps) {
     way_ = Way::plain;
     ++plain_steps_;

@@ -25,7 +25,8 @@ class NetworkRunner {
   /// Lets go of what was recorded, to record it anew: after work of other sizes, which may have taken the place of
   /// memory that prepared ops keep.
   void forget();
-  /// Starts a step of micro-batches of these shapes (of the network's input).
+  /// Starts a step of micro-batches of these shapes (of the network's input). Another number of them than before is
+  /// recorded anew, another shape is done call by call: all ranks have the same number.
   void begin_step(const std::vector<Shape>& inputs);
   // Of each of the step's micro-batches 0, 1, ...: their forward passes in this order, and so the backward ones. As
   // many as go `together` may have their forward passes before the first backward pass of them.

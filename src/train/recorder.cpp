@@ -41,6 +41,7 @@ Recorder::Recorder(const Options& options, Log& log) : options_(options), log_(l
 void Recorder::note(const StepRecord& record) {
   ++steps_;
   samples_ += record.samples;
+  images_done_ += record.samples;
   skipped_ += record.skipped ? 1 : 0;
   if (!record.skipped) {  // the loss of a step that overflowed may be no number
     judged_ += record.samples;
@@ -81,6 +82,7 @@ void Recorder::write_line(const StepRecord& last) {
   line["kind"] = "train";
   line["step"] = last.step;
   line["epoch"] = last.epoch;
+  line["batch"] = last.samples;
   const bool judged = steps_ > skipped_;
   line["loss"] = judged ? Json(mean(loss_)) : Json();
   if (last.intra_loss) {
@@ -118,15 +120,15 @@ void Recorder::show(const StepRecord& record) {
   const double rate = images_per_second_ > 0 ? images_per_second_
                       : window > 0           ? static_cast<double>(samples_) / window
                                              : 0;
-  const auto done = static_cast<double>(record.step - options_.first_step);
-  const double left = static_cast<double>(options_.total_steps - record.step);
-  const double eta = (run_.seconds() - total_idle_ - idle_) / done * left;
+  const auto left = static_cast<double>(options_.images - images_done_);
+  const double eta = (run_.seconds() - total_idle_ - idle_) / static_cast<double>(images_done_) * left;
   const std::string parts = record.intra_loss ? fmt::format(" (intra {:.4f})", mean(intra_loss_)) : "";
   const std::string loss = steps_ > skipped_
                                ? fmt::format("loss {:.4f}{}  top-1 {:.1f} %", mean(loss_), parts, 100.0 * top1())
                                : fmt::format("left out: fp16 overflowed, loss scale {} now", record.loss_scale->scale);
-  log_.progress(fmt::format("step {}/{}  epoch {:.2f}  {}  lr {:.4g}  {:.0f} images/s  ETA {}", record.step,
-                            options_.total_steps, record.epoch, loss, record.lr, rate, human_duration(eta)),
+  const std::string batch = options_.batch_grows ? fmt::format("batch {}  ", record.samples) : "";
+  log_.progress(fmt::format("step {}/{}  epoch {:.2f}  {}{}  lr {:.4g}  {:.0f} images/s  ETA {}", record.step,
+                            options_.total_steps, record.epoch, batch, loss, record.lr, rate, human_duration(eta)),
                 record.step == options_.total_steps);
 }
 

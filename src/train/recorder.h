@@ -56,7 +56,9 @@ class Recorder {
     int64_t every_steps = 10;  // a metrics line each
     int64_t first_step = 0;    // steps done when this process started
     int64_t total_steps = 0;
-    bool writes = true;  // rank 0
+    int64_t images = 0;        // of the steps between
+    bool batch_grows = false;  // and is told with the progress
+    bool writes = true;        // rank 0
   };
   /// Opens metrics.jsonl; lines of steps after `first_step` (a run that was cut off) are removed first.
   Recorder(const Options& options, Log& log);
@@ -88,6 +90,7 @@ class Recorder {
   Stopwatch window_, run_, paused_;
   double idle_ = 0;  // of the window
   double total_idle_ = 0;
+  int64_t images_done_ = 0;  // by this process
   int64_t steps_ = 0, skipped_ = 0, samples_ = 0;
   int64_t judged_ = 0, correct_ = 0;  // samples of steps that were not skipped
   double loss_ = 0, intra_loss_ = 0, wait_ = 0, exposed_ = 0;

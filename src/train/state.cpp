@@ -186,6 +186,7 @@ std::string RunMeta::to_json() const {
   for_each_field(*this, [&](const char* key, const auto& value) { j[key] = value; });
   j["optimizer"] = optimizer;
   if (updates) j["updates"] = *updates;
+  if (images) j["images"] = *images;
   if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
   if (graph) j["class_graph"] = {{"built", graph->built}, {"probed", graph->probed}};
@@ -206,6 +207,7 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
         fail_hint("use another checkpoint", "{}: {} updates in the manifest's \"meta\"", where, *m.updates);
       }
     }
+    if (j.contains("images")) m.images = j["images"].get<int64_t>();
     if (j.contains("loss_scale")) {
       m.loss_scale = math::LossScale{j["loss_scale"].at(0), j["loss_scale"].at(1)};
       if (!(m.loss_scale->scale > 0 && m.loss_scale->scale <= math::LossScaleRule().largest)) {

@@ -15,9 +15,9 @@ namespace plsc {
 
 /// What the manifest remembers of a run beside its tensors.
 struct RunMeta {
-  int64_t epoch = 0;  // whole epochs done
-  int64_t steps_per_epoch = 0, total_steps = 0;
-  int64_t global_batch = 0, samples = 0;  // samples: of the training data
+  int64_t epoch = 0;                             // whole epochs done
+  int64_t steps_per_epoch = 0, total_steps = 0;  // of an epoch: of the first, where the batch grows
+  int64_t global_batch = 0, samples = 0;         // of the first step; of the training data
   int64_t classes = 0, embedding_size = 0;
   std::string head_kind = "margin";  // head.kind
   uint64_t seed = 0;
@@ -30,6 +30,7 @@ struct RunMeta {
   std::optional<int64_t> updates;             // steps that were not left out (fp16); older checkpoints: not known
   std::optional<math::LossScale> loss_scale;  // fp16
   std::string head_table;                     // MarginHead::state_table
+  std::optional<int64_t> images;              // that all steps have taken; older checkpoints: not known
   std::optional<GraphAge> graph;              // of the class graph, where there is one (head.sampling.method knn)
   std::string class_map;  // what identifies the mapping of classes that was applied last (head.class_map)
 

@@ -37,8 +37,7 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
            [this](const StepPhase& p) { phase(p.step, p.name, p.micro_batch); }) {
   if (parts_.head.graph() == nullptr) return;
   const SamplingConfig& sampling = config.head.sampling;
-  graph_.emplace(context, sampling,
-                 GraphSchedule(sampling.rebuild, parts_.schedule.warmup_steps(), meta_.steps_per_epoch), parts_.head,
+  graph_.emplace(context, sampling, GraphSchedule(sampling.rebuild, parts_.schedule.warmup_steps(), map()), parts_.head,
                  [this] { return all_agree_to_stop(); });
 }
 
@@ -49,7 +48,15 @@ void Trainer::phase(int64_t step, const char* name, int64_t micro_batch) {
 
 TrainEnd Trainer::run(int64_t first_step) {
   recorder_ = std::make_unique<Recorder>(
-      Recorder::Options{config_.output, config_.log.every_steps, first_step, meta_.total_steps, context_.rank() == 0},
+      Recorder::Options{
+          .output = config_.output,
+          .every_steps = config_.log.every_steps,
+          .first_step = first_step,
+          .total_steps = meta_.total_steps,
+          .images = map().images(meta_.total_steps) - map().images(first_step),
+          .batch_grows = map().grows(),
+          .writes = context_.rank() == 0,
+      },
       context_.log);
   best_ = remembered_best(context_, config_, first_step);
   if (!config_.log.trace.empty()) {
@@ -131,14 +138,14 @@ void Trainer::prepare(int64_t step) {
   phase(step, "data");
   std::vector<Batch> batches = parts_.loader.next();
   data_waits_.push_back(parts_.loader.take_wait_seconds());
-  one_.prepare(step, meta_.global_batch, std::move(batches));
+  one_.prepare(step, map().at(step).batch, std::move(batches));
 }
 
 void Trainer::take_records(size_t left) {
   while (one_.under_way() > left) {
     phase(last_.step, "wait for the device");
     StepRecord record = one_.take();
-    record.epoch = static_cast<double>(record.step) / static_cast<double>(meta_.steps_per_epoch);
+    record.epoch = map().epochs(record.step);
     if (graph_) record.graph_age = graph_->age(record.step);
     record.data_wait = data_waits_.front();
     data_waits_.pop_front();
@@ -174,8 +181,8 @@ bool Trainer::due(int64_t step, int64_t every_steps, double every_epochs, bool a
   if (every_steps > 0 && step % every_steps == 0) return true;
   if (every_epochs <= 0) return false;
   // The step at which the k-th multiple of `every_epochs` is reached or passed.
-  const double each = every_epochs * static_cast<double>(meta_.steps_per_epoch);
-  return std::floor(static_cast<double>(step) / each + 1e-9) > std::floor(static_cast<double>(step - 1) / each + 1e-9);
+  const auto passed = [&](int64_t steps) { return std::floor(map().epochs(steps) / every_epochs + 1e-9); };
+  return passed(step) > passed(step - 1);
 }
 
 void Trainer::evaluate(int64_t step) {
@@ -219,7 +226,8 @@ void Trainer::note_if_best(const EvalResult& result, int64_t step) {
 }
 
 CheckpointContent Trainer::state(int64_t step) {
-  meta_.epoch = step / meta_.steps_per_epoch;
+  meta_.epoch = map().at(step).epoch;
+  meta_.images = map().images(step);
   // The names are rank 0's to write, and there may be millions.
   static const std::vector<std::string> kNone;
   return collect_state(parts_.backbone, parts_.head, step, meta_, context_.rank() == 0 ? parts_.class_names : kNone);

@@ -89,6 +89,18 @@ class Cuda(E2eCase):
         self.assert_same_tensors("recorded", "called", 20)
         self.assert_same_tensors("recorded", "ordered", 20)
 
+    def test_a_batch_that_grows(self):
+        """As on a CPU; steps of each number of passes are recorded, or done call by call, with the same bits."""
+        growing = ["train.batch_size=12", "train.grow={factor: 2, from_epoch: .2, until_epoch: .5}"]
+        self.cuda("growing_cpu", "device=cpu", *growing, steps=14)
+        batches = [m["batch"] for m in self.metrics("growing_cpu")]
+        # Two steps of a size are done call by call, the third is recorded, the others are played.
+        self.assertTrue(all(batches.count(n) >= 5 for n in (12, 24)), batches)
+        self.cuda("growing", *growing, ranks=2, steps=14)
+        self.cuda("growing_called", *growing, "train.graphs=false", ranks=2, steps=14)
+        self.assert_close(self.losses("growing"), self.losses("growing_cpu"), 1e-4)
+        self.assert_same_tensors("growing", "growing_called", 14)
+
     def test_sums_in_bf16_and_their_trace(self):
         """By NCCL and through host memory the same bits: one rounding, one order; recorded or not."""
         trace = self.folder("trace.json")

@@ -52,6 +52,8 @@ LARGER = ["model.backbone=iresnet18", "data.image_size=[56, 56]", "data.channels
           "head.classes=5000"]
 BOTTLENECK = ["model.backbone={kind: resnet, stem: 16, widths: [16, 32, 64, 128], blocks: [1, 1, 1, 1], bottleneck: true}",
               "data.image_size=[64, 64]", "head.classes=20000"]
+# Of 12 images to 48 in the first steps.
+GROWING = ["train.batch_size=12", "train.grow={factor: 4, until_epoch: .05}", "train.steps=10"]
 # Name: ranks, changes of CONFIG.
 CONFIGURATIONS = {
     "full": (1, []),
@@ -66,6 +68,7 @@ CONFIGURATIONS = {
     "kept gradient": (1, ["train.accumulate=2"]),
     "pipeline": (1, LARGER + ["train.pipeline=6"]),
     "pipeline on 2": (2, [UNIFORM, "train.pipeline=3", "head.classes=300000"]),
+    "a batch that grows, on 2": (2, GROWING),
     "two moments and an average": (1, LARGER + ["optimizer={name: lamb, head: {name: sgd}}", "train.ema.decay=.99"]),
     "clipped head on 2": (2, ["train.clip_head=true"]),
     "bf16": (1, ["train.precision=bf16"]),
@@ -95,6 +98,7 @@ ON_GPUS = {
     "fp16": (1, ["train.precision=fp16"]),
     "two moments, an average and a clipped head": (
         1, ["optimizer={name: lamb, head: {name: sgd}}", "train={ema: {decay: .99}, clip_head: true}"]),
+    "a batch that grows": (1, GROWING),
     "uniform, call by call": (1, [UNIFORM, "train.graphs=false"]),
     "rows on the host": (1, [HOST, UNIFORM]),
     "rows on the host on 2": (2, [SMALL_HOST, "train.precision=bf16"]),

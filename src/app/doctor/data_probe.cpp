@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "config/step_map.h"
 #include "data/loader.h"
 #include "data/source.h"
 #include "eval/eval_set.h"
@@ -100,10 +101,11 @@ void judge_training(const Opened& found, const Config& config, int ranks, RankSh
     sheet.fail_with("data", found.damaged);
   }
   try {
-    const int64_t batch = decide_global_batch(config, ranks);
+    const int64_t batch = decide_global_batch(config, ranks) * growth(config.train);
     if (found.samples < batch)
-      sheet.fail("data", fmt::format("{} samples are fewer than one global batch of {}", found.samples, batch),
-                 "lower train.batch_size");
+      sheet.fail(
+          "data", fmt::format("{} samples are fewer than one global batch of {}", found.samples, batch),
+          config.train.grow.factor > 0 ? "lower train.grow.factor or train.batch_size" : "lower train.batch_size");
   } catch (const Error& error) {
     sheet.fail_with("data", error.what());
   }

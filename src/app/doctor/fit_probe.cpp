@@ -10,6 +10,7 @@
 #include "backend/device_health.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "config/step_map.h"
 
 namespace plsc::doctor {
 namespace {
@@ -86,7 +87,8 @@ std::vector<Side> sides_of(const plan::Plan& plan, const LeastRooms& least) {
 
 /// Not even one class would fit: the classes are not what is too large.
 void tell_of_batch(const plan::Plan& least, const Side& side, RankSheet& sheet) {
-  const int64_t passes = least.setup.config.train.micro_batches(), images = (least.run.images + passes - 1) / passes;
+  const int64_t passes = with_largest_batch(least.setup.config.train).micro_batches();
+  const int64_t images = (least.run.images + passes - 1) / passes;
   sheet.fail_of_all(
       kSection,
       fmt::format("the network and its batch do not fit, whatever the number of classes: {} has {} {}and would need "

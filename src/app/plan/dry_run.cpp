@@ -10,6 +10,7 @@
 #include "backend/dry/dry_backend.h"
 #include "base/error.h"
 #include "comm/dry_collective.h"
+#include "config/step_map.h"
 #include "data/batch_plan.h"
 #include "head/class_graph.h"
 #include "head/class_sampler.h"
@@ -334,6 +335,11 @@ int64_t most_classes(const Setup& setup) {
 }
 
 DryRun dry_run(const Setup& setup) {
+  if (growth(setup.config.train) > 1) {
+    Setup largest = setup;
+    largest.config.train = with_largest_batch(setup.config.train);
+    return dry_run(largest);
+  }
   if (const int64_t most = most_classes(setup); setup.classes > most) {
     fail_hint("plan fewer classes, or more ranks, or head.sampling: {method: full}",
               "{} classes on {} rank(s) with head.sampling.method {}: a plan counts up to {}", setup.classes,

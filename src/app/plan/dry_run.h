@@ -70,8 +70,8 @@ struct DryRun {
 /// The most classes of which there can be a dry run, or a training.
 int64_t most_classes(const Setup& setup);
 
-/// Throws Error where such a training could not be: a batch too small for the ranks, a network that does not take the
-/// images, more than most_classes.
+/// Of a batch that grows these are the largest steps. Throws Error where such a training could not be: a batch too
+/// small for the ranks, a network that does not take the images, more than most_classes.
 DryRun dry_run(const Setup& setup);
 
 }  // namespace plsc::plan

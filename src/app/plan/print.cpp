@@ -37,9 +37,14 @@ std::string work(const Plan& plan) {
 
 std::string title(const Plan& plan) {
   const Setup& s = plan.setup;
-  return fmt::format("{} rank{} on {}, {}; a rank has {} classes and {} images a step\n", s.ranks,
-                     s.ranks == 1 ? "" : "s", plan.on_gpu() ? "GPUs" : "CPUs", work(plan), grouped(plan.run.rows),
-                     plan.run.images);
+  std::string of_step = "a step";
+  if (s.config.train.grow.factor > 0) {
+    of_step =
+        fmt::format("a step at the end, where the batch is {} times as large as at first (train.grow): that is planned",
+                    s.config.train.grow.factor);
+  }
+  return fmt::format("{} rank{} on {}, {}; a rank has {} classes and {} images {}\n", s.ranks, s.ranks == 1 ? "" : "s",
+                     plan.on_gpu() ? "GPUs" : "CPUs", work(plan), grouped(plan.run.rows), plan.run.images, of_step);
 }
 
 std::string row(const std::string& name, double bytes) {

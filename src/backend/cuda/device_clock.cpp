@@ -13,16 +13,6 @@ namespace {
 constexpr double kBaseSeconds = 10;
 constexpr int kSettings = 5;  // of the clock, of which the surest counts
 
-bool passed(cudaEvent_t event) {
-  const cudaError_t status = cudaEventQuery(event);
-  if (status == cudaErrorNotReady) {
-    cudaGetLastError();  // no error, but it would be taken for one of a later call's
-    return false;
-  }
-  check(status, "cudaEventQuery");
-  return true;
-}
-
 }  // namespace
 
 /// Events that keep the time, made once and used again: a step has hundreds of marks.
@@ -104,12 +94,12 @@ std::shared_ptr<const TimeMark> DeviceClock::mark() {
 // The idle device comes by an event at some time between its being given and its being seen: the middle of that.
 void DeviceClock::set() {
   const auto before = record();
-  waiter_.until([&] { return passed(before->event()); });
+  waiter_.until([&] { return reached(before->event()); });
   double surest = 0;
   for (int i = 0; i < kSettings; ++i) {
     const double given = steady_seconds();
     auto mark = record();
-    while (!passed(mark->event())) {
+    while (!reached(mark->event())) {
     }
     const double seen = steady_seconds();
     if (i > 0 && seen - given >= surest) continue;

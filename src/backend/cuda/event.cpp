@@ -20,8 +20,8 @@ Event::~Event() {
 
 void Event::record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
 
-bool Event::done() const {
-  const cudaError_t status = cudaEventQuery(event_);
+bool reached(cudaEvent_t event) {
+  const cudaError_t status = cudaEventQuery(event);
   if (status == cudaErrorNotReady) {
     cudaGetLastError();  // no error, but it would be taken for one of a later call's
     return false;

@@ -23,6 +23,9 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// Whether the device is at an event; true for one that was never recorded. Error where something before it failed.
+bool reached(cudaEvent_t event);
+
 /// A point in a stream's order.
 class Event {
  public:
@@ -36,8 +39,7 @@ class Event {
 
   /// The point behind all that `stream` was given so far.
   void record(cudaStream_t stream);
-  /// Whether the device is there; true for an event that was never recorded. Error where something before it failed.
-  bool done() const;
+  bool done() const { return reached(event_); }
   /// What `stream` is given from now on comes after this point.
   void order(cudaStream_t stream) const;
 

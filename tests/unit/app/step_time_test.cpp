@@ -194,9 +194,9 @@ TEST_CASE("step time: a pipeline computes and sends what its micro-batches do on
   for (const char* graphs : {"auto", "false"}) {
     INFO("graphs " << graphs);
     const auto planned = [&](const std::string& way) {
-      const Setup setup = on_gpus(head_of(20000, 4,
-                                          {"model.backbone=iresnet18", "train.batch_per_rank=32", way,
-                                           std::string("train.graphs=") + graphs}));
+      const Setup setup = on_gpus(
+          head_of(20000, 4,
+                  {"model.backbone=iresnet18", "train.batch_per_rank=32", way, std::string("train.graphs=") + graphs}));
       Room room;
       room.ranks_per_host = 4;
       // The head's exchanges are short beside any stage, and those of the gradients beside the backward pass.

@@ -68,7 +68,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, clip_head, ema, accumulate, pipeline, deterministic, graphs, threads}");
+        "steps, precision, clip_norm, clip_head, ema, accumulate, grow, pipeline, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true, false or a whole number of ranks >= 2");
   CHECK(contains(message("model: {sync_batch_norm: 1}\n"), "expected true, false or a whole number of ranks >= 2"));
@@ -328,4 +328,24 @@ TEST_CASE("mistakes on the command line") {
   CHECK(contains(message("train: {batch_size: 8}", {"train.batch_per_rank=8"}),
                  "-o: train.batch_per_rank: given beside f.yaml:2: train.batch_size"));
   CHECK(contains(message("", {"train=3"}), "-o: train: found '3', expected a mapping"));
+}
+
+TEST_CASE("a batch that grows says by how much and from when to when, and its passes are all of one size") {
+  CHECK(message("train: {grow: {until_epoch: 4}}\n") ==
+        "f.yaml:2: train.grow.until_epoch: found 4 without train.grow.factor, expected both or none");
+  CHECK(message("train: {grow: {from_epoch: 2}}\n") ==
+        "f.yaml:2: train.grow.from_epoch: found 2 without train.grow.factor, expected both or none");
+  CHECK(contains(message("train: {grow: {factor: 4}}\n"),
+                 "train.grow.until_epoch: found 0, expected more than train.grow.from_epoch, 0"));
+  CHECK(message("train:\n  grow:\n    factor: 4\n    from_epoch: 3\n    until_epoch: 2.5\n") ==
+        "f.yaml:6: train.grow.until_epoch: found 2.5, expected more than train.grow.from_epoch, 3");
+  CHECK(message("train: {batch_size: 30, accumulate: 4, grow: {factor: 4, until_epoch: 2}}\n") ==
+        "f.yaml:2: train.batch_size: found 30, expected a multiple of train.accumulate, 4: the batch grows by whole "
+        "passes");
+  CHECK(contains(message("train: {batch_per_rank: 6, accumulate: 4, grow: {factor: 4, until_epoch: 2}}\n"),
+                 "train.batch_per_rank: found 6, expected a multiple of train.accumulate, 4"));
+  CHECK(contains(message("train: {grow: {factor: 1, until_epoch: 2}}\n"), "found '1', expected a whole number from 2"));
+  CHECK(contains(message("train: {grow: {factor: 2, until_epoch: 2}}\nschedule: {compat: plsc}\n"),
+                 "f.yaml:2: train.grow.factor: found 2 with schedule.compat plsc, expected none"));
+  CHECK(message("train: {batch_size: 32, accumulate: 4, grow: {factor: 4, until_epoch: 2}}\n").empty());
 }

@@ -75,8 +75,9 @@ void collect(const std::vector<Batch>& batches, Step& step) {
 
 /// All steps of a run, its ranks put together.
 std::vector<Step> run(const DataSource& source, LoaderOptions o, int ranks = 1) {
-  const int64_t steps = o.last_step - o.first_step;
-  std::vector<Step> all(static_cast<size_t>(steps), Step(static_cast<size_t>(o.global_batch)));
+  const StepMap map({source.size(), o.global_batch, o.micro_batches, o.grow});
+  std::vector<Step> all;
+  for (int64_t s = o.first_step; s < o.last_step; ++s) all.emplace_back(static_cast<size_t>(map.at(s).batch));
   Log log(1);
   o.ranks = ranks;
   for (o.rank = 0; o.rank < ranks; ++o.rank) {
@@ -92,7 +93,7 @@ TEST_CASE("an epoch gives every sample at most once, and drops the rest") {
   const NumberSource source(103);
   Log log(1);
   const auto loader = make_loader(source, options(10, 25), log);
-  CHECK(loader->steps_per_epoch() == 10);
+  CHECK(loader->steps().steps_in(0) == 10);
   const auto steps = run(source, options(10, 25));
   std::vector<std::set<int64_t>> epochs(3);
   for (size_t s = 0; s < steps.size(); ++s) {
@@ -157,6 +158,41 @@ TEST_CASE("resuming at any step gives the same batches, within an epoch and acro
     o.first_step = first;
     CHECK(run(source, o, 3) == std::vector<Step>(whole.begin() + first, whole.end()));
   }
+}
+
+TEST_CASE("a batch that grows: passes of one size, each image once an epoch, the same on any ranks and when resumed") {
+  const NumberSource source(200);
+  auto o = options(12, 40);
+  o.micro_batches = 2;
+  o.grow = {4, 0.5, 2};
+  const auto whole = run(source, o);
+  const StepMap map({200, 12, 2, o.grow});
+  REQUIRE(map.at(39).epoch >= 3);
+  std::vector<std::set<int64_t>> epochs(10);
+  for (size_t s = 0; s < whole.size(); ++s) {
+    const StepImages images = map.at(static_cast<int64_t>(s));
+    REQUIRE(whole[s].size() == static_cast<size_t>(images.batch));
+    for (const Slot& slot : whole[s]) CHECK(epochs[static_cast<size_t>(images.epoch)].insert(slot.sample).second);
+  }
+  CHECK(whole.front().size() == 12);
+  CHECK(whole.back().size() == 48);
+  for (const int ranks : {3, 4}) CHECK(run(source, o, ranks) == whole);
+  for (const int64_t first : {1, 11, 20, 33}) {
+    auto later = o;
+    later.first_step = first;
+    CHECK(run(source, later, 2) == std::vector<Step>(whole.begin() + first, whole.end()));
+  }
+  Log log(1);
+  o.rank = 1;
+  o.ranks = 3;
+  const auto loader = make_loader(source, o, log);
+  for (int64_t s = 0; s < 40; ++s) {
+    const auto batches = loader->next();
+    REQUIRE(batches.size() == static_cast<size_t>(map.at(s).passes));
+    for (const Batch& b : batches) REQUIRE(b.bytes.dim(0) == 2);
+  }
+  o.grow.factor = 17;
+  CHECK(contains(error_of([&] { make_loader(source, o, log); }), "200 samples, fewer than one global batch of 204"));
 }
 
 TEST_CASE("the number of threads changes nothing") {

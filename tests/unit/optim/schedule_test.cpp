@@ -62,6 +62,23 @@ TEST_CASE("epochs become steps") {
   CHECK(s.lr(25) == test::Approx(0.05));
 }
 
+TEST_CASE("where the batch grows, epochs are the steps that they have") {
+  // 12 steps of 8 images in epoch 0, 3 of 32 from epoch 2 on.
+  const StepMap map({.samples = 96, .batch = 8, .passes = 1, .grow = {4, 1, 2}});
+  ScheduleConfig config = config_of("step");
+  config.warmup_epochs = 1;
+  config.milestones = {2, 4};
+  config.factor = 0.5;
+  const int64_t first = map.first_step(2), second = first + 6;
+  REQUIRE(first < 24);
+  const Schedule s(config, map.first_step(5), map);
+  CHECK(s.warmup_steps() == 12);
+  CHECK(s.lr(first - 1) == test::Approx(0.4));
+  CHECK(s.lr(first) == test::Approx(0.2));
+  CHECK(s.lr(second - 1) == test::Approx(0.2));
+  CHECK(s.lr(second) == test::Approx(0.1));
+}
+
 TEST_CASE("a run that is all warm-up, and one that is too short for it") {
   ScheduleConfig config = config_of("poly");
   config.warmup_steps = 10;

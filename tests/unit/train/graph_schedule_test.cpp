@@ -48,6 +48,26 @@ TEST_CASE("probes come four times an epoch, and not where the graph is built any
   CHECK(run({{0.0, 0.9}, 8, 1}, 11).probes == Steps{9, 10, 11});
 }
 
+TEST_CASE("where the batch grows, graphs still come by epochs") {
+  // 96 images in batches of 8, 12 steps an epoch, up to batches of 32, 3 an epoch, from the second epoch on.
+  const StepMap map({.samples = 96, .batch = 8, .passes = 1, .grow = {4, 0, 1}});
+  const int64_t first = map.first_step(1);
+  REQUIRE(first < 12);
+  REQUIRE(map.steps_in(1) == 3);
+  const Events events = run(GraphSchedule({2.0, {}}, 0, map), first + 12);
+  CHECK(events.builds == Steps{first, first + 6, first + 12});
+  // Four probes an epoch are more than it has steps: one behind each.
+  const Events probed = run(GraphSchedule({0.0, 0.9}, 0, map), first + 5);
+  CHECK(probed.builds == Steps{first});
+  CHECK(probed.probes == Steps{first + 1, first + 2, first + 3, first + 4, first + 5});
+  // Behind a warm-up within the epoch of growth: whole epochs from there, by the images.
+  const Events warm = run(GraphSchedule({1.0, {}}, 2, map), first + 6);
+  REQUIRE(warm.builds.size() == 3);
+  CHECK(warm.builds[0] == 2);
+  CHECK(warm.builds[1] == first + 1);  // 1 1/6 epochs; a step is a third
+  CHECK(warm.builds[2] == first + 4);
+}
+
 TEST_CASE("a run without a graph builds one at once, but not before the first is due") {
   CHECK(run({{3.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 9, 38});
   CHECK(run({{0.0, {}}, 8, 10}, 40, 9).builds == Steps{8, 9});
