@@ -66,9 +66,7 @@ class DecodingLoader final : public Loader {
     }
     if (options_.data.cache == "decoded") open_cache();
     const int64_t threads = worker_count();
-    int64_t slots = 0;  // of the smallest step
-    for (const BatchSlice& slice : slices_of(map_.at(0))) slots += slice.count;
-    steps_ahead_ = std::max(kStepsAhead, (2 * threads + slots - 1) / slots + 1);
+    slots_ahead_ = 2 * threads;
     for (int64_t i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
 
@@ -111,7 +109,7 @@ class DecodingLoader final : public Loader {
  private:
   /// This rank's part of each micro-batch.
   std::vector<BatchSlice> slices_of(const StepImages& images) const {
-    return plan_slices(images.batch, images.passes, options_.rank, options_.ranks);
+    return plan_slices(images.batch, images.passes * options_.pipeline, options_.rank, options_.ranks);
   }
 
   int64_t worker_count() const {
@@ -161,6 +159,14 @@ class DecodingLoader final : public Loader {
     return work;
   }
 
+  /// Whether another step may be opened: a few, and more of them where they are so small that threads would wait.
+  bool room_for_step() const {
+    if (static_cast<int64_t>(steps_.size()) < kStepsAhead) return true;
+    int64_t behind = 0;  // slots behind the step that is to be given first
+    for (size_t i = 1; i < steps_.size(); ++i) behind += steps_[i]->slots;
+    return behind < slots_ahead_;
+  }
+
   /// The next slot that nobody has taken, opening the next step where there is room; null: nothing to do now.
   StepWork* take(int64_t& slot) {
     for (const auto& step : steps_) {
@@ -169,7 +175,7 @@ class DecodingLoader final : public Loader {
         return step.get();
       }
     }
-    if (static_cast<int64_t>(steps_.size()) >= steps_ahead_ || next_to_open_ >= options_.last_step) return nullptr;
+    if (!room_for_step() || next_to_open_ >= options_.last_step) return nullptr;
     steps_.push_back(open_step(next_to_open_++));
     slot = steps_.back()->next_slot++;
     return steps_.back().get();
@@ -271,7 +277,7 @@ class DecodingLoader final : public Loader {
   const LoaderOptions options_;
   Log& log_;
   const StepMap map_;
-  int64_t steps_ahead_ = 0;
+  int64_t slots_ahead_ = 0;  // that threads may work on behind the step that is to be given first
   double flip_ = 0;
   std::unique_ptr<PixelCache> cache_;
 
@@ -291,15 +297,15 @@ class DecodingLoader final : public Loader {
 };
 
 void check_options(const DataSource& source, const LoaderOptions& o) {
-  PLSC_CHECK(o.rank >= 0 && o.rank < o.ranks && o.micro_batches >= 1 && o.first_step >= 0);
+  PLSC_CHECK(o.rank >= 0 && o.rank < o.ranks && o.micro_batches >= 1 && o.pipeline >= 1 && o.first_step >= 0);
   if (source.classes() < 1) {
     fail_hint("a folder of class folders, a list of `path label` lines or a .rec file has labels",
               "{}: the images have no labels, and training needs them", source.description());
   }
-  if (o.global_batch / o.micro_batches < o.ranks) {
+  if (const int64_t parts = o.micro_batches * o.pipeline; o.global_batch / parts < o.ranks) {
     fail_hint("raise train.batch_size, or use fewer ranks",
               "a global batch of {} in {} micro-batches is too small for {} ranks: each needs a sample of every one",
-              o.global_batch, o.micro_batches, o.ranks);
+              o.global_batch, parts, o.ranks);
   }
   const bool grows = o.grow.factor > 0;
   if (const int64_t largest = o.global_batch * (grows ? o.grow.factor : 1); source.size() < largest) {
