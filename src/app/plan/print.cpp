@@ -6,6 +6,7 @@
 
 #include "app/quantity.h"
 #include "base/clock.h"
+#include "config/step_map.h"
 
 namespace plsc::plan {
 namespace {
@@ -137,6 +138,7 @@ Json object(const Plan& plan, const Outlook& outlook) {
           {"rows", plan.run.rows},
           {"active", plan.run.active},
           {"images", plan.run.images},
+          {"growth", growth(plan.setup.config.train)},
           {"parameters", plan.run.parameters},
           {"moment", plan.run.moment},
           {"memory", bytes_of(plan.run.device)},
