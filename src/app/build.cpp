@@ -287,10 +287,16 @@ void require_sampling(Context& context, const Config& config, int64_t classes, c
 
 int64_t decide_global_batch(const Config& config, int ranks) {
   const int64_t batch = config.train.batch_per_rank > 0 ? config.train.batch_per_rank * ranks : config.train.batch_size;
-  if (batch < ranks * config.train.accumulate) {
-    const int64_t passes = config.train.accumulate;
-    const std::string needs = passes > 1 ? fmt::format("the ranks times train.accumulate, {} x {}", ranks, passes)
-                                         : fmt::format("the ranks, {}", ranks);
+  if (batch < ranks * config.train.micro_batches()) {
+    std::string needs = "the ranks", numbers = std::to_string(ranks);
+    const auto add = [&](const char* key, int64_t n) {
+      if (n == 1) return;
+      needs += fmt::format(" times {}", key);
+      numbers += fmt::format(" x {}", n);
+    };
+    add("train.accumulate", config.train.accumulate);
+    add("train.pipeline", config.train.pipeline);
+    needs += ", " + numbers;
     fail_hint("use a larger train.batch_size or fewer ranks",
               "train.batch_size: the batch of {} images is smaller than {}: some ranks would have none", batch, needs);
   }

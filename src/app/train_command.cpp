@@ -184,12 +184,14 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   log.info("head       {}", head.description());
   log.info("batch      {} a step over all ranks, {} to {} a rank{}", meta.global_batch,
            meta.global_batch / context.ranks(), (meta.global_batch + context.ranks() - 1) / context.ranks(),
-           config.train.accumulate > 1 ? fmt::format(", in {} micro-batches", config.train.accumulate) : "");
+           config.train.micro_batches() > 1 ? fmt::format(", in {} micro-batches{}", config.train.micro_batches(),
+                                                          config.train.pipeline > 1 ? " as a pipeline" : "")
+                                            : "");
   const GrowConfig& grow = config.train.grow;
   const int64_t largest = meta.global_batch * growth(config.train);
   if (grow.factor > 0) {
     log.info("           and grows to {}, in {} micro-batches, from epoch {} to {}", largest,
-             config.train.accumulate * grow.factor, grow.from_epoch, grow.until_epoch);
+             config.train.micro_batches() * grow.factor, grow.from_epoch, grow.until_epoch);
   }
   if (!planned.empty()) log.info("plan       {}", planned);
   warn_of_small_sampling(log, config.head.sampling, head.shard().total, largest);
@@ -215,6 +217,7 @@ LoaderOptions loader_options(const Config& config, const World& world, const Run
   options.local_ranks = world.local_size();
   options.global_batch = meta.global_batch;
   options.micro_batches = config.train.accumulate;
+  options.pipeline = config.train.pipeline;
   options.grow = config.train.grow;
   options.cache_key = std::filesystem::absolute(config.output).lexically_normal().string();
   options.first_step = first_step;
@@ -251,7 +254,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   const std::string planned = plan::headline_of(session, world, config, classes);  // before any memory is taken
   const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
   backbone->freeze(config.init.freeze);
-  backbone->require_batch(context, meta.global_batch / config.train.accumulate / world.size());
+  backbone->require_batch(context, meta.global_batch / config.train.micro_batches() / world.size());
   const auto head =
       make_margin_head(context, config.head, classes, backbone->embedding_size(), head_update(config.optimizer));
   meta.model = backbone->description();

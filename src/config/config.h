@@ -187,12 +187,15 @@ struct TrainConfig {
   bool clip_head = false;          // the class centres' gradient is part of the norm, and clipped by it
   EmaConfig ema;
   int64_t accumulate = 1;
+  int64_t pipeline = 1;  // micro-batches of each pass, whose communication and computation overlap; 1: no pipeline
   GrowConfig grow;
   /// auto | true | false. On a CPU exact sums, the same on any number of ranks and threads; on a GPU algorithms that
   /// repeat. What auto is follows from the device: see app/devices.h.
   std::string deterministic = "auto";
   std::string graphs = "auto";  // auto | true | false: replay a step's launches on a GPU
   int64_t threads = 0;          // compute threads of a rank; 0: auto
+  /// Of a step.
+  int64_t micro_batches() const { return accumulate * pipeline; }
   bool operator==(const TrainConfig&) const = default;
 };
 

@@ -115,6 +115,9 @@ void add_train_fields(std::vector<Field>& fields) {
       .key("until_epoch", &GrowConfig::until_epoch, number({0, 1e6}),
            "Epochs after which it is factor times as large; more than from_epoch.");
   train
+      .key("pipeline", &TrainConfig::pipeline, whole(1, 1 << 16),
+           "Divides each pass into so many micro-batches, of which one's exchanges between the ranks are under way "
+           "while another is computed: see Pipeline. Batch norms measure each micro-batch alone. 1: none.")
       .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
            "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
            "last bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without "

@@ -208,6 +208,19 @@ void check_schedule(const ScheduleConfig& s, const Origins& o) {
     fail("{}: found {}, expected at most schedule.base_lr, {}", o.at("schedule.final_lr"), s.final_lr, s.base_lr);
 }
 
+void check_micro_batches(const TrainConfig& t, const Origins& o) {
+  const auto check = [&](const char* key, int64_t batch) {
+    if (batch == 0) return;
+    if (batch < t.accumulate)
+      fail("{}: found {}, expected at most {}, {}", o.at("train.accumulate"), t.accumulate, key, batch);
+    if (batch < t.micro_batches())
+      fail("{}: found {}{}, expected no more micro-batches than {}, {}", o.at("train.pipeline"), t.pipeline,
+           t.accumulate > 1 ? fmt::format(" with train.accumulate {}", t.accumulate) : "", key, batch);
+  };
+  check("train.batch_size", t.batch_size);
+  check("train.batch_per_rank", t.batch_per_rank);
+}
+
 void check_growth(const Config& c, const Origins& o) {
   const TrainConfig& t = c.train;
   const GrowConfig& grow = t.grow;
@@ -235,14 +248,10 @@ void check_train(const Config& c, const Origins& o) {
   const TrainConfig& t = c.train;
   if (t.batch_size > 0 && t.batch_per_rank > 0)
     fail("{}: given beside {}, expected one of the two", o.at("train.batch_per_rank"), o.at("train.batch_size"));
-  if (t.batch_size > 0 && t.batch_size < t.accumulate)
-    fail("{}: found {}, expected at most train.batch_size, {}", o.at("train.accumulate"), t.accumulate, t.batch_size);
   if (t.batch_size > 0 && t.batch_size < c.ranks)
     fail("{}: found {}, expected at least one image a rank: ranks is {}", o.at("train.batch_size"), t.batch_size,
          c.ranks);
-  if (t.batch_per_rank > 0 && t.batch_per_rank < t.accumulate)
-    fail("{}: found {}, expected at most train.batch_per_rank, {}", o.at("train.accumulate"), t.accumulate,
-         t.batch_per_rank);
+  check_micro_batches(t, o);
   check_growth(c, o);
   if (c.comm.bucket < 1) fail("{}: found 0, expected a size such as 8MiB", o.at("comm.bucket"));
 }

@@ -111,7 +111,7 @@ class DecodingLoader final : public Loader {
  private:
   /// This rank's part of each micro-batch.
   std::vector<BatchSlice> slices_of(const StepImages& images) const {
-    return plan_slices(images.batch, images.passes, options_.rank, options_.ranks);
+    return plan_slices(images.batch, images.passes * options_.pipeline, options_.rank, options_.ranks);
   }
 
   int64_t worker_count() const {
@@ -291,15 +291,15 @@ class DecodingLoader final : public Loader {
 };
 
 void check_options(const DataSource& source, const LoaderOptions& o) {
-  PLSC_CHECK(o.rank >= 0 && o.rank < o.ranks && o.micro_batches >= 1 && o.first_step >= 0);
+  PLSC_CHECK(o.rank >= 0 && o.rank < o.ranks && o.micro_batches >= 1 && o.pipeline >= 1 && o.first_step >= 0);
   if (source.classes() < 1) {
     fail_hint("a folder of class folders, a list of `path label` lines or a .rec file has labels",
               "{}: the images have no labels, and training needs them", source.description());
   }
-  if (o.global_batch / o.micro_batches < o.ranks) {
+  if (const int64_t parts = o.micro_batches * o.pipeline; o.global_batch / parts < o.ranks) {
     fail_hint("raise train.batch_size, or use fewer ranks",
               "a global batch of {} in {} micro-batches is too small for {} ranks: each needs a sample of every one",
-              o.global_batch, o.micro_batches, o.ranks);
+              o.global_batch, parts, o.ranks);
   }
   const bool grows = o.grow.factor > 0;
   if (const int64_t largest = o.global_batch * (grows ? o.grow.factor : 1); source.size() < largest) {

@@ -26,6 +26,7 @@ struct LoaderOptions {
   int local_ranks = 1;       // ranks that share this node (threads, cache)
   int64_t global_batch = 0;  // samples of an optimizer step; of the first, where the batch grows
   int64_t micro_batches = 1;
+  int64_t pipeline = 1;  // each of them is cut into so many
   GrowConfig grow;
   int64_t first_step = 0;  // resume: the cursor
   int64_t last_step = 0;   // exclusive

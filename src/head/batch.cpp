@@ -2,6 +2,7 @@
 #include "head/batch.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "comm/errors.h"
 
@@ -39,21 +40,29 @@ GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels, in
   return out;
 }
 
-Tensor gather_rows(Context& context, const Tensor& x, int64_t part, const std::string& what) {
+RowsUnderWay start_gather_rows(Context& context, const Tensor& x, int64_t part) {
   const int64_t rows = x.dim(0), columns = x.dim(1);
-  Tensor mine = context.device().zeros({part, columns});
-  Tensor used = mine.rows(0, rows);
+  RowsUnderWay way;
+  way.sent = context.device().zeros({part, columns});
+  Tensor used = way.sent.rows(0, rows);
   context.device().copy(x, used);
-  Tensor all = context.device().tensor({context.ranks() * part, columns});
-  context.comm.all_gather(mine, all, what);
-  return all;
+  way.received = context.device().tensor({context.ranks() * part, columns});
+  way.pending = context.comm.start_all_gather(way.sent, way.received);
+  return way;
 }
 
-Tensor scatter_rows(Context& context, const Tensor& all, int64_t rows, const std::string& what) {
-  const int64_t part = all.dim(0) / context.ranks();
-  Tensor mine = context.device().tensor({part, all.dim(1)}, all.dtype());
-  context.comm.reduce_scatter(all, mine, what);
-  return mine.rows(0, rows);
+RowsUnderWay start_scatter_rows(Context& context, const Tensor& all) {
+  RowsUnderWay way;
+  way.sent = all;
+  way.received = context.device().tensor({all.dim(0) / context.ranks(), all.dim(1)}, all.dtype());
+  way.pending = context.comm.start_reduce_scatter(way.sent, way.received);
+  return way;
+}
+
+Tensor finish_rows(Context& context, RowsUnderWay&& rows, const std::string& what) {
+  context.comm.wait(std::move(rows.pending), what);
+  rows.sent = {};
+  return std::exchange(rows.received, {});
 }
 
 }  // namespace plsc

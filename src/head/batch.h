@@ -19,9 +19,16 @@ struct GlobalLabels {
 /// Throws Error on every rank when one rank has a label outside [0, classes), naming it. All ranks call it.
 GlobalLabels gather_labels(Collective& host, std::span<const int64_t> labels, int64_t classes);
 
+/// Rows on their way between the ranks. It keeps their tensors until they are there: `finish_rows` waits for them.
+struct RowsUnderWay {
+  Tensor sent, received;
+  Pending pending;
+};
 /// x (b, D) of this rank to (ranks * part, D) of all, zero rows in unused places.
-Tensor gather_rows(Context& context, const Tensor& x, int64_t part, const std::string& what);
-/// The way back: (ranks * part, D) summed over the ranks, of which this rank takes its first b rows.
-Tensor scatter_rows(Context& context, const Tensor& all, int64_t rows, const std::string& what);
+RowsUnderWay start_gather_rows(Context& context, const Tensor& x, int64_t part);
+/// The way back: (ranks * part, D) summed over the ranks, of which this rank receives its part of `part` rows.
+RowsUnderWay start_scatter_rows(Context& context, const Tensor& all);
+/// Waits for the rows and gives them out.
+Tensor finish_rows(Context& context, RowsUnderWay&& rows, const std::string& what);
 
 }  // namespace plsc

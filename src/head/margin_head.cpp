@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <optional>
+#include <utility>
 
 #include "head/batch.h"
 #include "head/class_sampler.h"
@@ -46,7 +48,10 @@ class ShardedMarginHead final : public MarginHead {
   void init() override { store_.init(context_, init_std(config_, shard_.total, embedding_size())); }
   void prepare_step(Context& context, const HeadStep& step) override;
   void begin_step(Context& context, const math::UpdateRule& update) override;
-  HeadResult run(Context& context, const Tensor& embeddings) override;
+  void start(Context& context, const Tensor& embeddings) override;
+  void forward(Context& context) override;
+  void backward(Context& context) override;
+  HeadResult finish(Context& context) override;
   void check_gradient(Context& context) override;
   void measure_gradient(Context& context) override;
   void end_step(Context& context) override;
@@ -79,6 +84,25 @@ class ShardedMarginHead final : public MarginHead {
     int64_t own = 0;         // samples of this rank
     Tensor labels, targets;  // (places) i64: the labels, and those of this shard as rows of it, -1 for others
   };
+  /// What a forward pass leaves for its backward pass.
+  struct Logits {
+    HeadPass pass;
+    RowStore::View rows;
+    HeadSums sums;
+    Tensor reduced;           // (2, B) fp64: sums of the negatives' exponentials, and the target's cosines
+    Tensor maxima;            // (2, B): the negatives' largest cosine, and the shift of their sums
+    Tensor own_shift;         // (B): of a running shift, this rank's
+    Pending largest, summed;  // maxima and `reduced` on their way over the ranks
+  };
+  /// A micro-batch in the head, between two parts of its way.
+  struct UnderWay {
+    size_t batch = 0;                // of the step
+    std::optional<HeadInput> input;  // of this rank
+    RowsUnderWay embeddings;         // from `start` to `forward`
+    std::optional<Logits> logits;    // from `forward` to `backward`
+    RowsUnderWay d_embeddings;       // from `backward` to `finish`
+    HeadResult result;
+  };
   /// A step from prepare_step to end_step.
   struct Step {
     StepInfo info;
@@ -89,16 +113,20 @@ class ShardedMarginHead final : public MarginHead {
     math::UpdateRule update;
     ActiveClasses active;
     Tensor dweight;  // (active, D) where the update waits for the step's end
-    size_t done = 0;
+    // Micro-batches whose `start`, `forward`, `backward` and `finish` have been.
+    size_t started = 0, measured = 0, learnt = 0, done = 0;
+    std::deque<UnderWay> under_way;  // those that have begun and are not done, in their order
   };
 
   MicroBatch micro_batch(Context& context, const std::vector<int64_t>& labels) const;
   HeadPass make_pass(Context& context, const MicroBatch& batch, const Tensor& x) const;
-  /// Sums over all ranks: (2, B) of the negatives' exponentials and of the target's cosine.
-  Tensor sums_over_ranks(Context& context, RowSource& rows, const HeadPass& pass, HeadSums& sums) const;
+  /// The micro-batch that a part of the way is due for; counts it.
+  UnderWay& next_of(size_t& part);
+  /// Sums over this rank's classes, and their way to those over all ranks.
+  void start_sums(Context& context, Logits& of) const;
+  static void finish_sums(Context& context, Logits& of);
   /// (3): see HeadResult::sums.
-  Tensor loss(Context& context, const MicroBatch& batch, const Tensor& reduced, const HeadSums& sums,
-              HeadGradient& gradient) const;
+  Tensor loss(Context& context, const MicroBatch& batch, const Logits& of, HeadGradient& gradient) const;
   static std::vector<HeadRows> named(const std::vector<std::pair<std::string, Tensor>>& tensors) {
     std::vector<HeadRows> out;
     for (const auto& [name, rows] : tensors) out.push_back({name, rows});
@@ -178,45 +206,72 @@ void ShardedMarginHead::begin_step(Context& context, const math::UpdateRule& upd
   if (keeps) step_->dweight = context.device().tensor({step_->active.local, store_.columns()});
 }
 
-HeadResult ShardedMarginHead::run(Context& context, const Tensor& embeddings) {
-  PLSC_CHECK(step_ && step_->done < step_->batches.size());
+void ShardedMarginHead::start(Context& context, const Tensor& embeddings) {
+  PLSC_CHECK(step_ && step_->started < step_->batches.size());
   const MemoryScope scope(context.device(), MemoryUse::head);
-  Step& step = *step_;
-  const MicroBatch& batch = step.batches[step.done];
+  const MicroBatch& batch = step_->batches[step_->started];
   PLSC_CHECK(embeddings.dim(0) == batch.own);
-
+  UnderWay& way = step_->under_way.emplace_back();
+  way.batch = step_->started++;
   // What all ranks' rows are multiplied with.
-  const HeadInput input(context, form_, embeddings);
-  const HeadPass pass = make_pass(context, batch, gather_rows(context, input.rows(), batch.global.part, "embeddings"));
+  way.input.emplace(context, form_, embeddings);
+  way.embeddings = start_gather_rows(context, way.input->rows(), batch.global.part);
+}
 
-  // Forward.
-  const bool fused = !step.dweight.defined();
-  RowStore::View rows = store_.step_view(context, fused ? RowAccess::update : RowAccess::read);
-  HeadSums sums;
-  const Tensor reduced = sums_over_ranks(context, rows, pass, sums);
+ShardedMarginHead::UnderWay& ShardedMarginHead::next_of(size_t& part) {
+  PLSC_CHECK(step_ && part >= step_->done && part - step_->done < step_->under_way.size(),
+             "a part of the head before the one that it follows");
+  return step_->under_way[part++ - step_->done];
+}
+
+void ShardedMarginHead::forward(Context& context) {
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  UnderWay& way = next_of(step_->measured);
+  Logits& logits = way.logits.emplace();
+  const Tensor x = finish_rows(context, std::move(way.embeddings), "embeddings");
+  logits.pass = make_pass(context, step_->batches[way.batch], x);
+  logits.rows = store_.step_view(context, step_->dweight.defined() ? RowAccess::read : RowAccess::update);
+  start_sums(context, logits);
+}
+
+void ShardedMarginHead::backward(Context& context) {
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  PLSC_CHECK(step_ && step_->learnt < step_->measured, "a backward pass of the head before its forward pass");
+  Step& step = *step_;
+  UnderWay& way = next_of(step.learnt);
+  Logits& logits = *way.logits;
+  finish_sums(context, logits);
   HeadGradient gradient;
   gradient.gradient_scale = 1.0 / static_cast<double>(step.info.global_batch);
-  HeadResult result;
-  result.sums = loss(context, batch, reduced, sums, gradient);
+  way.result.sums = loss(context, step.batches[way.batch], logits, gradient);
 
-  // Backward, with the rows' update where this batch is the whole step.
-  gradient.dx = context.device().tensor(pass.x.shape(), context.sums_in_double ? Dtype::f64 : Dtype::f32);
+  // With the rows' update where this batch is the whole step.
+  gradient.dx = context.device().tensor(logits.pass.x.shape(), context.sums_in_double ? Dtype::f64 : Dtype::f32);
   gradient.dweight = step.dweight;
-  gradient.accumulate = step.done > 0;
-  if (fused) gradient.update = step.update;
-  context.backend.head->backward_pass(rows, pass, gradient);
-  ++step.done;
+  gradient.accumulate = way.batch > 0;
+  if (!step.dweight.defined()) gradient.update = step.update;
+  context.backend.head->backward_pass(logits.rows, logits.pass, gradient);
+  way.logits.reset();
+  way.d_embeddings = start_scatter_rows(context, gradient.dx);
+}
 
-  result.samples = batch.global.samples;
-  result.active = step.active.local;
-  Tensor d_input = scatter_rows(context, gradient.dx, embeddings.dim(0), "gradient of the embeddings");
+HeadResult ShardedMarginHead::finish(Context& context) {
+  const MemoryScope scope(context.device(), MemoryUse::head);
+  PLSC_CHECK(step_ && step_->done < step_->learnt, "the end of a micro-batch in the head before its backward pass");
+  UnderWay way = std::move(step_->under_way.front());
+  step_->under_way.pop_front();
+  ++step_->done;
+  const MicroBatch& batch = step_->batches[way.batch];
+  Tensor d_input = finish_rows(context, std::move(way.d_embeddings), "gradient of the embeddings").rows(0, batch.own);
   if (context.sums_in_double) {
     Tensor rounded = context.device().tensor(d_input.shape());
     context.nn().cast(d_input, rounded);
     d_input = rounded;
   }
-  result.d_embedding = input.gradient(context, d_input);
-  return result;
+  way.result.samples = batch.global.samples;
+  way.result.active = step_->active.local;
+  way.result.d_embedding = way.input->gradient(context, d_input);
+  return std::move(way.result);
 }
 
 HeadPass ShardedMarginHead::make_pass(Context& context, const MicroBatch& batch, const Tensor& x) const {
@@ -236,56 +291,65 @@ HeadPass ShardedMarginHead::make_pass(Context& context, const MicroBatch& batch,
   return pass;
 }
 
-Tensor ShardedMarginHead::sums_over_ranks(Context& context, RowSource& rows, const HeadPass& pass,
-                                          HeadSums& sums) const {
+void ShardedMarginHead::start_sums(Context& context, Logits& of) const {
   HeadOps& ops = *context.backend.head;
-  const int64_t batch = pass.x.dim(0);
-  Tensor reduced = context.device().tensor({2, batch}, Dtype::f64), maxima = context.device().tensor({2, batch});
-  Tensor cosine = reduced.rows(1, 1).reshape({batch});
-  sums.sum = reduced.rows(0, 1).reshape({batch});
-  sums.max_cosine = maxima.rows(0, 1).reshape({batch});
-  sums.shift = maxima.rows(1, 1).reshape({batch});
+  const int64_t batch = of.pass.x.dim(0);
+  HeadSums& sums = of.sums;
+  of.reduced = context.device().tensor({2, batch}, Dtype::f64);
+  of.maxima = context.device().tensor({2, batch});
+  Tensor cosine = of.reduced.rows(1, 1).reshape({batch});
+  sums.sum = of.reduced.rows(0, 1).reshape({batch});
+  sums.max_cosine = of.maxima.rows(0, 1).reshape({batch});
+  sums.shift = of.maxima.rows(1, 1).reshape({batch});
   const std::optional<double> shift = form_.fixed_shift(shard_.total);
   sums.fixed_shift = shift.has_value();
   if (shift) {
     const std::vector<float> shifts(static_cast<size_t>(batch), static_cast<float>(*shift));
     context.device().copy(Tensor::from(shifts, {batch}), sums.shift);
   }
-  ops.target_pass(rows, pass, cosine);
-  ops.forward_pass(rows, pass, sums);
+  ops.target_pass(of.rows, of.pass, cosine);
+  ops.forward_pass(of.rows, of.pass, sums);
 
   // The maximum of the negatives' cosines is there for the accuracy alone: B floats beside the loss's 2 B, in flight
   // with them. Only a running shift must be agreed on first, because sums are relative to it.
   if (sums.fixed_shift) {
-    Pending largest = context.comm.start_all_reduce(sums.max_cosine, ReduceOp::max);
-    context.comm.all_reduce(reduced, ReduceOp::sum, "sums of the logits");
-    context.comm.wait(std::move(largest), "largest cosines");
+    of.largest = context.comm.start_all_reduce(sums.max_cosine, ReduceOp::max);
+    of.summed = context.comm.start_all_reduce(of.reduced, ReduceOp::sum);
   } else {
-    Tensor own_shift = context.device().tensor({batch});
-    context.device().copy(sums.shift, own_shift);
-    context.comm.all_reduce(maxima, ReduceOp::max, "largest logits");
-    if (context.sums_in_double) {
-      // Exponentials against a rank's own maximum round otherwise than those against the largest: once more.
-      HeadSums again = sums;
-      again.fixed_shift = true;
-      again.max_cosine = context.device().tensor({batch});
-      ops.forward_pass(rows, pass, again);
-    } else {
-      ops.rescale_sums(sums.sum, own_shift, sums.shift);
-    }
-    context.comm.all_reduce(reduced, ReduceOp::sum, "sums of the logits");
+    of.own_shift = context.device().tensor({batch});
+    context.device().copy(sums.shift, of.own_shift);
+    of.largest = context.comm.start_all_reduce(of.maxima, ReduceOp::max);
   }
-  return reduced;
 }
 
-Tensor ShardedMarginHead::loss(Context& context, const MicroBatch& batch, const Tensor& reduced, const HeadSums& sums,
+void ShardedMarginHead::finish_sums(Context& context, Logits& of) {
+  HeadOps& ops = *context.backend.head;
+  if (of.sums.fixed_shift) {
+    context.comm.wait(std::move(of.summed), "sums of the logits");
+    context.comm.wait(std::move(of.largest), "largest cosines");
+    return;
+  }
+  context.comm.wait(std::move(of.largest), "largest logits");
+  if (context.sums_in_double) {
+    // Exponentials against a rank's own maximum round otherwise than those against the largest: once more.
+    HeadSums again = of.sums;
+    again.fixed_shift = true;
+    again.max_cosine = context.device().tensor({of.pass.x.dim(0)});
+    ops.forward_pass(of.rows, of.pass, again);
+  } else {
+    ops.rescale_sums(of.sums.sum, of.own_shift, of.sums.shift);
+  }
+  context.comm.all_reduce(of.reduced, ReduceOp::sum, "sums of the logits");
+}
+
+Tensor ShardedMarginHead::loss(Context& context, const MicroBatch& batch, const Logits& of,
                                HeadGradient& gradient) const {
   const int64_t places = batch.global.places();
   HeadLossArgs args;
-  args.sum = reduced.rows(0, 1).reshape({places});
-  args.target_cosine = reduced.rows(1, 1).reshape({places});
-  args.shift = sums.shift;
-  args.max_cosine = sums.max_cosine;
+  args.sum = of.reduced.rows(0, 1).reshape({places});
+  args.target_cosine = of.reduced.rows(1, 1).reshape({places});
+  args.shift = of.sums.shift;
+  args.max_cosine = of.sums.max_cosine;
   args.labels = batch.labels;
   args.rule = form_.loss;
   args.gradient_scale = gradient.gradient_scale;

@@ -72,12 +72,28 @@ class MarginHead {
   /// these begins. It may be called while the step before is still under way on the device.
   /// Labels outside [0, classes) are an Error on every rank.
   virtual void prepare_step(Context& context, const HeadStep& step) = 0;
-  /// Starts the step that was prepared. Several micro-batches keep dW until end_step, and so does loss scaling; one
+  /// Starts the step that was prepared. Several micro-batches keep dW until end_step, so that all of them see the
+  /// same centres, and so does loss scaling; one
   /// may fuse the update into the backward pass. `update` is of the kind that the head was made for.
   virtual void begin_step(Context& context, const math::UpdateRule& update) = 0;
-  /// The step's next micro-batch: embeddings (b, D) fp32 of its samples; ranks may differ in b. All ranks call it.
-  /// A loss that is not finite is marked in the step's state, and no row is changed from then on.
-  virtual HeadResult run(Context& context, const Tensor& embeddings) = 0;
+  // A micro-batch goes through the head in four parts. What one of them sends to the other ranks, the next one waits
+  // for: other work may stand between them, parts of other micro-batches among it. Each part takes the step's
+  // micro-batches in their order; all ranks call the same sequence.
+  /// Embeddings (b, D) fp32 of the next micro-batch's samples leave for all ranks, which may differ in b.
+  virtual void start(Context& context, const Tensor& embeddings) = 0;
+  /// The forward pass. The sums of the logits leave (of a running maximum that first, and sums are waited for later).
+  virtual void forward(Context& context) = 0;
+  /// The loss and the backward pass; the gradient of the embeddings leaves. A loss that is not finite is marked in the
+  /// step's state, and no row is changed from then on.
+  virtual void backward(Context& context) = 0;
+  virtual HeadResult finish(Context& context) = 0;
+  /// All of them.
+  HeadResult run(Context& context, const Tensor& embeddings) {
+    start(context, embeddings);
+    forward(context);
+    backward(context);
+    return finish(context);
+  }
   /// Marks a kept gradient of the rows that is not finite in the step's state, on this rank.
   virtual void check_gradient(Context& context) = 0;
   /// The squares of the kept gradient of all ranks' rows into the step's state, for its global norm; end_step then

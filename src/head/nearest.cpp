@@ -40,7 +40,7 @@ MarginHead::Nearest nearest_classes(Context& context, const ShardRows& all, cons
 
   const HeadInput input(context, all.form, embeddings);
   HeadPass pass;
-  pass.x = gather_rows(context, input.rows(), part, "embeddings");
+  pass.x = finish_rows(context, start_gather_rows(context, input.rows(), part), "embeddings");
   pass.unit_rows = !all.form.linear;
   pass.logits = all.form.logits;
   TopRows top{context.device().tensor({places, k}), context.device().tensor({places, k}, Dtype::i64)};

@@ -1,5 +1,7 @@
 #include "nn/batch_norm.h"
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace plsc {
@@ -36,16 +38,17 @@ void BatchNorm::visit(ParamVisitor& visitor) {
   visitor.param(batches_);
   visitor.summed(pooled_);
   visitor.norm(*this);
+  visitor.saved(saved_);
 }
 
 Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, const Fused& fused) {
   const int64_t rows = x.elements() / options_.channels;
   PLSC_CHECK(rows * options_.channels == x.elements(), "{} of {}", name_, x.shape().text());
-  PLSC_CHECK(!pass.again() || saved_.apply.mean_rstd.defined(), "{}: a second pass without a first", name_);
+  PLSC_CHECK(!pass.again() || saved_->apply.mean_rstd.defined(), "{}: a second pass without a first", name_);
   const bool measure = pass.train() && !pass.again() && !frozen();
   BatchNormApply args;
   args.x = x;
-  args.mean_rstd = pass.again() ? saved_.apply.mean_rstd
+  args.mean_rstd = pass.again() ? saved_->apply.mean_rstd
                    : measure    ? batch_statistics(context, x, pass)
                                 : running_statistics(context);
   args.gamma = weight_.value;
@@ -63,7 +66,7 @@ Tensor BatchNorm::forward(Context& context, const Tensor& x, const Pass& pass, c
   } else if (pass.train()) {
     const double samples = static_cast<double>(options_.synchronised ? pass.all_samples : pass.samples);
     save(args, measure ? static_cast<double>(rows / pass.samples) * samples : 0, fused.slope);
-    if (!pass.saves()) saved_.apply.x = {};
+    if (!pass.saves()) saved_->apply.x = {};
   }
   return args.y;
 }
@@ -74,19 +77,20 @@ void BatchNorm::feed(BatchNorm& next) {
 }
 
 void BatchNorm::save(const BatchNormApply& args, double count, Param* slope) {
-  saved_ = {args, count, slope};
-  saved_.apply.sums = {};
+  *saved_ = {args, count, slope};
+  saved_->apply.sums = {};
   // Backward computes z again; only a ReLU behind a residual sum is read off its output. It asks whether there was a
   // residual then, not what it was: that need not be kept beside the output.
   PLSC_CHECK(!args.residual.defined() || args.activation != Activation::prelu, "{}: a PReLU behind a sum", name_);
   const bool reads_output = args.residual.defined() && args.activation == Activation::relu;
-  if (!reads_output) saved_.apply.y = {};
-  saved_.apply.residual = saved_.apply.y;
+  if (!reads_output) saved_->apply.y = {};
+  saved_->apply.residual = saved_->apply.y;
 }
 
 void BatchNorm::restore(const Tensor& x) {
-  PLSC_CHECK(saved_.apply.mean_rstd.defined() && !saved_.apply.x.defined(), "{}: a second pass without a first", name_);
-  saved_.apply.x = x;
+  PLSC_CHECK(saved_->apply.mean_rstd.defined() && !saved_->apply.x.defined(), "{}: a second pass without a first",
+             name_);
+  saved_->apply.x = x;
 }
 
 Tensor BatchNorm::batch_statistics(Context& context, const Tensor& x, const Pass& pass) {
@@ -142,9 +146,8 @@ Tensor BatchNorm::running_statistics(Context& context) {
 }
 
 BatchNorm::Gradients BatchNorm::backward(Context& context, const Tensor& dy, const Want& want) {
-  PLSC_CHECK(saved_.apply.x.defined(), "{}: backward without forward", name_);
-  const Saved saved = std::move(saved_);
-  saved_ = {};
+  PLSC_CHECK(saved_->apply.x.defined(), "{}: backward without forward", name_);
+  const Kept saved = std::exchange(*saved_, {});
   BatchNormBackward args;
   args.forward = saved.apply;
   args.dy = dy;

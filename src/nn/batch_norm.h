@@ -55,7 +55,7 @@ class BatchNorm {
   void feed(BatchNorm& next);
 
  private:
-  struct Saved {
+  struct Kept {
     BatchNormApply apply;
     double count = 0;  // rows behind the statistics, over the ranks that merge them; 0: they were constants
     Param* slope = nullptr;
@@ -80,7 +80,7 @@ class BatchNorm {
   Tensor pooled_;             // (2C + 1): summed over the ranks with the gradients
   int64_t pooled_step_ = -1;  // the step that pooled_ belongs to; below 0 once it is folded
   bool measures_ = false;     // a pass has measured its input, and one that is played back does
-  Saved saved_;               // between two passes all but x
+  Saved<Kept> saved_;         // between two passes of a block that is computed again all but x
 };
 
 }  // namespace plsc

@@ -45,22 +45,23 @@ Tensor Conv::forward(Context& context, const Tensor& x, const Pass& pass) {
   Tensor y = context.device().tensor({spec.batch, spec.out_height(), spec.out_width(), spec.out_channels}, x.dtype());
   ops_.get(context, spec).forward(x, weight_.value, y);
   if (pass.saves()) {
-    spec_ = spec;
-    if (weight_.trainable()) x_ = x;
+    saved_->spec = spec;
+    if (weight_.trainable()) saved_->x = x;
   }
   return y;
 }
 
 Tensor Conv::backward(Context& context, const Tensor& dy, bool want_dx) {
-  ConvOp& op = ops_.get(context, spec_);
+  const ConvSpec& spec = saved_->spec;
+  ConvOp& op = ops_.get(context, spec);
   if (weight_.trainable()) {
-    PLSC_CHECK(x_.defined(), "{}: backward without forward", weight_.name);
+    PLSC_CHECK(saved_->x.defined(), "{}: backward without forward", weight_.name);
     const GradSlot slot = grad_slot(context, weight_);
-    op.backward_weight(x_, dy, slot.grad, slot.accumulate);
-    x_ = {};
+    op.backward_weight(saved_->x, dy, slot.grad, slot.accumulate);
+    saved_->x = {};
   }
   if (!want_dx) return {};
-  Tensor dx = context.device().tensor({spec_.batch, spec_.height, spec_.width, spec_.in_channels}, spec_.dtype);
+  Tensor dx = context.device().tensor({spec.batch, spec.height, spec.width, spec.in_channels}, spec.dtype);
   op.backward_data(dy, weight_.value, dx);
   return dx;
 }

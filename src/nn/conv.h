@@ -39,7 +39,10 @@ class Conv {
   Tensor forward(Context& context, const Tensor& x, const Pass& pass);
   /// dx, or undefined where it is not wanted.
   Tensor backward(Context& context, const Tensor& dy, bool want_dx = true);
-  void visit(ParamVisitor& visitor) { visitor.param(weight_); }
+  void visit(ParamVisitor& visitor) {
+    visitor.param(weight_);
+    visitor.saved(saved_);
+  }
 
   int64_t out_channels() const { return shape_.out; }
 
@@ -47,8 +50,11 @@ class Conv {
   ConvOps& ops_;
   ConvShape shape_;
   Param weight_;
-  ConvSpec spec_;  // of the last forward pass in train mode
-  Tensor x_;
+  struct Kept {
+    ConvSpec spec;  // of the last forward pass in train mode
+    Tensor x;
+  };
+  Saved<Kept> saved_;
 };
 
 }  // namespace plsc

@@ -9,6 +9,7 @@ Linear::Linear(Device& device, const std::string& name, int64_t in, int64_t out)
 void Linear::visit(ParamVisitor& visitor) {
   visitor.param(weight_);
   visitor.param(bias_);
+  visitor.saved(saved_);
 }
 
 LinearOp& Linear::op(Context& context, const LinearSpec& spec) {
@@ -29,20 +30,19 @@ Tensor Linear::forward(Context& context, const Tensor& x, const Pass& pass) {
   Tensor y = context.device().tensor({spec.batch, spec.out_features});
   op(context, spec).forward(x, weight_.value, bias_.value, y);
   if (pass.saves()) {
-    spec_ = spec;
-    x_ = x;
+    *saved_ = {spec, x};
   }
   return y;
 }
 
 Tensor Linear::backward(Context& context, const Tensor& dy, bool want_dx) {
-  PLSC_CHECK(x_.defined(), "{}: backward without forward", weight_.name);
+  PLSC_CHECK(saved_->x.defined(), "{}: backward without forward", weight_.name);
   backward_params(context, dy);
-  const Shape shape = x_.shape();
-  x_ = {};
+  const Shape shape = saved_->x.shape();
+  saved_->x = {};
   if (!want_dx) return {};
   Tensor dx = context.device().tensor(shape);
-  op(context, spec_).backward_data(dy, weight_.value, dx);
+  op(context, saved_->spec).backward_data(dy, weight_.value, dx);
   return dx;
 }
 
@@ -52,7 +52,7 @@ void Linear::backward_params(Context& context, const Tensor& dy) {
   const GradSlot weight = grad_slot(context, weight_);
   const GradSlot bias = grad_slot(context, bias_);
   PLSC_CHECK(weight.accumulate == bias.accumulate);
-  op(context, spec_).backward_weight(x_, dy, weight.grad, bias.grad, weight.accumulate);
+  op(context, saved_->spec).backward_weight(saved_->x, dy, weight.grad, bias.grad, weight.accumulate);
 }
 
 }  // namespace plsc

@@ -24,8 +24,11 @@ class Linear {
 
   Param weight_, bias_;
   RecentOps<LinearSpec, LinearOp> ops_;
-  LinearSpec spec_;  // of the last forward pass in train mode
-  Tensor x_;
+  struct Kept {
+    LinearSpec spec;  // of the last forward pass in train mode
+    Tensor x;
+  };
+  Saved<Kept> saved_;
 };
 
 }  // namespace plsc

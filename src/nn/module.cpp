@@ -24,6 +24,16 @@ void Module::step_was_played(int64_t step) {
   visit(note);
 }
 
+void Module::use_place(size_t place) {
+  struct Use final : ParamVisitor {
+    explicit Use(size_t p) : place(p) {}
+    size_t place;
+    void param(Param&) override {}
+    void saved(SavedPlaces& s) override { s.use(place); }
+  } use(place);
+  visit(use);
+}
+
 std::vector<Param*> Backbone::params() {
   struct Collect final : ParamVisitor {
     std::vector<Param*> found;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "nn/saved.h"
 #include "runtime/context.h"
 #include "tensor/param.h"
 
@@ -25,10 +26,13 @@ class ParamVisitor {
   virtual void summed(Tensor&) {}
   /// A batch norm, whose running statistics take the step's in at its end.
   virtual void norm(BatchNorm&) {}
+  /// What a layer keeps between two passes.
+  virtual void saved(SavedPlaces&) {}
 };
 
 /// One layer or a tree of layers. forward saves what backward needs (by sharing storage with x); in eval mode it saves
-/// nothing. One backward per forward in train mode; gradients ADD to Param::grad (zero_grad starts a step).
+/// nothing. One backward per forward in train mode; gradients ADD to Param::grad (zero_grad starts a step). Several
+/// micro-batches may be between their two passes, each in a place of its own (use_place).
 class Module {
  public:
   virtual ~Module() = default;
@@ -41,6 +45,9 @@ class Module {
   void finish_step(Context& context);
   /// Instead of this step's forward and backward passes a recording of earlier ones was played back.
   void step_was_played(int64_t step);
+  /// The next passes are of the micro-batch in this place: 0, 1, ... In a place a forward pass in train mode is
+  /// followed by its own backward pass; those in other places may stand between the two. 0 until somebody says so.
+  void use_place(size_t place);
 };
 
 /// An embedding network: images (N, H, W, C) normalised -> embeddings (N, D) fp32.
@@ -66,6 +73,14 @@ class Backbone : public Module {
   /// Throws Error where training on `smallest` images, the fewest that any rank has in a micro-batch, would leave a
   /// batch norm with a single row. The same on every rank; call it after `freeze`, before the first step.
   virtual void require_batch(const Context& context, int64_t smallest) const = 0;
+
+  // Module::backward in two parts, for several micro-batches that are in the places 0, 1, ...: first the top block of
+  // each, in their order, then the blocks below, each for all of them. A block's gradients are complete when its last
+  // micro-batch is, and may be on their way while the blocks below it are computed.
+  /// The top block, of the micro-batch in use (use_place): the gradient of what it was given, for backward_below.
+  virtual Tensor backward_top(Context& context, const Tensor& dy) { return backward(context, dy); }
+  /// The rest, from what backward_top gave, by place. A network that is one block has none.
+  virtual void backward_below(Context&, std::vector<Tensor> /*gradients*/) {}
 
   /// Called in the backward pass with each parameter whose gradient of this (micro-)batch has become complete, so
   /// that its all-reduce can start while the rest is computed. Empty: nobody listens.

@@ -3,7 +3,7 @@
 namespace plsc {
 
 PoolOp& Pool::op(Context& context, const PoolSpec& spec) {
-  return ops_.get(spec, [&](const PoolSpec& s) { return context.nn().make_pool(s); });
+  return saved_->ops.get(spec, [&](const PoolSpec& s) { return context.nn().make_pool(s); });
 }
 
 Tensor Pool::forward(Context& context, const Tensor& x) {
@@ -22,14 +22,15 @@ Tensor Pool::forward(Context& context, const Tensor& x) {
   }
   Tensor y = context.device().tensor({spec.batch, spec.out_height(), spec.out_width(), spec.channels}, x.dtype());
   op(context, spec).forward(x, y);
-  spec_ = spec;
+  saved_->spec = spec;
   return y;
 }
 
 Tensor Pool::backward(Context& context, const Tensor& dy) {
-  PLSC_CHECK(spec_.batch > 0, "pool: backward without forward");
-  Tensor dx = context.device().tensor({spec_.batch, spec_.height, spec_.width, spec_.channels}, dy.dtype());
-  op(context, spec_).backward(dy, dx);
+  const PoolSpec spec = saved_->spec;
+  PLSC_CHECK(spec.batch > 0, "pool: backward without forward");
+  Tensor dx = context.device().tensor({spec.batch, spec.height, spec.width, spec.channels}, dy.dtype());
+  op(context, spec).backward(dy, dx);
   return dx;
 }
 

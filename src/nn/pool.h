@@ -12,13 +12,17 @@ class Pool {
 
   Tensor forward(Context& context, const Tensor& x);
   Tensor backward(Context& context, const Tensor& dy);
+  void visit(ParamVisitor& visitor) { visitor.saved(saved_); }
 
  private:
   PoolOp& op(Context& context, const PoolSpec& spec);
 
   PoolSpec::Kind kind_;
-  RecentOps<PoolSpec, PoolOp> ops_;
-  PoolSpec spec_;  // of the last forward pass, which its op remembers
+  struct Kept {
+    RecentOps<PoolSpec, PoolOp> ops;
+    PoolSpec spec;  // of the last forward pass, which its op remembers
+  };
+  Saved<Kept> saved_;
 };
 
 /// Zeroes a feature with probability p in train mode and scales the others by 1 / (1 - p). Which ones depends on

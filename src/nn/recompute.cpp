@@ -6,16 +6,15 @@ namespace plsc {
 
 Tensor Recomputed::forward(Context& context, const Tensor& x, const Pass& pass) {
   if (!pass.train()) return block_->forward(context, x, pass);
-  pass_ = pass;
-  pass_.turn = Turn::first;
-  x_ = x;
-  return block_->forward(context, x, pass_);
+  *saved_ = {x, pass};
+  saved_->pass.turn = Turn::first;
+  return block_->forward(context, x, saved_->pass);
 }
 
 Tensor Recomputed::backward(Context& context, const Tensor& dy, bool want_dx) {
-  PLSC_CHECK(x_.defined(), "a block to be computed again: backward without forward");
-  pass_.turn = Turn::again;
-  block_->repeat(context, std::exchange(x_, {}), pass_);
+  PLSC_CHECK(saved_->x.defined(), "a block to be computed again: backward without forward");
+  saved_->pass.turn = Turn::again;
+  block_->repeat(context, std::exchange(saved_->x, {}), saved_->pass);
   return block_->backward(context, dy, want_dx);
 }
 

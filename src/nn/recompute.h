@@ -16,14 +16,20 @@ class Recomputed final : public Block {
 
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
-  void visit(ParamVisitor& visitor) override { block_->visit(visitor); }
+  void visit(ParamVisitor& visitor) override {
+    visitor.saved(saved_);
+    block_->visit(visitor);
+  }
   BatchNorm* input_norm() override { return block_->input_norm(); }
   void feed(BatchNorm& next) override { block_->feed(next); }
 
  private:
   std::unique_ptr<RepeatableBlock> block_;
-  Tensor x_;   // of the last forward pass in train mode,
-  Pass pass_;  // as which it is repeated
+  struct Kept {
+    Tensor x;   // of the last forward pass in train mode,
+    Pass pass;  // as which it is repeated
+  };
+  Saved<Kept> saved_;
 };
 
 }  // namespace plsc

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 
@@ -130,16 +131,41 @@ Tensor ResidualNetwork::forward(Context& context, const Tensor& x, Mode mode, co
 }
 
 Tensor ResidualNetwork::backward(Context& context, const Tensor& dy) {
+  std::vector<Tensor> top{backward_top(context, dy)};
+  backward_blocks(context, std::move(top), [](size_t) {});
+  return {};
+}
+
+Tensor ResidualNetwork::backward_top(Context& context, const Tensor& dy) {
+  const size_t part = parts_.size() - 1;
+  if (part < first_trainable_) return {};
+  return backward_block(context, part, parts_[part].blocks.size() - 1, dy);
+}
+
+void ResidualNetwork::backward_below(Context& context, std::vector<Tensor> gradients) {
+  backward_blocks(context, std::move(gradients), [this](size_t place) { use_place(place); });
+}
+
+Tensor ResidualNetwork::backward_block(Context& context, size_t part, size_t block, const Tensor& dy) {
   const MemoryScope scope(context.device(), MemoryUse::activations);
-  Tensor d = dy;
-  for (size_t i = parts_.size(); i-- > first_trainable_;) {
-    auto& blocks = parts_[i].blocks;
-    for (size_t b = blocks.size(); b-- > 0;) {
-      d = blocks[b]->backward(context, d, i > first_trainable_ || b > 0);
-      announce(*blocks[b]);
+  Block& b = *parts_[part].blocks[block];
+  Tensor dx = b.backward(context, dy, part > first_trainable_ || block > 0);
+  announce(b);
+  return dx;
+}
+
+template <class Next>
+void ResidualNetwork::backward_blocks(Context& context, std::vector<Tensor> gradients, const Next& next) {
+  bool top = true;
+  for (size_t part = parts_.size(); part-- > first_trainable_;) {
+    for (size_t block = parts_[part].blocks.size(); block-- > 0;) {
+      if (std::exchange(top, false)) continue;
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        next(i);
+        gradients[i] = backward_block(context, part, block, gradients[i]);
+      }
     }
   }
-  return {};
 }
 
 void ResidualNetwork::announce(Block& block) {

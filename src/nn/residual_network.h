@@ -30,6 +30,8 @@ class ResidualNetwork final : public Backbone {
 
   Tensor forward(Context& context, const Tensor& x, Mode mode, const StepInfo& step) override;
   Tensor backward(Context& context, const Tensor& dy) override;
+  Tensor backward_top(Context& context, const Tensor& dy) override;
+  void backward_below(Context& context, std::vector<Tensor> gradients) override;
   void visit(ParamVisitor& visitor) override;
   void init(Context& context, const WantedParams& wanted) override {
     draw_weights(context, params(), options_.init, wanted);
@@ -42,6 +44,10 @@ class ResidualNetwork final : public Backbone {
 
  private:
   Pass make_pass(Context& context, const Tensor& x, Mode mode, const StepInfo& step) const;
+  Tensor backward_block(Context& context, size_t part, size_t block, const Tensor& dy);
+  /// The blocks below the top one; `next(i)` comes before the i-th gradient's turn in each.
+  template <class Next>
+  void backward_blocks(Context& context, std::vector<Tensor> gradients, const Next& next);
   void announce(Block& block);
 
   Options options_;

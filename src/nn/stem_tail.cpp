@@ -33,6 +33,7 @@ Tensor Stem::backward(Context& context, const Tensor& dy, bool want_dx) {
 void Stem::visit(ParamVisitor& visitor) {
   layer_.visit(visitor);
   if (slope_) visitor.param(*slope_);
+  if (pool_) pool_->visit(visitor);
 }
 
 IrTail::IrTail(const BlockFactory& make, const Options& options)

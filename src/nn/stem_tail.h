@@ -62,7 +62,10 @@ class PooledTail final : public Block {
 
   Tensor forward(Context& context, const Tensor& x, const Pass& pass) override;
   Tensor backward(Context& context, const Tensor& dy, bool want_dx) override;
-  void visit(ParamVisitor& visitor) override { linear_.visit(visitor); }
+  void visit(ParamVisitor& visitor) override {
+    pool_.visit(visitor);
+    linear_.visit(visitor);
+  }
 
  private:
   Pool pool_;

@@ -4,11 +4,12 @@
 
 namespace plsc {
 
-NetworkRunner::NetworkRunner(Context& context, Backbone& backbone, GradSync& sync, bool records)
+NetworkRunner::NetworkRunner(Context& context, Backbone& backbone, GradSync& sync, const Options& options)
     : context_(context),
       backbone_(backbone),
       sync_(sync),
-      records_(records && context.tape != nullptr && context.device().can_record()),
+      records_(options.records && context.tape != nullptr && context.device().can_record()),
+      together_(options.together),
       params_(backbone.params()) {}
 
 void NetworkRunner::forget() {
@@ -20,7 +21,6 @@ void NetworkRunner::forget() {
 
 void NetworkRunner::begin_step(const std::vector<Shape>& inputs) {
   shapes_ = inputs;
-  next_ = 0;
   if (!recorded_.empty() && inputs.size() != recorded_shapes_.size()) {
     // The batch has grown: what is recorded has another last micro-batch, and does not come again. It may be under way.
     context_.device().synchronize();
@@ -43,46 +43,50 @@ void NetworkRunner::begin_step(const std::vector<Shape>& inputs) {
   if (way_ != Way::play) sync_.begin(static_cast<int64_t>(inputs.size()));
 }
 
-Tensor NetworkRunner::input() {
+Tensor NetworkRunner::input(size_t batch) {
   const MemoryScope scope(context_.device(), MemoryUse::activations);
-  MicroBatch& batch = way_ == Way::plain ? plain_ : recorded_[next_];
-  if (way_ != Way::play) batch.input = context_.device().tensor(shapes_[next_], context_.activations);
-  return batch.input;
+  MicroBatch& of = way_ == Way::plain ? plain_ : recorded_[batch];
+  if (way_ != Way::play) of.input = context_.device().tensor(shapes_[batch], context_.activations);
+  return of.input;
 }
 
-Tensor NetworkRunner::forward(const StepInfo& info) {
+Tensor NetworkRunner::forward(size_t batch, const StepInfo& info) {
   step_ = info.step;
+  use_place_of(batch);
   if (way_ == Way::plain) return backbone_.forward(context_, std::exchange(plain_.input, {}), Mode::train, info);
-  MicroBatch& batch = recorded_[next_];
+  MicroBatch& of = recorded_[batch];
   if (way_ == Way::record) {
-    batch.forward = context_.tape->record(
-        memory_, [&] { batch.embeddings = backbone_.forward(context_, batch.input, Mode::train, info); });
-    batch.d_embeddings = context_.device().tensor(batch.embeddings.shape());
+    of.forward = context_.tape->record(
+        memory_, [&] { of.embeddings = backbone_.forward(context_, of.input, Mode::train, info); });
+    of.d_embeddings = context_.device().tensor(of.embeddings.shape());
   }
-  batch.forward.play();
-  return batch.embeddings;
+  of.forward.play();
+  return of.embeddings;
 }
 
-void NetworkRunner::backward(const Tensor& d_embeddings) {
+void NetworkRunner::backward(size_t batch, const Tensor& d_embeddings) {
+  use_place_of(batch);
   if (way_ == Way::plain) {
-    backward_now(d_embeddings);
+    backward_now(batch, d_embeddings);
   } else {
-    MicroBatch& batch = recorded_[next_];
-    context_.device().copy(d_embeddings, batch.d_embeddings);
-    if (way_ == Way::record) batch.backward = context_.tape->record(memory_, [&] { backward_now(batch.d_embeddings); });
-    batch.backward.play();
+    MicroBatch& of = recorded_[batch];
+    context_.device().copy(d_embeddings, of.d_embeddings);
+    if (way_ == Way::record)
+      of.backward = context_.tape->record(memory_, [&] { backward_now(batch, of.d_embeddings); });
+    of.backward.play();
   }
-  if (way_ == Way::play && last()) {
+  if (way_ == Way::play && last(batch)) {
     // As the passes would have noted.
     for (Param* p : params_) p->grad_stale = false;
     backbone_.step_was_played(step_);
   }
-  ++next_;
 }
 
-void NetworkRunner::backward_now(const Tensor& d_embeddings) {
-  backbone_.backward(context_, d_embeddings);
-  if (last()) sync_.run(context_);
+void NetworkRunner::backward_now(size_t batch, const Tensor& d_embeddings) {
+  tops_.push_back(backbone_.backward_top(context_, d_embeddings));
+  if (tops_.size() < together_) return;
+  backbone_.backward_below(context_, std::exchange(tops_, {}));
+  if (last(batch)) sync_.run(context_);
 }
 
 }  // namespace plsc

@@ -81,11 +81,12 @@ void StepTrace::measure_clock() {
   uncertain_ = context_.rank() == 0 ? 0 : (high - low) / 2;
 }
 
-void StepTrace::phase(int64_t step, const char* name) {
+void StepTrace::phase(int64_t step, const char* name, int64_t micro_batch) {
   if (closed_ || (phases_.empty() && !traces(step))) return;
   if (phases_.empty()) context_.device().set_clock();
   closed_ = step >= end_;  // it ends the last one of the trace
-  phases_.push_back({step, name, steady_seconds(), context_.device().is_host() ? nullptr : context_.device().mark()});
+  phases_.push_back(
+      {step, name, micro_batch, steady_seconds(), context_.device().is_host() ? nullptr : context_.device().mark()});
 }
 
 void StepTrace::add(int64_t step, const std::vector<CommSpan>& spans) {
@@ -104,13 +105,14 @@ std::string StepTrace::events() const {
   if (far) list.push_back(title(rank, kDeviceTrack, "thread_name", "device"));
   for (size_t i = 0; i + 1 < phases_.size(); ++i) {
     const Phase &now = phases_[i], &next = phases_[i + 1];
-    Json slice = event(rank, {kHostTrack, now.name, here(now.host), here(next.host)});
-    slice["args"]["step"] = now.step + 1;
-    list.push_back(slice);
-    if (!far) continue;
-    slice = event(rank, {kDeviceTrack, now.name, here(now.device->seconds()), here(next.device->seconds())});
-    slice["args"]["step"] = now.step + 1;
-    list.push_back(slice);
+    const auto add = [&](const Slice& of) {
+      Json slice = event(rank, of);
+      slice["args"]["step"] = now.step + 1;
+      if (now.micro_batch >= 0) slice["args"]["micro-batch"] = now.micro_batch + 1;
+      list.push_back(std::move(slice));
+    };
+    add({kHostTrack, now.name, here(now.host), here(next.host)});
+    if (far) add({kDeviceTrack, now.name, here(now.device->seconds()), here(next.device->seconds())});
   }
   Tracks tracks;
   auto by_begin = spans_;

@@ -21,8 +21,9 @@ class StepTrace {
   /// trace.
   StepTrace(Context& context, const LogConfig& config, int64_t first_step);
 
-  /// From here on the rank is in this phase of this step. `name` is a literal.
-  void phase(int64_t step, const char* name);
+  /// From here on the rank is in this phase of this step. `name` is a literal; `micro_batch` counts from 0, and is
+  /// below it where the phase is of the whole step.
+  void phase(int64_t step, const char* name, int64_t micro_batch = -1);
   /// The collectives of a step whose end the device has passed.
   void add(int64_t step, const std::vector<CommSpan>& spans);
   /// Whether all that it wants is there, once this many steps are done.
@@ -35,6 +36,7 @@ class StepTrace {
   struct Phase {
     int64_t step = 0;
     const char* name = "";
+    int64_t micro_batch = -1;
     double host = 0;                         // steady_seconds
     std::shared_ptr<const TimeMark> device;  // null where that is the host
   };

@@ -34,16 +34,16 @@ Trainer::Trainer(Context& context, const Config& config, TrainParts parts, RunMe
       parts_(std::move(parts)),
       meta_(std::move(meta)),
       one_(context, config, parts_.backbone, parts_.head,
-           [this](int64_t step, const char* name) { phase(step, name); }) {
+           [this](const StepPhase& p) { phase(p.step, p.name, p.micro_batch); }) {
   if (parts_.head.graph() == nullptr) return;
   const SamplingConfig& sampling = config.head.sampling;
   graph_.emplace(context, sampling, GraphSchedule(sampling.rebuild, parts_.schedule.warmup_steps(), map()), parts_.head,
                  [this] { return all_agree_to_stop(); });
 }
 
-void Trainer::phase(int64_t step, const char* name) {
+void Trainer::phase(int64_t step, const char* name, int64_t micro_batch) {
   if (parts_.note_phase) parts_.note_phase(step, name);
-  if (trace_) trace_->phase(step, name);
+  if (trace_) trace_->phase(step, name, micro_batch);
 }
 
 TrainEnd Trainer::run(int64_t first_step) {

@@ -64,7 +64,7 @@ class Trainer {
   void stop();
   bool all_agree_to_stop();
   bool due(int64_t step, int64_t every_steps, double every_epochs, bool at_end) const;
-  void phase(int64_t step, const char* name);
+  void phase(int64_t step, const char* name, int64_t micro_batch = -1);
   const StepMap& map() const { return parts_.loader.steps(); }
   /// After so many steps, the last of which may be all.
   void write_trace(int64_t steps_done);

@@ -54,7 +54,7 @@ class TrainingStep::Listening {
 };
 
 TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& backbone, MarginHead& head,
-                           std::function<void(int64_t, const char*)> note_phase)
+                           NotePhase note_phase)
     : context_(context),
       config_(config),
       backbone_(backbone),
@@ -64,7 +64,7 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       optimizer_(config.optimizer),
       average_(config.train.ema),
       sync_(context, backbone, {config.comm.bucket, config.comm.dtype == "bf16"}),
-      network_(context, backbone, sync_, config.train.graphs != "false") {
+      network_(context, backbone, sync_, {config.train.graphs != "false", static_cast<size_t>(config.train.pipeline)}) {
   optimizer_.begin(context, params_);  // now: a first look for room on the disk counts it
   average_.begin(context, params_);
   // Gradients start their way over the ranks while the rest of the backward pass computes.
@@ -110,6 +110,7 @@ void TrainingStep::run(double lr) {
   record.step = info_.step + 1;
   record.lr = lr;
   sums_ = Tensor();
+  samples_ = 0;
 
   phase("sample classes");
   begin_step(context_.backend, inputs(lr));
@@ -118,11 +119,9 @@ void TrainingStep::run(double lr) {
   std::vector<Shape> shapes;
   for (const Batch& b : now.batches) shapes.push_back(b.bytes.shape());
   network_.begin_step(shapes);
-  for (const Batch& b : now.batches) {
-    info_.first_sample = b.first_sample;
-    next_micro_batch(context_.backend, inputs(lr));
-    micro_batch(b, record);
-  }
+  for (const StageOf& which : step_order(now.batches.size(), static_cast<size_t>(config_.train.pipeline)))
+    stage(which, now.batches, lr);
+  record.samples = samples_;
   finish_step();
 
   UnderWay step;
@@ -139,22 +138,63 @@ std::vector<CommSpan> TrainingStep::take_spans() {
   return context_.comm_times ? context_.comm_times->take() : std::vector<CommSpan>();
 }
 
-void TrainingStep::micro_batch(const Batch& batch, StepRecord& record) {
-  phase("forward");
-  Tensor input = network_.input();
+void TrainingStep::phase(const char* name, int64_t micro_batch) {
+  const StepPhase now{info_.step, name, micro_batch};
+  if (now == phase_) return;
+  phase_ = now;
+  if (note_phase_) note_phase_(now);
+}
+
+void TrainingStep::stage(const StageOf& which, const std::vector<Batch>& batches, double lr) {
+  const int64_t told = batches.size() > 1 ? static_cast<int64_t>(which.batch) : -1;
+  const Batch& batch = batches[which.batch];
+  switch (which.stage) {
+    case Stage::forward:
+      tell_state_of(batch, lr);
+      phase("forward", told);
+      forward(which.batch, batch, told);
+      break;
+    case Stage::head_forward:
+      phase("head", told);
+      head_.forward(context_);
+      break;
+    case Stage::head_backward:
+      phase("head", told);
+      head_.backward(context_);
+      break;
+    case Stage::backward:
+      // Dropout draws again what the forward pass drew, for the same samples.
+      if (config_.train.pipeline > 1) tell_state_of(batch, lr);
+      backward(which.batch, told);
+      break;
+  }
+}
+
+void TrainingStep::tell_state_of(const Batch& batch, double lr) {
+  info_.first_sample = batch.first_sample;
+  next_micro_batch(context_.backend, inputs(lr));
+}
+
+void TrainingStep::forward(size_t index, const Batch& batch, int64_t told) {
+  Tensor input = network_.input(index);
   to_network_input(context_, config_.data, batch.bytes, batch.flip, input);
   input = Tensor();  // the network's alone: its memory is free once the stem has read it
-  const Tensor embeddings = network_.forward(info_);
-  phase("head");
-  const HeadResult result = head_.run(context_, embeddings);
-  phase(kBackwardPhase);
-  network_.backward(result.d_embedding);
+  const Tensor embeddings = network_.forward(index, info_);
+  phase("head", told);
+  head_.start(context_, embeddings);
+}
+
+void TrainingStep::backward(size_t index, int64_t told) {
+  phase("head", told);
+  const HeadResult result = head_.finish(context_);
+  phase(kBackwardPhase, told);
+  network_.backward(index, result.d_embedding);
   if (sums_.defined()) {
     context_.nn().add(result.sums, sums_);
   } else {
     sums_ = result.sums;
   }
-  record.samples += result.samples;
+  samples_ += result.samples;
 }
 
 void TrainingStep::finish_step() {

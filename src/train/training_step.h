@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "config/config.h"
@@ -15,6 +16,7 @@
 #include "optim/weight_average.h"
 #include "train/network_runner.h"
 #include "train/recorder.h"
+#include "train/step_order.h"
 #include "train/step_trace.h"
 
 namespace plsc {
@@ -22,11 +24,21 @@ namespace plsc {
 /// The phase whose collectives travel beside its work: gradients do, while the layers before them are computed.
 inline constexpr const char* kBackwardPhase = "backward";
 
+/// Where a step is.
+struct StepPhase {
+  int64_t step = 0;
+  const char* name = "";     // a literal
+  int64_t micro_batch = -1;  // of several; -1: of the whole step
+  bool operator==(const StepPhase& o) const {
+    return step == o.step && std::string_view(name) == o.name && micro_batch == o.micro_batch;
+  }
+};
+using NotePhase = std::function<void(const StepPhase&)>;
+
 class TrainingStep {
  public:
-  /// References outlive the object. `note_phase` is told (step, phase) as they change.
-  TrainingStep(Context& context, const Config& config, Backbone& backbone, MarginHead& head,
-               std::function<void(int64_t step, const char* phase)> note_phase);
+  /// References outlive the object. `note_phase` is told of phases as they begin; it may be empty.
+  TrainingStep(Context& context, const Config& config, Backbone& backbone, MarginHead& head, NotePhase note_phase);
   ~TrainingStep();
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
@@ -64,17 +76,21 @@ class TrainingStep {
   class Listening;
   math::StepInputs inputs(double lr) const;
   std::vector<CommSpan> take_spans();
-  void micro_batch(const Batch& batch, StepRecord& record);
+  /// A stage of one of the micro-batches, as train/step_order.h has them.
+  void stage(const StageOf& which, const std::vector<Batch>& batches, double lr);
+  /// The network's passes are of this micro-batch from here on.
+  void tell_state_of(const Batch& batch, double lr);
+  void forward(size_t index, const Batch& batch, int64_t told);
+  void backward(size_t index, int64_t told);
   void finish_step();
-  void phase(const char* name) const {
-    if (note_phase_) note_phase_(info_.step, name);
-  }
+  void phase(const char* name, int64_t micro_batch = -1);
 
   Context& context_;
   const Config& config_;
   Backbone& backbone_;
   MarginHead& head_;
-  std::function<void(int64_t step, const char* phase)> note_phase_;
+  NotePhase note_phase_;
+  StepPhase phase_;  // that was told last
   std::vector<Param*> params_;
   Optimizer optimizer_;
   WeightAverage average_;
@@ -82,7 +98,8 @@ class TrainingStep {
   NetworkRunner network_;
   std::optional<Prepared> prepared_;
   StepInfo info_;
-  Tensor sums_;  // (3) fp64, device memory: HeadResult::sums over the micro-batches
+  Tensor sums_;          // (3) fp64, device memory: HeadResult::sums over the micro-batches
+  int64_t samples_ = 0;  // of all ranks in these
   std::deque<UnderWay> under_way_;
   StepTrace* trace_ = nullptr;
 };

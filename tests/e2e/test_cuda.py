@@ -54,6 +54,7 @@ class Cuda(E2eCase):
                                 ("knn", ["head.sampling={method: knn, ratio: .8, neighbours: 5, "
                                          "rebuild: {every_epochs: .25}}"]),
                                 ("accumulated", ["train.accumulate=2"]),
+                                ("pipeline", ["train.pipeline=3"]),
                                 ("uneven", ["train.accumulate=2", "train.batch_size=33"]),
                                 ("linear", LINEAR),
                                 ("linear_sampled", LINEAR + ["head.sampling={method: uniform, ratio: .8}"]),
@@ -170,7 +171,8 @@ class Cuda(E2eCase):
                                 ("lamb", ["optimizer={name: lamb, head: {name: sgd}}", "train={ema: {decay: .9}}"]),
                                 ("clipped", ["train.clip_head=true"]),
                                 ("far", ["head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}"]),
-                                ("accumulated", ["train.accumulate=2"]), ("recomputed", ["model.recompute=all"])):
+                                ("accumulated", ["train.accumulate=2"]), ("pipeline", ["train.pipeline=2"]),
+                                ("recomputed", ["model.recompute=all"])):
             with self.subTest(name):
                 few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
                 self.assertEqual(few["device_allocations"], many["device_allocations"])
@@ -178,13 +180,14 @@ class Cuda(E2eCase):
                 self.assertEqual(few["synchronisations"], many["synchronisations"])
                 per_step = (many["graph_launches"] - few["graph_launches"]) / 16
                 # Forward and backward; on one rank nothing cuts them.
-                self.assertEqual(per_step, {"called": 0, "accumulated": 4}.get(name, 2))
+                self.assertEqual(per_step, {"called": 0, "accumulated": 4, "pipeline": 4}.get(name, 2))
 
     def test_resume_is_bit_exact_and_crosses_devices(self):
         for name, overrides in (("fp32", []), ("lamb", ["train.precision=fp16", "train.ema={decay: .9, every: 3}",
                                                         "optimizer={name: lamb, head: {name: sgd}}"]),
                                 ("bf16", ["train.precision=bf16", "head.store={dtype: bf16}"]),
-                                ("fp16", ["train.precision=fp16", "head.sampling={method: uniform, ratio: .3}"]),
+                                ("fp16", ["train.precision=fp16", "head.sampling={method: uniform, ratio: .3}",
+                                          "train.pipeline=2"]),
                                 ("linear", LINEAR + ["train.precision=fp16", "head.store={dtype: bf16}"]),
                                 ("knn", ["head.sampling={method: knn, ratio: .8, neighbours: 5, scoring: bf16, "
                                          "rebuild: {probe_recall: .9}}", "head.store={tier: host}"])):

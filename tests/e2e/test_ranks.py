@@ -39,6 +39,18 @@ class RankInvariance(E2eCase):
         self.assert_same_run("inv", (1, 2, 3, 4), [UNIFORM, "train.batch_size=31"], 50)
         self.assert_same_run("acc", (1, 3), ["train.batch_size=31", "train.accumulate=2", "model.dropout=0.2"], 20)
 
+    def test_a_pipeline_is_its_micro_batches_one_after_another(self):
+        """The same bits, also without exact sums, and the same bytes on the way."""
+        for name, ranks, more in (("exact", 3, [UNIFORM]), ("plain", 2, ["train.deterministic=false"])):
+            overrides = ["train.batch_size=31", "train.steps=10", "model.dropout=0.2", "model.recompute=[layer1]", *more]
+            self.train(name + "1", ranks, overrides=[*overrides, "train.accumulate=3"])
+            self.train(name + "2", ranks, overrides=[*overrides, "train.pipeline=3"])
+            self.assertEqual(self.losses(name + "1"), self.losses(name + "2"))
+            one, other = (tensors(self.checkpoint(f"{name}{n}", 10)) for n in (1, 2))
+            self.assertEqual([key for key in one if one[key] != other.get(key)], [])
+            sent = [[m["comm_bytes"] for m in self.metrics(f"{name}{n}")] for n in (1, 2)]
+            self.assertEqual(sent[0], sent[1])
+
     def test_groups_of_batch_norm(self):
         """As all ranks where a group is all of them; otherwise the same each time, and another curve."""
         exact = ["train.steps=10", "train.deterministic=true"]

@@ -33,8 +33,9 @@ class Resume(E2eCase):
         self.check_bit_exact("lazy", 2, UNIFORM + ["head.update=lazy", "train.accumulate=2", "model.dropout=0.2",
                                                    "model.sync_batch_norm=false"])
 
-    def test_bit_exact_two_ranks_in_host_memory(self):
-        self.check_bit_exact("host", 2, UNIFORM + ["head.store={tier: host, dtype: bf16, momentum: bf16}"])
+    def test_bit_exact_two_ranks_in_host_memory_as_a_pipeline(self):
+        self.check_bit_exact("host", 2, UNIFORM + ["head.store={tier: host, dtype: bf16, momentum: bf16}",
+                                                   "train.pipeline=3", "train.clip_head=true", "train.ema.decay=.9"])
 
     def test_three_ranks_resume_on_any(self):
         self.train("three", 3, overrides=UNIFORM + ["train.steps=10"])

@@ -37,7 +37,8 @@ double sum_of(const std::vector<Purpose>& purposes) {
 
 /// This rank's part of each micro-batch of a step.
 std::vector<BatchSlice> slices_of(const Setup& setup) {
-  return plan_slices(decide_global_batch(setup.config, setup.ranks), setup.config.train.accumulate, 0, setup.ranks);
+  return plan_slices(decide_global_batch(setup.config, setup.ranks), setup.config.train.micro_batches(), 0,
+                     setup.ranks);
 }
 
 int64_t images_of(const std::vector<BatchSlice>& slices) {
@@ -85,14 +86,15 @@ class DryTraining {
     context_.norm_group = norms_.get();
     backbone_->freeze(setup.config.init.freeze);
     backbone_->require_batch(
-        context_, decide_global_batch(setup.config, setup.ranks) / setup.config.train.accumulate / setup.ranks);
+        context_, decide_global_batch(setup.config, setup.ranks) / setup.config.train.micro_batches() / setup.ranks);
     head_ = make_margin_head(context_, setup.config.head, setup.classes, backbone_->embedding_size(),
                              head_update(setup.config.optimizer));
     head_->init();
   }
 
   DryRun run() {
-    TrainingStep step(context_, setup_.config, *backbone_, *head_, [this](int64_t, const char* name) { begin(name); });
+    TrainingStep step(context_, setup_.config, *backbone_, *head_,
+                      [this](const StepPhase& phase) { begin(phase.name); });
     for (int64_t s = 0; s < steps(); ++s) {
       tally_.clear();
       step.prepare(s, decide_global_batch(setup_.config, setup_.ranks), batches());
@@ -303,7 +305,7 @@ constexpr int64_t kMostImages = 4096;
 
 DryRun counted_with(const Setup& setup, int64_t images) {
   Setup less = setup;
-  less.config.train.batch_per_rank = images * setup.config.train.accumulate;
+  less.config.train.batch_per_rank = images * setup.config.train.micro_batches();
   return DryTraining(less, images_of(slices_of(setup))).run();
 }
 
@@ -343,7 +345,7 @@ DryRun dry_run(const Setup& setup) {
               "{} classes on {} rank(s) with head.sampling.method {}: a plan counts up to {}", setup.classes,
               setup.ranks, setup.config.head.sampling.method, most);
   }
-  const int64_t passes = setup.ranks * setup.config.train.accumulate;
+  const int64_t passes = setup.ranks * setup.config.train.micro_batches();
   const double images = number(decide_global_batch(setup.config, setup.ranks)) / number(passes);
   if (images <= number(kMostImages)) return DryTraining(setup, images_of(slices_of(setup))).run();
   DryRun run = on_line({kMostImages / 2, counted_with(setup, kMostImages / 2)},

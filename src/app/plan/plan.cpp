@@ -129,10 +129,11 @@ std::vector<Change> changes(const Plan& plan) {
   const auto smaller_passes = [&] {
     for (const auto& parts : longer_recomputations(now.config.model))
       add("model.recompute: " + list_text(parts), [&](Setup& s) { s.config.model.recompute = parts; });
-    const int64_t most = std::min(plan.run.images / growth(now.config.train), kMostPasses);
-    const bool grows = now.config.train.grow.factor > 0;
-    const int64_t batch = std::max(now.config.train.batch_size, now.config.train.batch_per_rank);
-    for (int64_t n = 2 * now.config.train.accumulate; n <= most && (!grows || batch % n == 0); n *= 2)
+    const TrainConfig& train = now.config.train;
+    const int64_t most = std::min(plan.run.images / growth(train) / train.pipeline, kMostPasses);
+    const bool grows = train.grow.factor > 0;
+    const int64_t batch = std::max(train.batch_size, train.batch_per_rank);
+    for (int64_t n = 2 * train.accumulate; n <= most && (!grows || batch % n == 0); n *= 2)
       add(fmt::format("train.accumulate: {}", n), [&](Setup& s) { s.config.train.accumulate = n; });
   };
   if (centers >= activations) {

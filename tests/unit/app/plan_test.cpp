@@ -476,6 +476,10 @@ TEST_CASE("plan: a training that could not be is an error") {
   CHECK(
       begins_with(error_of({"train.batch_per_rank=auto", "train.batch_size=7", "train.accumulate=2"}),
                   "train.batch_size: the batch of 7 images is smaller than the ranks times train.accumulate, 4 x 2:"));
+  CHECK(begins_with(
+      error_of({"train.batch_per_rank=auto", "train.batch_size=23", "train.accumulate=2", "train.pipeline=3"}),
+      "train.batch_size: the batch of 23 images is smaller than the ranks times train.accumulate times "
+      "train.pipeline, 4 x 2 x 3:"));
 }
 
 TEST_CASE("plan: the moment of the peak is told") {

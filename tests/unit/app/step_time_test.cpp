@@ -189,3 +189,41 @@ TEST_CASE("gpus: what is taken of a datasheet") {
           gpu_model("v100");
         }).find("--gpu: found 'v100', expected one of V100, A100, H100, H200") == 0);
 }
+
+TEST_CASE("step time: a pipeline computes and sends what its micro-batches do one after another, and waits for less") {
+  for (const char* graphs : {"auto", "false"}) {
+    INFO("graphs " << graphs);
+    const auto planned = [&](const std::string& way) {
+      const Setup setup = on_gpus(
+          head_of(20000, 4,
+                  {"model.backbone=iresnet18", "train.batch_per_rank=32", way, std::string("train.graphs=") + graphs}));
+      Room room;
+      room.ranks_per_host = 4;
+      // The head's exchanges are short beside any stage, and those of the gradients beside the backward pass.
+      return make_plan(setup, room, {.fp32 = 3e11, .half = 3e11, .memory = 1e11, .link = 4e10});
+    };
+    const auto of_head = [](const Plan& plan) {
+      const auto head = std::ranges::find(plan.phases, "head", &PhasePlan::name);
+      REQUIRE(head != plan.phases.end());
+      return head->exposed.value();
+    };
+    const auto sent = [](const Plan& plan) {
+      double sum = 0;
+      for (const PhasePlan& p : plan.phases) sum += p.wire;
+      return sum;
+    };
+    const Plan whole = planned("train.accumulate=1"), parts = planned("train.accumulate=4"),
+               pipeline = planned("train.pipeline=4");
+    CHECK(sent(pipeline) == sent(parts));
+    CHECK(of_head(parts) > 0);
+    CHECK(of_head(pipeline) < 1e-3 * of_head(parts));
+    // Gradients leave as early as in one pass, and not in the last micro-batch's alone.
+    CHECK(pipeline.exposed_seconds.value() < parts.exposed_seconds.value());
+    CHECK(pipeline.step_seconds.value() < parts.step_seconds.value());
+    // Activations of all of them are there at once; what a convolution works in is a micro-batch's.
+    const double activations = pipeline.run.of(purpose::kActivations);
+    CHECK(activations > 0.8 * whole.run.of(purpose::kActivations));
+    CHECK(activations < 1.1 * whole.run.of(purpose::kActivations));
+    CHECK(parts.run.of(purpose::kActivations) < 0.5 * activations);
+  }
+}

@@ -68,7 +68,7 @@ TEST_CASE("a wrong type says what was found and what was expected") {
   CHECK(message("train:\n  epochs:\n") == "f.yaml:3: train.epochs: found nothing, expected a number > 0");
   CHECK(message("train: 12\n") ==
         "f.yaml:2: train: found '12', expected a mapping {batch_size, batch_per_rank, epochs, "
-        "steps, precision, clip_norm, clip_head, ema, accumulate, grow, deterministic, graphs, threads}");
+        "steps, precision, clip_norm, clip_head, ema, accumulate, grow, pipeline, deterministic, graphs, threads}");
   CHECK(message("model: {sync_batch_norm: maybe}\n") ==
         "f.yaml:2: model.sync_batch_norm: found 'maybe', expected true, false or a whole number of ranks >= 2");
   CHECK(contains(message("model: {sync_batch_norm: 1}\n"), "expected true, false or a whole number of ranks >= 2"));
@@ -182,6 +182,10 @@ TEST_CASE("combinations that cannot be") {
   SECTION("steps and epochs together are fine") { CHECK(message("train: {epochs: 2, steps: 10}").empty()); }
   SECTION("accumulation and ranks against the batch") {
     CHECK(contains(message("train: {batch_size: 4, accumulate: 8}"), "expected at most train.batch_size, 4"));
+    CHECK(contains(message("train: {batch_size: 4, pipeline: 8}"),
+                   "found 8, expected no more micro-batches than train.batch_size, 4"));
+    CHECK(contains(message("train: {batch_per_rank: 7, accumulate: 2, pipeline: 4}"),
+                   "found 4 with train.accumulate 2, expected no more micro-batches than train.batch_per_rank, 7"));
     CHECK(contains(message("ranks: 8\ntrain: {batch_size: 4}"), "f.yaml:3: train.batch_size: found 4"));
   }
   SECTION("schedules") {

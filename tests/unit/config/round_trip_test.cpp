@@ -170,7 +170,7 @@ std::vector<Change> optimisation_changes() {
   [[maybe_unused]] const auto& [s_name, base_lr, start_lr, warmup_steps, warmup_epochs, power, milestones,
                                 milestone_steps, factor, final_lr, compat] = all.schedule;
   [[maybe_unused]] const auto& [batch_size, batch_per_rank, epochs, steps, precision, clip_norm, clip_head, ema,
-                                accumulate, grow, deterministic, graphs, threads] = all.train;
+                                accumulate, pipeline, grow, deterministic, graphs, threads] = all.train;
   [[maybe_unused]] const auto& [grow_factor, from_epoch, until_epoch] = all.train.grow;
   [[maybe_unused]] const auto& [ema_decay, ema_every] = all.train.ema;
   const auto by = [](const char* name) {
@@ -235,6 +235,7 @@ std::vector<Change> optimisation_changes() {
         c.train.ema = {0.5, 7};
       },
       [](Config& c) { c.train.accumulate = 4; },
+      [](Config& c) { c.train.pipeline = 2; },
       [](Config& c) {
         c.train.grow = {4, 0, 0.5};
       },

@@ -1,95 +1,11 @@
 // Gradient accumulation: what a pass of a step sends, and that the passes together are one batch.
-#include "base/threads.h"
-#include "support/counted_collective.h"
-#include "support/cpu_context.h"
-#include "support/head_cases.h"
-#include "support/tiny_nets.h"
-#include "train/training_step.h"
+#include "passes.h"
+#include "support/catch.h"
 
 using namespace plsc;
 using namespace plsc::test;
 
 namespace {
-
-constexpr int64_t kClasses = 23, kBatch = 12;
-
-struct Training {
-  std::string net = "iresnet";
-  int ranks = 1;
-  int64_t passes = 1;
-  bool exact = false;
-  bool frozen_norms = false;
-  int64_t steps = 1;
-};
-
-/// What rank 0 has seen.
-struct Outcome {
-  std::vector<std::vector<float>> backbone;  // by parameter
-  std::vector<double> centers, losses;
-  std::vector<std::string> calls;  // of the last step, with its phases
-};
-
-/// Samples [first, first + count) of step `number`; the same images whatever the passes.
-Batch batch_of(const TinyNet& net, int64_t number, int64_t first, int64_t count) {
-  const int64_t each = net.size[0] * net.size[1] * net.channels;
-  const auto labels = random_labels(kBatch, kClasses, static_cast<uint64_t>(number));
-  Batch batch;
-  batch.bytes = Tensor(host_allocator(), {count, net.size[0], net.size[1], net.channels}, Dtype::u8);
-  for (int64_t i = 0; i < batch.bytes.elements(); ++i)
-    batch.bytes.data<uint8_t>()[i] = static_cast<uint8_t>(127.5F * (drawn(number, first * each + i) + 1));
-  batch.labels.assign(labels.begin() + first, labels.begin() + first + count);
-  batch.first_sample = first;
-  return batch;
-}
-
-std::vector<Batch> batches_of(const TinyNet& net, int64_t number, const Training& training, int rank) {
-  std::vector<Batch> out;
-  for (int64_t m = 0; m < training.passes; ++m) {
-    const int64_t begin = kBatch * m / training.passes, size = kBatch / training.passes;
-    const int64_t first = begin + range_begin(size, training.ranks, rank);
-    out.push_back(batch_of(net, number, first, begin + range_begin(size, training.ranks, rank + 1) - first));
-  }
-  return out;
-}
-
-Outcome train(const Training& training) {
-  Outcome outcome;
-  run_ranks(training.ranks, [&](ThreadRank& self) {
-    CountedCollective counted(self.comm);
-    ThreadRank watched{self.rank, self.ranks, counted, self.host};
-    CpuContext rank(watched);
-    Context& context = rank.context;
-    context.sums_in_double = training.exact;
-    TinyNet net = tiny_net(training.net);
-    net.model.dropout = 0.3;
-    const auto backbone = make_tiny(context, net);
-    const auto params = backbone->params();
-    for (Param* p : params) {
-      if (p->kind == ParamKind::norm) p->frozen = p->frozen || training.frozen_norms;
-    }
-    const auto head = drawn_head(context, {}, kClasses, net.model.embedding_size);
-    Config config;
-    config.data.image_size = net.size;
-    config.data.channels = net.channels;
-    TrainingStep step(context, config, *backbone, *head,
-                      [&](int64_t, const char* phase) { counted.mark(std::string("phase ") + phase); });
-    for (int64_t number = 0; number < training.steps; ++number) {
-      const auto before = static_cast<std::ptrdiff_t>(counted.calls().size());
-      step.prepare(number, kBatch, batches_of(net, number, training, self.rank));
-      step.run(0.05);
-      const StepRecord record = step.take();
-      PLSC_CHECK(record.samples == kBatch);
-      if (self.rank != 0) continue;
-      outcome.losses.push_back(record.loss);
-      outcome.calls.assign(counted.calls().begin() + before, counted.calls().end());
-    }
-    if (self.rank != 0) return;
-    for (const Param* p : params)
-      if (p->trainable()) outcome.backbone.push_back(p->value.values<float>());
-    outcome.centers = to_doubles(head_rows(*head, "centers"));
-  });
-  return outcome;
-}
 
 /// The calls of each phase, in order: {"head", calls}, ...
 std::vector<std::pair<std::string, std::vector<std::string>>> phases_of(const std::vector<std::string>& calls) {
