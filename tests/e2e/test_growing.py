@@ -66,7 +66,7 @@ class Growing(E2eCase):
         done = self.train("few", overrides=few, fails=True)
         self.assertIn("fewer than one global batch", done.stdout)
         self.assertIn("lower train.grow.factor", done.stdout)
-        plan = [TRAIN, "plan", "-c", self.config("planned")]
+        plan = [TRAIN, "plan", "-c", self.config("planned"), "--host-memory", "4GiB"]
         options = [word for o in GROWING for word in ("-o", o)]
         done = run(plan + options)
         self.assertIn("48 images a step at the end, where the batch is 4 times as large as at first", done.stdout)
