@@ -137,13 +137,15 @@ only counts. Exit status: 0 it fits (or no room is known, which it says), 1 it d
 where this machine has some, or --device-memory is given. Sizes are as in a configuration: 80GiB, 500MB. Times are
 bounds by the given rates: an op takes as long as its products or its memory traffic, whichever is more. Collectives
 travel beside what the step does before it waits for them, so that gradients are hidden by the backward pass as far as
-its rest is long enough, and the head's gathers and sums are not. Between hosts (of --gpus-per-node) they go by
---network-gbps, which the ranks of a host share, within one by --link-gbps, and the slower of the two decides. With
+its rest is long enough, and the head's gathers and sums by another micro-batch where there is one (train.pipeline).
+Between hosts (of --gpus-per-node) they go by --network-gbps, which the ranks of a host share, within one by
+--link-gbps, and the slower of the two decides. A batch that grows (train.grow) is planned at its largest. With
 head.store.tier: host a GPU's rows are its host's memory: how many fit is known where that is, and the time where
 --host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace, twice its weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
-active (of these in a step), images, parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted
+active (of these in a step), images (of the rank in a step), growth (how many times as large as the first such a step is:
+train.grow), parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted
 (what the program itself will count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing
 is judged), host_memory, device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far
 (bytes between a GPU and its host's memory), sent, seconds, exposed (of these, waiting for other ranks)}], graph (such

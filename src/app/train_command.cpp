@@ -93,12 +93,13 @@ void warn_of_differences(Context& context, const Config& config, const RunMeta& 
         "{} samples in batches of {} now, {} in batches of {} in the checkpoint: epochs are counted anew from "
         "the step number",
         now.samples, now.global_batch, stored.samples, stored.global_batch);
-  } else if (const int64_t images = step_map(config.train, now.samples, now.global_batch).images(step);
-             stored.images && *stored.images != images) {
+  } else if (const int64_t images = step_map(config.train, now.samples, now.global_batch).images(step),
+             before = stored.images.value_or(step * stored.global_batch);  // the batch never grew before it was stored
+             before != images) {
     context.log.warn(
         "the batch grows otherwise now: {} steps are of {} images, and were of {} in the checkpoint; epochs are "
         "counted anew from the step number",
-        step, images, *stored.images);
+        step, images, before);
   }
 }
 
@@ -169,6 +170,13 @@ void warn_of_small_sampling(Log& log, const SamplingConfig& sampling, int64_t cl
       wanted, classes, batch, sampling.method);
 }
 
+/// ", in 8 passes, each a pipeline of 2".
+std::string passes_text(const TrainConfig& train) {
+  if (train.pipeline == 1) return train.accumulate > 1 ? fmt::format(", in {} micro-batches", train.accumulate) : "";
+  if (train.accumulate == 1) return fmt::format(", in a pipeline of {} micro-batches", train.pipeline);
+  return fmt::format(", in {} passes, each a pipeline of {} micro-batches", train.accumulate, train.pipeline);
+}
+
 void announce(Session& session, const Config& config, const DataSource& source, const Backbone& backbone,
               const MarginHead& head, const RunMeta& meta, const std::string& planned) {
   const Context& context = session.context;
@@ -184,9 +192,7 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   log.info("head       {}", head.description());
   log.info("batch      {} a step over all ranks, {} to {} a rank{}", meta.global_batch,
            meta.global_batch / context.ranks(), (meta.global_batch + context.ranks() - 1) / context.ranks(),
-           config.train.micro_batches() > 1 ? fmt::format(", in {} micro-batches{}", config.train.micro_batches(),
-                                                          config.train.pipeline > 1 ? " as a pipeline" : "")
-                                            : "");
+           passes_text(config.train));
   const GrowConfig& grow = config.train.grow;
   const int64_t largest = meta.global_batch * growth(config.train);
   if (grow.factor > 0) {
@@ -204,6 +210,8 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   if (map.grows()) {
     const int64_t last = map.at(meta.total_steps - 1).epoch;
     of_epoch = fmt::format("{} in the first epoch, {} in the last", meta.steps_per_epoch, map.steps_in(last));
+    if (const int64_t reached = map.at(meta.total_steps - 1).batch; reached < largest)
+      log.warn("train.grow: the run ends before epoch {}, with a batch of {}", grow.until_epoch, reached);
   }
   log.info("run        {} steps, {}, into {}", meta.total_steps, of_epoch, config.output);
 }

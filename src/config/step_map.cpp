@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "base/error.h"
@@ -28,6 +29,7 @@ StepMap::StepMap(const Sizes& sizes) {
   const bool grows = sizes.grow.factor > 1;
   PLSC_CHECK(sizes.batch >= 1 && sizes.passes >= 1 && sizes.samples >= sizes.batch, "{} samples in batches of {}",
              sizes.samples, sizes.batch);
+  even_period_ = sizes.samples / sizes.batch;
   if (!grows) {
     add(0, 0, sizes.batch, sizes.passes, sizes.samples / sizes.batch);
     return;
@@ -92,7 +94,11 @@ StepImages StepMap::at(int64_t step) const {
 
 int64_t StepMap::images(int64_t steps) const {
   const Run& run = run_of(steps);
-  return run.images + (steps - run.first_step) * run.batch;
+  int64_t images = 0;
+  if (__builtin_mul_overflow(steps - run.first_step, run.batch, &images) ||
+      __builtin_add_overflow(run.images, images, &images))
+    return std::numeric_limits<int64_t>::max();
+  return images;
 }
 
 int64_t StepMap::first_step(int64_t epoch) const {
@@ -137,7 +143,7 @@ int64_t StepMap::steps(double epochs) const {
 
 int64_t StepMap::even_steps(int64_t steps) const {
   if (!grows()) return steps;
-  return std::llround(epochs(steps) * static_cast<double>(steps_in(0)));
+  return std::llround(epochs(steps) * static_cast<double>(even_period_));
 }
 
 TrainConfig with_largest_batch(const TrainConfig& train) {

@@ -38,7 +38,7 @@ class StepMap {
   explicit StepMap(const Sizes& sizes);
 
   StepImages at(int64_t step) const;
-  /// Images that the first `steps` steps take.
+  /// Images that the first `steps` steps take; the largest int64_t where they are more.
   int64_t images(int64_t steps) const;
   /// Epochs that are done after `steps` steps; within one by the part of the images that its steps take.
   double epochs(int64_t steps) const;
@@ -70,6 +70,7 @@ class StepMap {
   void add(int64_t epoch, int64_t position, int64_t batch, int64_t passes, int64_t period);
 
   std::vector<Run> runs_;
+  int64_t even_period_ = 1;  // steps of an epoch whose steps are all of B images
 };
 
 /// How many times as large as the first the batch becomes: 1 where it does not grow.

@@ -66,9 +66,7 @@ class DecodingLoader final : public Loader {
     }
     if (options_.data.cache == "decoded") open_cache();
     const int64_t threads = worker_count();
-    int64_t slots = 0;  // of the smallest step
-    for (const BatchSlice& slice : slices_of(map_.at(0))) slots += slice.count;
-    steps_ahead_ = std::max(kStepsAhead, (2 * threads + slots - 1) / slots + 1);
+    slots_ahead_ = 2 * threads;
     for (int64_t i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
 
@@ -161,6 +159,14 @@ class DecodingLoader final : public Loader {
     return work;
   }
 
+  /// Whether another step may be opened: a few, and more of them where they are so small that threads would wait.
+  bool room_for_step() const {
+    if (static_cast<int64_t>(steps_.size()) < kStepsAhead) return true;
+    int64_t behind = 0;  // slots behind the step that is to be given first
+    for (size_t i = 1; i < steps_.size(); ++i) behind += steps_[i]->slots;
+    return behind < slots_ahead_;
+  }
+
   /// The next slot that nobody has taken, opening the next step where there is room; null: nothing to do now.
   StepWork* take(int64_t& slot) {
     for (const auto& step : steps_) {
@@ -169,7 +175,7 @@ class DecodingLoader final : public Loader {
         return step.get();
       }
     }
-    if (static_cast<int64_t>(steps_.size()) >= steps_ahead_ || next_to_open_ >= options_.last_step) return nullptr;
+    if (!room_for_step() || next_to_open_ >= options_.last_step) return nullptr;
     steps_.push_back(open_step(next_to_open_++));
     slot = steps_.back()->next_slot++;
     return steps_.back().get();
@@ -271,7 +277,7 @@ class DecodingLoader final : public Loader {
   const LoaderOptions options_;
   Log& log_;
   const StepMap map_;
-  int64_t steps_ahead_ = 0;
+  int64_t slots_ahead_ = 0;  // that threads may work on behind the step that is to be given first
   double flip_ = 0;
   std::unique_ptr<PixelCache> cache_;
 

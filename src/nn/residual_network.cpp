@@ -161,7 +161,7 @@ void ResidualNetwork::backward_blocks(Context& context, std::vector<Tensor> grad
     for (size_t block = parts_[part].blocks.size(); block-- > 0;) {
       if (std::exchange(top, false)) continue;
       for (size_t i = 0; i < gradients.size(); ++i) {
-        next(i);
+        if (gradients.size() > 1) next(i);  // else it is there already
         gradients[i] = backward_block(context, part, block, gradients[i]);
       }
     }

@@ -87,7 +87,7 @@ std::vector<Side> sides_of(const plan::Plan& plan, const LeastRooms& least) {
 
 /// Not even one class would fit: the classes are not what is too large.
 void tell_of_batch(const plan::Plan& least, const Side& side, RankSheet& sheet) {
-  const int64_t passes = with_largest_batch(least.setup.config.train).micro_batches();
+  const int64_t passes = with_largest_batch(least.setup.config.train).accumulate;  // a pipeline holds all of a pass
   const int64_t images = (least.run.images + passes - 1) / passes;
   sheet.fail_of_all(
       kSection,

@@ -336,6 +336,7 @@ int64_t most_classes(const Setup& setup) {
 
 DryRun dry_run(const Setup& setup) {
   if (growth(setup.config.train) > 1) {
+    decide_global_batch(setup.config, setup.ranks);  // what it refuses, it names as it was written
     Setup largest = setup;
     largest.config.train = with_largest_batch(setup.config.train);
     return dry_run(largest);

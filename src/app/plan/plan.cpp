@@ -133,7 +133,17 @@ std::vector<Change> changes(const Plan& plan) {
     const int64_t most = std::min(plan.run.images / growth(train) / train.pipeline, kMostPasses);
     const bool grows = train.grow.factor > 0;
     const int64_t batch = std::max(train.batch_size, train.batch_per_rank);
-    for (int64_t n = 2 * train.accumulate; n <= most && (!grows || batch % n == 0); n *= 2)
+    const auto cuts = [&](int64_t passes) { return !grows || batch % passes == 0; };
+    // The same micro-batches, of which fewer are held at a time: the same training.
+    for (int64_t n = 2; n <= train.pipeline; ++n) {
+      if (train.pipeline % n != 0 || !cuts(n * train.accumulate)) continue;
+      const int64_t passes = n * train.accumulate, pipeline = train.pipeline / n;
+      add(fmt::format("train: {{accumulate: {}, pipeline: {}}}", passes, pipeline), [&](Setup& s) {
+        s.config.train.accumulate = passes;
+        s.config.train.pipeline = pipeline;
+      });
+    }
+    for (int64_t n = 2 * train.accumulate; n <= most && cuts(n); n *= 2)
       add(fmt::format("train.accumulate: {}", n), [&](Setup& s) { s.config.train.accumulate = n; });
   };
   if (centers >= activations) {

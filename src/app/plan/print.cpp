@@ -137,6 +137,7 @@ Json object(const Plan& plan, const Outlook& outlook) {
           {"rows", plan.run.rows},
           {"active", plan.run.active},
           {"images", plan.run.images},
+          {"growth", growth(plan.setup.config.train)},
           {"parameters", plan.run.parameters},
           {"moment", plan.run.moment},
           {"memory", bytes_of(plan.run.device)},

@@ -162,6 +162,7 @@ TEST_CASE("resuming at any step gives the same batches, within an epoch and acro
 
 TEST_CASE("a batch that grows: passes of one size, each image once an epoch, the same on any ranks and when resumed") {
   const NumberSource source(200);
+  Log log(1);
   auto o = options(12, 40);
   o.micro_batches = 2;
   o.grow = {4, 0.5, 2};
@@ -177,12 +178,20 @@ TEST_CASE("a batch that grows: passes of one size, each image once an epoch, the
   CHECK(whole.front().size() == 12);
   CHECK(whole.back().size() == 48);
   for (const int ranks : {3, 4}) CHECK(run(source, o, ranks) == whole);
+  auto cut = o;
+  cut.pipeline = 3;
+  CHECK(run(source, cut, 2) == whole);
+  const auto pipeline = make_loader(source, cut, log);
+  for (int64_t s = 0; s < 40; ++s) {
+    const auto batches = pipeline->next();
+    REQUIRE(batches.size() == static_cast<size_t>(3 * map.at(s).passes));
+    for (const Batch& batch : batches) CHECK(batch.labels.size() == 2);  // of a pass of 6
+  }
   for (const int64_t first : {1, 11, 20, 33}) {
     auto later = o;
     later.first_step = first;
     CHECK(run(source, later, 2) == std::vector<Step>(whole.begin() + first, whole.end()));
   }
-  Log log(1);
   o.rank = 1;
   o.ranks = 3;
   const auto loader = make_loader(source, o, log);
@@ -326,6 +335,8 @@ TEST_CASE("impossible sizes are errors with a hint") {
   auto o = options(10, 1, 0, 3);
   o.micro_batches = 4;
   CHECK(contains(error_of([&] { make_loader(source, o, log); }), "micro-batches"));
+  o.micro_batches = o.pipeline = 2;
+  CHECK(contains(error_of([&] { make_loader(source, o, log); }), "in 4 micro-batches is too small for 3 ranks"));
   const auto unlabelled = make_memory_source({small_png(1)}, {}, "images");
   CHECK(contains(error_of([&] { make_loader(*unlabelled, options(1, 1), log); }), "no labels"));
 }

@@ -27,7 +27,7 @@ void run_steps(ThreadRank& self, const LogConfig& config, int64_t last) {
   StepTrace trace(rank.context, config, 10);
   Tensor t = rank.backend.device->zeros({1000});
   for (int64_t step = 10; step < last; ++step) {
-    trace.phase(step, "backward");
+    trace.phase(step, "backward", 2);
     Pending one = comm->start_all_reduce(t, ReduceOp::sum), other = comm->start_all_reduce(t, ReduceOp::max);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     comm->wait(std::move(one), "bucket 0");
@@ -67,6 +67,7 @@ TEST_CASE("a trace has the phases and collectives of its steps, of every rank, i
     REQUIRE(phases.size() == 6);
     for (size_t i = 0; i < phases.size(); ++i) {
       CHECK(phases[i]["name"] == (i % 2 == 0 ? "backward" : "update"));
+      CHECK(phases[i]["args"].value("micro-batch", -1) == (i % 2 == 0 ? 3 : -1));  // from 1; the update has none
       CHECK(phases[i]["args"]["step"] == static_cast<int>(13 + i / 2));  // counted from 1, as the metrics count
       first = std::min(first, phases[i]["ts"].get<double>());
     }
