@@ -6,6 +6,7 @@
 
 #include "app/quantity.h"
 #include "base/clock.h"
+#include "config/step_map.h"
 
 namespace plsc::plan {
 namespace {
