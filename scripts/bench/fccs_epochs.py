@@ -181,7 +181,7 @@ def main():
     parser.add_argument("--trust", type=float, default=.05, help="of LARS")
     parser.add_argument("--head-rate", type=float, default=.3, help="of fccs: a factor on the class centres' rate")
     parser.add_argument("--batch", type=int, default=64, help="of fccs: the first one")
-    parser.add_argument("--factor", type=int, default=8, help="of fccs: the last batch by the first")
+    parser.add_argument("--factor", type=int, default=16, help="of fccs: the last batch by the first")
     parser.add_argument("--until", type=float, default=7, help="of fccs: the epoch when the batch has grown")
     parser.add_argument("--table", action="store_true", help="runs nothing")
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for every run")
