@@ -168,7 +168,7 @@ def table(options):
         print("| " + " | ".join(map(str, cells)) + " |")
 
 
-def main():
+def make_parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder for data, runs and results")
     parser.add_argument("--results", metavar="DIR", help="folder of the results, OUT/results where it is not given")
@@ -185,7 +185,11 @@ def main():
     parser.add_argument("--until", type=float, default=7, help="of fccs: the epoch when the batch has grown")
     parser.add_argument("--table", action="store_true", help="runs nothing")
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for every run")
-    options = parser.parse_args()
+    return parser
+
+
+def main():
+    options = make_parser().parse_args()
     options.options = [word for override in options.overrides for word in ("-o", override)]
     options.out = os.path.abspath(options.out)
     options.results = options.results or os.path.join(options.out, "results")
