@@ -29,7 +29,7 @@ StepMap::StepMap(const Sizes& sizes) {
   const bool grows = sizes.grow.factor > 1;
   PLSC_CHECK(sizes.batch >= 1 && sizes.passes >= 1 && sizes.samples >= sizes.batch, "{} samples in batches of {}",
              sizes.samples, sizes.batch);
-  even_period_ = sizes.samples / sizes.batch;
+  even_steps_of_epoch_ = sizes.samples / sizes.batch;
   if (!grows) {
     add(0, 0, sizes.batch, sizes.passes, sizes.samples / sizes.batch);
     return;
@@ -143,7 +143,7 @@ int64_t StepMap::steps(double epochs) const {
 
 int64_t StepMap::even_steps(int64_t steps) const {
   if (!grows()) return steps;
-  return std::llround(epochs(steps) * static_cast<double>(even_period_));
+  return std::llround(epochs(steps) * static_cast<double>(even_steps_of_epoch_));
 }
 
 TrainConfig with_largest_batch(const TrainConfig& train) {

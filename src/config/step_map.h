@@ -49,6 +49,7 @@ class StepMap {
   /// Steps as they would be counted if all were as large as the first, for what comes every so many of them: `steps`
   /// itself where the batch does not grow.
   int64_t even_steps(int64_t steps) const;
+  int64_t even_steps_of_epoch() const { return even_steps_of_epoch_; }
 
   bool grows() const { return runs_.size() > 1; }
   int64_t largest_batch() const { return runs_.back().batch; }
@@ -70,7 +71,7 @@ class StepMap {
   void add(int64_t epoch, int64_t position, int64_t batch, int64_t passes, int64_t period);
 
   std::vector<Run> runs_;
-  int64_t even_period_ = 1;  // steps of an epoch whose steps are all of B images
+  int64_t even_steps_of_epoch_ = 1;  // steps of an epoch whose steps are all of B images
 };
 
 /// How many times as large as the first the batch becomes: 1 where it does not grow.

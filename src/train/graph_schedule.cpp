@@ -22,8 +22,9 @@ int64_t steps_of(double epochs, int64_t steps_per_epoch) {
 GraphSchedule::GraphSchedule(const RebuildConfig& config, int64_t warmup_steps, StepMap map)
     : map_(std::move(map)),
       first_(warmup_steps > 0 ? warmup_steps : map_.first_step(1)),
-      build_every_(config.every_epochs.value_or(0) > 0 ? steps_of(*config.every_epochs, map_.steps_in(0)) : 0),
-      probe_every_(config.probe_recall ? steps_of(1 / kProbesOfEpoch, map_.steps_in(0)) : 0) {
+      build_every_(config.every_epochs.value_or(0) > 0 ? steps_of(*config.every_epochs, map_.even_steps_of_epoch())
+                                                       : 0),
+      probe_every_(config.probe_recall ? steps_of(1 / kProbesOfEpoch, map_.even_steps_of_epoch()) : 0) {
   PLSC_CHECK(warmup_steps >= 0);
 }
 

@@ -66,6 +66,14 @@ class Cuda(E2eCase):
                 self.cuda(name, *overrides, steps=10, ranks=2)
                 self.assert_close(self.losses(name), expected, 1e-4)
 
+    def test_a_pipeline_is_its_micro_batches_one_after_another(self):
+        options = ["train.precision=fp16", "head.sampling={method: uniform, ratio: .8}", "head.store={tier: host}",
+                   "model.dropout=.2", "train.deterministic=true"]
+        for way in ("accumulate", "pipeline"):
+            self.cuda(way, *options, f"train.{way}=3", steps=6, ranks=2)
+        self.assertEqual(self.losses("accumulate"), self.losses("pipeline"))
+        self.assert_same_tensors("accumulate", "pipeline", 6)
+
     def test_optimizers(self):
         # Adam divides by the root of what it averages, so that where a gradient is nothing but rounding (a shift in front
         # of a batch norm has none) that rounding decides on the sign of a whole step: losses differ by more than SGD's.

@@ -1,5 +1,6 @@
 """A batch that grows (train.grow): the same run on any number of ranks and when it goes on from a checkpoint, to the bit;
 what is said in epochs stays so; the configuration's mistakes."""
+import json
 import os
 import shutil
 import unittest
@@ -68,12 +69,15 @@ class Growing(E2eCase):
         self.assertIn("lower train.grow.factor", done.stdout)
         plan = [TRAIN, "plan", "-c", self.config("planned")]
         options = [word for o in GROWING for word in ("-o", o)]
-        done = run(plan + options)
-        self.assertIn("48 images a step at the end, where the batch is 4 times as large as at first", done.stdout)
+        self.assertIn("48 images a step at the end, where the batch is 4 times as large as at first",
+                      run(plan + options).stdout)
         # The same as a batch that is so large from the start.
         stays = [word for o in GROWING if "grow" not in o for word in ("-o", o)]
-        largest = run(plan + stays + ["-o", "train.batch_size=48", "-o", "train.accumulate=4"])
-        self.assertEqual(done.stdout.splitlines()[1:], largest.stdout.splitlines()[1:])
+        grown = json.loads(run(plan + ["--json"] + options).stdout)
+        large = json.loads(run(plan + ["--json"] + stays + ["-o", "train.batch_size=48", "-o", "train.accumulate=4"]).stdout)
+        for key in ("images", "counted", "kept", "moment", "memory", "phases"):
+            self.assertEqual(grown[key], large[key], key)
+        self.assertEqual(grown["images"], 48)
 
 
 if __name__ == "__main__":
