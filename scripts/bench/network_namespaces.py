@@ -33,6 +33,8 @@ import hosts  # noqa: E402
 VARIANTS = {
     "dense": [],
     "bf16": ["comm.dtype=bf16"],
+    # As after the warm-up; each rank has a host to itself.
+    "topk": ["comm.compress={method: topk, ratio: .001, warmup_epochs: 0, intra_node: none}"],
     "pipeline": ["train.pipeline=4"],
     "accumulate": ["train.accumulate=4"],  # the pipeline's micro-batches one after another
     "exact": ["train.deterministic=true", "model.sync_batch_norm=true"],  # gradients in fp64
@@ -69,7 +71,7 @@ def busy(spans):
     return total
 
 
-GRADIENTS = ("gradient bucket",)
+GRADIENTS = ("gradient bucket", "compressed gradients")
 HEAD = ("embeddings", "sums of the logits", "largest cosines", "largest logits", "gradient of the embeddings")
 
 

@@ -137,6 +137,7 @@ Session::Session(const Config& config, World& world, LogLevel console)
               machine.arithmetic.loss_scaling,
               machine.tape.get(),
               nullptr,  // see group_norms
+              nullptr,  // see group_nodes
               machine.times.get()} {
   for (const std::string& warning : world.warnings()) log.warn("{}", warning);
 }
@@ -161,6 +162,42 @@ void group_norms(Session& session, const Config& config, World& world) {
   if (group == 0) return;
   session.machine.norms = session.context.comm.split(group, world.host_collective());
   session.context.norm_group = session.machine.norms.get();
+}
+
+int node_size(const Config& config, int ranks, int per_host) {
+  const CompressConfig& compress = config.comm.compress;
+  if (!compress.on() || compress.intra_node == "none") return 1;
+  const int size = std::min(ranks, per_host);
+  if (ranks % size != 0)
+    fail_hint("start as many ranks on each host, or set comm.compress.intra_node: none",
+              "comm.compress.intra_node: dense: {} ranks on hosts of {} are not as many on each", ranks, size);
+  return size;
+}
+
+void group_nodes(Session& session, const Config& config, World& world) {
+  if (!config.comm.compress.on()) return;
+  const std::vector<int64_t> nodes = gather_values(world.host_collective(), static_cast<int64_t>(world.node()));
+  const auto first = static_cast<int>(std::ranges::count(nodes, nodes[0]));
+  const int size = node_size(config, world.size(), first);
+  if (config.comm.compress.intra_node == "dense") {
+    for (size_t r = 0; r < nodes.size(); ++r) {
+      if (nodes[r] != nodes[r / static_cast<size_t>(size) * static_cast<size_t>(size)] ||
+          std::ranges::count(nodes, nodes[r]) != size)
+        fail_hint(
+            "start as many ranks on each host, one host's behind another's, or set comm.compress.intra_node: none",
+            "comm.compress.intra_node: dense: rank {} is not on a host of {} rank(s) in a row, as rank 0 is", r, size);
+    }
+  }
+  if (size > 1) {
+    session.machine.node = session.context.comm.split(size, world.host_collective());
+    session.context.node_group = session.machine.node.get();
+  }
+  if (world.size() == size)
+    session.log.warn(
+        "comm.compress.method topk: {}, so nothing is saved: the largest elements travel where whole "
+        "gradients {}",
+        size == 1 ? "there is one rank" : "all ranks are on one host",
+        size == 1 ? "need not travel at all" : "have travelled before");
 }
 
 int64_t decide_classes(Context& context, const Config& config, const DataSource& source) {

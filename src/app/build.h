@@ -27,6 +27,7 @@ struct Machine {
   std::unique_ptr<Collective> timed_tensors, timed_host;
   std::unique_ptr<Tape> tape;         // around all of it, where the device can record
   std::unique_ptr<Collective> norms;  // Context::norm_group, where there are groups
+  std::unique_ptr<Collective> node;   // Context::node_group, the same
 };
 
 /// The device that config.device means for each rank, and what joins the devices. All ranks together; Error on all of
@@ -51,6 +52,12 @@ struct Session {
 int norm_group_size(const Config& config, int ranks);
 /// Makes these groups, for a training. All ranks call it.
 void group_norms(Session& session, const Config& config, World& world);
+
+/// The ranks of each host where comm.compress.intra_node has these sum their gradients first; 1 where each rank is for
+/// itself. `per_host`: that a host has, or has at most. Error where hosts have not all as many.
+int node_size(const Config& config, int ranks, int per_host);
+/// Makes these groups, for a training. All ranks call it; Error on all of them.
+void group_nodes(Session& session, const Config& config, World& world);
 
 /// The number of classes: head.classes, or what the source says. Where that is more than head.classes, the ranks look
 /// at a part of the labels each; Error on all of them names the first sample whose label is outside.

@@ -143,9 +143,15 @@ Arithmetic choose_arithmetic(const Config& config, const CudaProbe::Gpu* gpu, bo
     fail_hint("use comm.dtype: fp32, or train.deterministic: false",
               "train.deterministic: true with comm.dtype: bf16: exact sums cannot be sent as bf16");
   }
+  if (deterministic == "true" && config.comm.compress.on()) {
+    fail_hint("use comm.compress.method: none, or train.deterministic: false",
+              "train.deterministic: true with comm.compress.method: {}: which elements are sent depends on how samples "
+              "are split over ranks, so an exact sum of them would be the same on no other number of ranks",
+              config.comm.compress.method);
+  }
   chosen.sums_in_double =
-      deterministic == "true" ||
-      (deterministic == "auto" && config.model.sync_batch_norm.all_ranks() && p == "fp32" && !narrow);
+      deterministic == "true" || (deterministic == "auto" && config.model.sync_batch_norm.all_ranks() && p == "fp32" &&
+                                  !narrow && !config.comm.compress.on());
   return chosen;
 }
 

@@ -32,7 +32,10 @@ void print_meta(const CheckpointReader& reader) {
 void print_files(const CheckpointReader& reader) {
   for (const auto& file : reader.files()) {
     fmt::print("\n{}  {}", file.file, human_bytes(static_cast<double>(file.bytes)));
-    if (file.row_end > file.row_begin) fmt::print("  classes [{}, {})", file.row_begin, file.row_end);
+    if (file.row_end > file.row_begin) {
+      const char* of = !file.tensors.empty() && file.tensors[0].group == "compressed" ? "values" : "classes";
+      fmt::print("  {} [{}, {})", of, file.row_begin, file.row_end);
+    }
     fmt::print("\n");
     constexpr size_t kShown = 8;
     for (size_t i = 0; i < file.tensors.size() && i < kShown; ++i) {

@@ -241,6 +241,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   Context& context = session.context;
   Log& log = context.log;
   group_norms(session, config, world);
+  group_nodes(session, config, world);
   RunFolder folder(context, config);
 
   const auto source = [&] {
@@ -266,6 +267,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   const auto head =
       make_margin_head(context, config.head, classes, backbone->embedding_size(), head_update(config.optimizer));
   meta.model = backbone->description();
+  compress_gradients(context, backbone->params(), config.comm.compress);
   const auto evaluator =
       config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data, source->class_names());
   if (!config.checkpoint.best_set.empty()) {

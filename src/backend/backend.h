@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/compress_ops.h"
 #include "backend/device.h"
 #include "backend/head_ops.h"
 #include "backend/image_ops.h"
@@ -25,6 +26,7 @@ struct Backend {
   std::unique_ptr<HeadOps> head;
   std::unique_ptr<NeighbourOps> neighbours;
   std::unique_ptr<OptimOps> optim;
+  std::unique_ptr<CompressOps> compress;
   std::unique_ptr<ImageOps> image;
 };
 

@@ -37,7 +37,9 @@ struct CheckpointContent {
   std::vector<NamedTensor> optimizer;     // optimizer.safetensors
   std::vector<NamedRows> head;            // head.RRRRR-of-WWWWW.safetensors
   std::vector<NamedRows> head_optimizer;  // optimizer.RRRRR-of-WWWWW.safetensors
-  std::vector<NamedText> texts;           // rank 0's count
+  /// What each node keeps of gradients (train/compressed_state.h): rows are elements, all nodes' in turn.
+  std::vector<NamedRows> compressed;  // compressed.RRRRR-of-WWWWW.safetensors
+  std::vector<NamedText> texts;       // rank 0's count
 };
 
 std::string checkpoints_folder(const std::string& output);  // output/checkpoints
@@ -70,7 +72,7 @@ class CheckpointReader {
     std::string name;
     Shape shape;  // of the whole tensor, over all shards
     Dtype dtype;
-    std::string group;  // "backbone", "backbone_ema", "optimizer", "head", "head_optimizer"
+    std::string group;  // "backbone", "backbone_ema", "optimizer", "head", "head_optimizer", "compressed"
   };
   virtual int64_t step() const = 0;
   virtual const std::string& meta() const = 0;  // JSON object

@@ -20,7 +20,7 @@ struct ManifestPart {
 };
 
 struct ManifestTensor {
-  std::string group;  // backbone | optimizer | head | head_optimizer
+  std::string group;  // backbone | optimizer | head | head_optimizer | compressed
   TensorSpec spec;    // the shape is that of the whole tensor
   bool sharded = false;
   std::vector<ManifestPart> parts;  // one where not sharded; else by rows, without gaps

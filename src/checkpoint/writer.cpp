@@ -84,6 +84,8 @@ std::vector<FilePlan> plan_files(const Context& context, const CheckpointContent
   if (!content.head_optimizer.empty()) {
     plans.push_back(plan_file("optimizer" + shard, "head_optimizer", row_items(content.head_optimizer)));
   }
+  if (!content.compressed.empty())
+    plans.push_back(plan_file("compressed" + shard, "compressed", row_items(content.compressed)));
   return plans;
 }
 

@@ -234,11 +234,23 @@ struct LogConfig {
   bool operator==(const LogConfig&) const = default;
 };
 
+/// Gradients of the backbone of which the largest elements alone are sent.
+struct CompressConfig {
+  std::string method = "none";       // none | topk
+  double ratio = 0.001;              // of a tensor's elements, that are sent in a step
+  int64_t warmup_epochs = 4;         // in which it falls to that
+  int64_t exclude = 4096;            // elements: smaller tensors are sent whole
+  std::string intra_node = "dense";  // dense | none: whether the ranks of a host sum theirs first
+  bool on() const { return method != "none"; }
+  bool operator==(const CompressConfig&) const = default;
+};
+
 struct CommConfig {
   std::string backend = "auto";       // auto | nccl | mpi
   double timeout = 600;               // seconds
   int64_t bucket = int64_t{8} << 20;  // bytes of gradients that travel together
   std::string dtype = "fp32";         // fp32 | bf16: of gradients on their way
+  CompressConfig compress;
   bool operator==(const CommConfig&) const = default;
 };
 

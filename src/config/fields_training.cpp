@@ -204,6 +204,20 @@ void add_run_fields(std::vector<Field>& fields) {
           "Of these gradients on their way. bf16: half the bytes; each rank's are rounded to bf16, summed in fp32, and "
           "the sum is rounded again. Not with exact sums (train.deterministic).",
           {"fp16_compress_hook", ""});
+  Section<CompressConfig>(fields, "comm.compress.", [](Config& c) -> CompressConfig& { return c.comm.compress; })
+      .key("method", &CompressConfig::method, one_of({"none", "topk"}),
+           "topk: of each large tensor's gradient the largest elements alone are sent, the rest is kept and added to "
+           "the next step's: see Compressed gradients. sgd alone.")
+      .key("ratio", &CompressConfig::ratio, number({0, 1, true, false}),
+           "The share of a tensor's elements that is sent.")
+      .key("warmup_epochs", &CompressConfig::warmup_epochs, whole(0),
+           "Over so many epochs the share falls to ratio, epoch by epoch by the same factor: 25 %, 6.3 %, 1.6 %, .4 % "
+           "with the defaults.")
+      .key("exclude", &CompressConfig::exclude, whole(1),
+           "Weights of fewer elements are sent whole, as norms, slopes and biases are.")
+      .key("intra_node", &CompressConfig::intra_node, one_of({"dense", "none"}),
+           "dense: the ranks of a host sum their gradients whole, and what is sent is the largest of the sum. none: "
+           "each rank for itself.");
 }
 
 }  // namespace plsc

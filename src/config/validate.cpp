@@ -270,6 +270,41 @@ void check_average(const Config& c, const Origins& o) {
          o.at("eval.weights"));
 }
 
+void check_compress(const Config& c, const Origins& o) {
+  const CompressConfig& k = c.comm.compress;
+  if (!k.on()) {
+    const CompressConfig unset;
+    const auto alone = [&](const char* key, const auto& found, const auto& without) {
+      if (!(found == without))
+        fail(
+            "{}: found {} without comm.compress.method, expected comm: {{compress: {{method: topk}}}}, or the key left "
+            "out",
+            o.at(std::string("comm.compress.") + key), found);
+    };
+    alone("ratio", k.ratio, unset.ratio);
+    alone("warmup_epochs", k.warmup_epochs, unset.warmup_epochs);
+    alone("exclude", k.exclude, unset.exclude);
+    alone("intra_node", k.intra_node, unset.intra_node);
+    return;
+  }
+  const std::string at = o.at("comm.compress.method");
+  if (c.optimizer.name != "sgd")
+    fail(
+        "{}: found topk with optimizer.name {}, expected sgd: what accumulates unsent are steps of its momentum, and "
+        "norms or moments of gradients that come late are those of no gradient",
+        at, c.optimizer.name);
+  if (c.train.clip_head)
+    fail(
+        "{}: found topk with train.clip_head true, expected false: the backbone's gradients are clipped on each rank "
+        "by itself, where the head's are not known",
+        at);
+  if (c.device == "cpu" && c.train.deterministic == "true")
+    fail(
+        "{}: found topk with train.deterministic true, expected auto or false: which elements are sent depends on how "
+        "samples are split over ranks, so an exact sum of them would be the same on no other number of ranks",
+        at);
+}
+
 /// What holds whichever GPUs there are; the rest is decided where the device is known (app/devices.h).
 void check_device(const Config& c, const Origins& o) {
   for (size_t i = 0; i < c.gpus.size(); ++i) {
@@ -348,6 +383,7 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_train(config, origins);
   check_clipping(config.train, origins);
   check_average(config, origins);
+  check_compress(config, origins);
   check_device(config, origins);
   check_best(config, origins);
 }

@@ -1,6 +1,8 @@
 #include "optim/grad_sync.h"
 
+#include <algorithm>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "base/error.h"
@@ -38,37 +40,71 @@ GradSync::GradSync(Context& context, const std::vector<Param*>& params, const st
                    const GradSyncOptions& options)
     : options_(options) {
   PLSC_CHECK(!options.bf16 || !context.sums_in_double, "exact sums in bf16");
-  std::vector<Param*> trainable;
+  Placed whole, compressed;
   for (auto p = params.rbegin(); p != params.rend(); ++p) {
-    if ((*p)->trainable()) trainable.push_back(*p);
+    if ((*p)->trainable()) ((*p)->part.defined() ? compressed : whole).emplace_back(*p, p - params.rbegin());
   }
-  if (!trainable.empty()) place_gradients(context, trainable);
+  if (!whole.empty()) place_gradients(context, whole);
+  if (!compressed.empty()) place_compressed(context, compressed);
+  sort_buckets();
   if (!summed.empty()) place_statistics(context, summed);
 }
 
-void GradSync::place_gradients(Context& context, const std::vector<Param*>& trainable) {
+void GradSync::place_gradients(Context& context, const Placed& trainable) {
   const Dtype dtype = context.sums_in_double ? Dtype::f64 : Dtype::f32;
   std::vector<int64_t> sizes;
-  for (const Param* p : trainable) sizes.push_back(p->value.elements());
+  for (const auto& [p, place] : trainable) sizes.push_back(p->value.elements());
   const Layout layout =
       lay_out(sizes, std::max<int64_t>(1, options_.bucket_bytes / static_cast<int64_t>(dtype_size(dtype))));
   const MemoryScope scope(context.device(), MemoryUse::optimizer);
-  const Tensor flat = context.device().zeros({layout.elements}, dtype);
+  flat_ = context.device().zeros({layout.elements}, dtype);
   for (size_t b = 0; b + 1 < layout.bucket_offsets.size(); ++b) {
     const int64_t begin = layout.bucket_offsets[b];
     Bucket bucket;
-    bucket.elements = flat.slice(begin, {layout.bucket_offsets[b + 1] - begin});
+    bucket.elements = flat_.slice(begin, {layout.bucket_offsets[b + 1] - begin});
     buckets_.push_back(std::move(bucket));
   }
   size_t bucket = 0;
   for (size_t i = 0; i < trainable.size(); ++i) {
     while (layout.offsets[i] >= layout.bucket_offsets[bucket + 1]) ++bucket;
-    Param& p = *trainable[i];
-    p.grad = flat.slice(layout.offsets[i], p.value.shape());
+    Param& p = *trainable[i].first;
+    p.grad = flat_.slice(layout.offsets[i], p.value.shape());
     p.grad_stale = true;
     bucket_of_[&p] = bucket;
     ++buckets_[bucket].params;
+    buckets_[bucket].last = trainable[i].second;
   }
+}
+
+void GradSync::place_compressed(Context& context, const Placed& trainable) {
+  std::vector<Param*> params;
+  for (const auto& [p, place] : trainable) params.push_back(p);
+  compressor_.emplace(context, params, CompressorOptions{options_.bucket_bytes, options_.share, options_.weight_decay});
+  const size_t first = buckets_.size();
+  buckets_.resize(first + static_cast<size_t>(compressor_->buckets()));
+  for (const auto& [p, place] : trainable) {
+    const size_t number = compressor_->bucket_of(*p);
+    Bucket& bucket = buckets_[first + number];
+    bucket.compressed = number;
+    bucket.last = place;
+    ++bucket.params;
+    bucket_of_[p] = first + number;
+  }
+  const MemoryScope scope(context.device(), MemoryUse::optimizer);
+  if (options_.local_clip > 0) squares_ = context.device().zeros({2}, Dtype::f64);
+}
+
+void GradSync::sort_buckets() {
+  std::vector<size_t> order(buckets_.size()), place(buckets_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, {}, [&](size_t b) { return buckets_[b].last; });
+  std::vector<Bucket> sorted;
+  for (const size_t b : order) {
+    place[b] = sorted.size();
+    sorted.push_back(std::move(buckets_[b]));
+  }
+  buckets_ = std::move(sorted);
+  for (auto& [param, bucket] : bucket_of_) bucket = place[bucket];
 }
 
 void GradSync::place_statistics(Context& context, const std::vector<Tensor*>& summed) {
@@ -102,20 +138,24 @@ void GradSync::notify(Context& context, const Param& param) {
   Bucket& bucket = buckets_[found->second];
   PLSC_CHECK(bucket.open > 0, "more gradients of {} than were announced", param.name);
   --bucket.open;
+  if (squares_.defined()) return;  // the norm is to be known first
   // In order, so that all ranks start the same sequence whatever order their layers finish in.
   for (size_t b = 0; b < buckets_.size(); ++b) {
     if (buckets_[b].params == 0 || buckets_[b].open > 0) break;
     if (!buckets_[b].started) start(context, b);
     // Without a thread of its own a collective moves only while somebody polls.
     if (buckets_[b].pending) buckets_[b].pending->poll();
+    if (buckets_[b].compressed) compressor_->poll(*buckets_[b].compressed);
   }
 }
 
 void GradSync::run(Context& context) {
+  if (squares_.defined()) clip(context);
   for (size_t b = 0; b < buckets_.size(); ++b) {
     if (!buckets_[b].started) start(context, b);
   }
   for (size_t b = 0; b < buckets_.size(); ++b) {
+    if (buckets_[b].compressed) compressor_->finish(context, *buckets_[b].compressed);
     if (buckets_[b].pending) context.comm.wait(std::move(buckets_[b].pending), "gradient bucket " + std::to_string(b));
     buckets_[b].pending = nullptr;
     buckets_[b].started = false;
@@ -123,9 +163,32 @@ void GradSync::run(Context& context) {
   announced_ = false;
 }
 
+void GradSync::clip(Context& context) {
+  const std::vector<Tensor> flats =
+      flat_.defined() ? std::vector<Tensor>{compressor_->flat(), flat_} : std::vector<Tensor>{compressor_->flat()};
+  for (size_t i = 0; i < flats.size(); ++i) {
+    Tensor sum = squares_.slice(static_cast<int64_t>(i), {1});
+    context.backend.optim->squares(flats[i], sum);
+  }
+  for (Tensor flat : flats) context.backend.compress->clip(flat, squares_, options_.local_clip);
+}
+
+void GradSync::settle(Context& context) {
+  if (!compressor_) return;
+  if (flat_.defined()) context.backend.optim->check_finite(flat_);
+  compressor_->settle(context);
+}
+
+bool GradSync::set_share(Context& context, double share) {
+  if (!compressor_ || compressor_->share() == share) return false;
+  compressor_->set_share(context, share);
+  return true;
+}
+
 void GradSync::start(Context& context, size_t bucket) {
   Bucket& b = buckets_[bucket];
   b.started = true;
+  if (b.compressed) return compressor_->start(context, *b.compressed);
   if (context.comm.size() == 1) return;
   // Statistics are in fp64, whatever the gradients are sent as.
   const bool narrow = options_.bf16 && b.elements.dtype() == Dtype::f32;

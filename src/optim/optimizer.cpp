@@ -66,15 +66,21 @@ void Optimizer::step(Context& context, std::span<Param* const> params) const {
   const MemoryScope scope(context.device(), MemoryUse::optimizer);
   std::vector<Tensor> gradients;
   ParamGroup groups[] = {{{}, weights_}, {{}, norms_}};
+  std::vector<Param*> compressed;
   for (Param* p : params) {
     if (!p->trainable()) continue;
     PLSC_CHECK(p->grad.defined() && !p->grad_stale, "{} has no gradient of this step", p->name);
     gradients.push_back(p->grad);
-    groups[p->kind == ParamKind::weight ? 0 : 1].params.push_back(p);
+    if (p->part.defined()) {
+      compressed.push_back(p);
+    } else {
+      groups[p->kind == ParamKind::weight ? 0 : 1].params.push_back(p);
+    }
   }
   OptimOps& ops = *context.backend.optim;
   ops.judge_gradients(gradients);
   ops.update(groups);
+  if (!compressed.empty()) context.backend.compress->descend(compressed, weights_);
 }
 
 }  // namespace plsc

@@ -31,7 +31,8 @@ class Optimizer {
   /// frozen parameters stay as they are. The trust ratios of LARS and LAMB are those of weights: norms, slopes and
   /// biases are small, and their length says little about how far they may move. Gradients are scaled by min(1,
   /// clip_norm / (norm + 1e-6)), and rid of the loss scale. A norm that is not finite is marked in the state and
-  /// nothing is changed; as the gradients have been reduced, every rank sees the same norm.
+  /// nothing is changed; as the gradients have been reduced, every rank sees the same norm. A compressed gradient
+  /// (optim/compressor.h) has its momentum and its decay in it, and is descended as it is.
   void step(Context& context, std::span<Param* const> params) const;
 
  private:

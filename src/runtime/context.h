@@ -21,7 +21,9 @@ struct Context {
   bool loss_scaling = false;    // gradients of the network are scaled, and a step may be skipped: train.precision fp16
   Tape* tape = nullptr;         // `comm`, where the device can record; else null
   Collective* norm_group = nullptr;  // of `comm`, the ranks whose batches are measured as one, where not all are
-  CommTimes* comm_times = nullptr;   // of all of these (not of `host` where the device works by itself); may be null
+  Collective* node_group =
+      nullptr;  // of `comm`, the ranks of this host, where gradients are summed there before the rest
+  CommTimes* comm_times = nullptr;  // of all of these (not of `host` where the device works by itself); may be null
 
   Device& device() const { return *backend.device; }
   /// The ranks that merge their batch statistics, where model.sync_batch_norm has some do.

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "checkpoint/block_file.h"
+#include "train/compressed_state.h"
 
 namespace plsc {
 namespace {
@@ -190,6 +191,7 @@ std::string RunMeta::to_json() const {
   if (loss_scale) j["loss_scale"] = {loss_scale->scale, loss_scale->good_steps};
   if (!head_table.empty()) j["head_table"] = Json::parse(head_table);
   if (graph) j["class_graph"] = {{"built", graph->built}, {"probed", graph->probed}};
+  if (compressed_nodes > 0) j["compressed_nodes"] = compressed_nodes;
   if (!class_map.empty()) j["class_map"] = class_map;
   j["head_kind"] = head_kind;
   return j.dump();
@@ -219,6 +221,7 @@ RunMeta RunMeta::from_json(const std::string& text, const std::string& where) {
     if (j.contains("class_graph")) {
       m.graph = GraphAge{j["class_graph"].at("built"), j["class_graph"].at("probed")};
     }
+    if (j.contains("compressed_nodes")) j["compressed_nodes"].get_to(m.compressed_nodes);
     if (j.contains("class_map")) j["class_map"].get_to(m.class_map);
     if (j.contains("head_kind")) j["head_kind"].get_to(m.head_kind);  // older checkpoints have the one kind
     return m;
@@ -237,12 +240,13 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
   full.head_kind = head.kind();
   const bool has_graph = head.graph() != nullptr && head.graph()->built();
   if (has_graph) full.graph = head.graph()->age();
+  full.compressed_nodes = collect_compressed(backbone.params(), content);
   content.meta = full.to_json();
   const bool averaged = std::ranges::any_of(backbone.params(), [](const Param* p) { return p->average.defined(); });
   for (Param* p : backbone.params()) {
     content.backbone.push_back({p->name, p->value});
     if (averaged) content.backbone_ema.push_back({p->name, p->average.defined() ? p->average : p->value});
-    if (!p->trainable() || !p->momentum.defined()) continue;
+    if (!p->trainable() || !p->momentum.defined() || p->part.defined()) continue;
     const bool second = p->squares.defined();
     content.optimizer.push_back({(second ? kMeanPrefix : kMomentumPrefix) + p->name, p->momentum});
     if (second) content.optimizer.push_back({kSquaresPrefix + p->name, p->squares});
@@ -345,11 +349,13 @@ void restore_state(Context& context, const CheckpointReader& reader, Backbone& b
     reader.read(context, "optimizer", name, moment);
   };
   for (Param* p : backbone.params()) {
-    if (!p->trainable()) continue;
+    if (!p->trainable() || p->part.defined()) continue;
     read_moment(kMomentumPrefix + p->name, *p, p->momentum);
     read_moment(kMeanPrefix + p->name, *p, p->momentum);
     read_moment(kSquaresPrefix + p->name, *p, p->squares);
   }
+  const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
+  restore_compressed(context, reader, backbone.params(), meta.compressed_nodes);
   restore_head(context, reader, head, RestoreFor::training, classes);
   if (head.graph() != nullptr) restore_graph(context, reader, head, classes);
 }

@@ -32,7 +32,8 @@ struct RunMeta {
   std::string head_table;                     // MarginHead::state_table
   std::optional<int64_t> images;              // that all steps have taken; older checkpoints: not known
   std::optional<GraphAge> graph;              // of the class graph, where there is one (head.sampling.method knn)
-  std::string class_map;  // what identifies the mapping of classes that was applied last (head.class_map)
+  int64_t compressed_nodes = 0;  // that keep what they do not send of gradients (comm.compress); 0: none does
+  std::string class_map;         // what identifies the mapping of classes that was applied last (head.class_map)
 
   std::string to_json() const;
   static RunMeta from_json(const std::string& text, const std::string& where);

@@ -94,6 +94,7 @@ bool Trainer::run_step(int64_t step) {
   // Where the device works by itself, the host learns of a step while the next one is under way.
   const size_t ahead = context_.device().is_host() ? 0 : 1;
   const CheckpointConfig& checkpoint = config_.checkpoint;
+  one_.set_epoch(map().at(step).epoch);
   one_.run(parts_.schedule.lr(step));
   const int64_t done = step + 1;
   const bool last = done == meta_.total_steps;

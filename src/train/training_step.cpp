@@ -1,5 +1,6 @@
 #include "train/training_step.h"
 
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
@@ -28,6 +29,17 @@ void require_finite(const math::StepState& state, const StepRecord& record) {
   }
 }
 
+/// Of compressed gradients those that they keep to when the warm-up is over.
+GradSyncOptions sync_options(const Context& context, const Config& config) {
+  GradSyncOptions options{config.comm.bucket, config.comm.dtype == "bf16"};
+  if (!config.comm.compress.on()) return options;
+  options.share = sent_share(context, config.comm.compress);
+  options.weight_decay = static_cast<float>(config.optimizer.weight_decay);
+  // So that the norm of a sum of independent gradients is as train.clip_norm would have it.
+  options.local_clip = config.train.clip_norm / std::sqrt(static_cast<double>(context.comm.size()));
+  return options;
+}
+
 }  // namespace
 
 class TrainingStep::Listening {
@@ -42,7 +54,9 @@ class TrainingStep::Listening {
 
  private:
   int64_t sent() const {
-    const int64_t groups = context_.norm_group ? context_.norm_group->bytes_sent() : 0;
+    int64_t groups = 0;
+    for (const Collective* group : {context_.norm_group, context_.node_group})
+      if (group != nullptr) groups += group->bytes_sent();
     return context_.comm.bytes_sent() + context_.host.bytes_sent() + groups;
   }
   void listen(bool on) {
@@ -63,7 +77,7 @@ TrainingStep::TrainingStep(Context& context, const Config& config, Backbone& bac
       params_(backbone.params()),
       optimizer_(config.optimizer),
       average_(config.train.ema),
-      sync_(context, backbone, {config.comm.bucket, config.comm.dtype == "bf16"}),
+      sync_(context, backbone, sync_options(context, config)),
       network_(context, backbone, sync_, {config.train.graphs != "false", static_cast<size_t>(config.train.pipeline)}) {
   optimizer_.begin(context, params_);  // now: a first look for room on the disk counts it
   average_.begin(context, params_);
@@ -94,10 +108,18 @@ math::StepInputs TrainingStep::inputs(double lr) const {
   math::StepInputs in;
   in.step = info_.step;
   in.first_sample = info_.first_sample;
-  in.clip_norm = config_.train.clip_norm;
+  // Compressed gradients are clipped on each rank, before they are sent.
+  in.clip_norm = sync_.compresses() ? 0 : config_.train.clip_norm;
   in.dynamic_scale = context_.loss_scaling ? 1 : 0;
   in.rule = optimizer_.rule(lr);
   return in;
+}
+
+void TrainingStep::set_epoch(int64_t epoch) {
+  if (!sync_.set_share(context_, sent_share(context_, config_.comm.compress, epoch))) return;
+  // What was recorded sends as much as it did. It may be under way.
+  context_.device().synchronize();
+  network_.forget();
 }
 
 void TrainingStep::run(double lr) {
@@ -205,6 +227,7 @@ void TrainingStep::finish_step() {
     Tensor flags = step_flags(context_.backend);
     context_.comm.all_reduce(flags, ReduceOp::max, "overflow flags");
   }
+  sync_.settle(context_);
   if (config_.train.clip_head) head_.measure_gradient(context_);
   optimizer_.step(context_, params_);
   head_.end_step(context_);

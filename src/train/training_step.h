@@ -45,6 +45,9 @@ class TrainingStep {
 
   /// Takes the batches of step `step` (0, 1, ...): the ranks exchange their labels.
   void prepare(int64_t step, int64_t global_batch, std::vector<Batch> batches);
+  /// The epoch of the steps that come: where gradients are compressed, how much of them is sent depends on it. Without
+  /// it as much as after the warm-up.
+  void set_epoch(int64_t epoch);
   /// Gives the device all work of the step that was prepared, with this learning rate.
   void run(double lr);
 

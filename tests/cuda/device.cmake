@@ -3,7 +3,10 @@ shared_cases(device_cases DEPS plsc_backend SOURCES
   ${CMAKE_CURRENT_SOURCE_DIR}/device_cases_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/device_health_test.cpp)
 shared_cases(elementwise_cases DEPS plsc_backend
-  SOURCES ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp ${PROJECT_SOURCE_DIR}/tests/parity/backend/update_cases.cpp)
+  SOURCES
+  ${PROJECT_SOURCE_DIR}/tests/parity/backend/compress_cases.cpp
+  ${PROJECT_SOURCE_DIR}/tests/parity/backend/elementwise_cases.cpp
+  ${PROJECT_SOURCE_DIR}/tests/parity/backend/update_cases.cpp)
 shared_cases(kernel_cases DEPS plsc_backend plsc_cuda_standin SOURCES
   ${CMAKE_CURRENT_SOURCE_DIR}/image_test.cpp
   ${CMAKE_CURRENT_SOURCE_DIR}/optim_test.cpp)

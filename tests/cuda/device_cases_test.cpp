@@ -32,6 +32,7 @@ TEST_CASE("cuda device: optimizer cases") {
   Backend backend = make_backend();
   optimizer_cases(backend);
   update_cases(backend);
+  compress_cases(backend);
 }
 
 TEST_CASE("cuda device: image cases") {

@@ -1,5 +1,6 @@
 // The optimizer's arithmetic on the stand-in: the cases of every backend, and what is a GPU's own: many parameters in a
 // launch, addresses that are not aligned, and a host that waits for nothing.
+#include "backend/cuda/compress_ops_cuda.h"
 #include "backend/cuda/optim_ops_cuda.h"
 
 #include <cmath>
@@ -21,6 +22,7 @@ struct OptimUnderTest {
     backend.device = std::move(made);
     backend.step_state = make_step_state(*device);
     backend.optim = make_cuda_optim_ops(*device, static_cast<math::StepState*>(backend.step_state.raw()));
+    backend.compress = make_cuda_compress_ops(*device, static_cast<math::StepState*>(backend.step_state.raw()));
   }
   standin::TestMachine machine;
   CudaDevice* device;
@@ -88,6 +90,7 @@ TEST_CASE("optimizer on the stand-in: the cases of every backend") {
   OptimUnderTest test(GENERATE(1u, 2u));
   optimizer_cases(test.backend);
   update_cases(test.backend);
+  compress_cases(test.backend);
 }
 
 TEST_CASE("optimizer on the stand-in: many parameters, clipped, wherever they lie") {

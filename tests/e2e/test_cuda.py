@@ -138,6 +138,22 @@ class Cuda(E2eCase):
             buckets = [e for e in events if e["pid"] == rank and e["name"].startswith("gradient bucket")]
             self.assertGreaterEqual(len(buckets), 6)
             self.assertTrue(all(e["dur"] >= 0 for e in events))
+    def test_compressed_gradients(self):
+        """Recorded by NCCL, and called through host memory, to the same bits; the share that is sent changes with the epoch,
+        and with it what is recorded."""
+        common = ["comm.compress={method: topk, ratio: .02, warmup_epochs: 1, exclude: 1000, intra_node: none}",
+                  "train.precision=fp16"]
+        self.cuda("sparse", *common, ranks=2, steps=14)
+        self.cuda("sparse_called", *common, "train.graphs=false", "comm.backend=mpi", ranks=2, steps=14)
+        self.assert_same_tensors("sparse", "sparse_called", 14)
+        sent = [m["comm_bytes"] for m in self.metrics("sparse")]
+        self.assertGreater(sent[0], sent[-1])
+        # A host's ranks sum theirs first.
+        summed = [common[0], "comm.compress.intra_node=dense"]
+        self.cuda("summed", *summed, ranks=2, steps=8)
+        self.cuda("summed_called", *summed, "train.graphs=false", ranks=2, steps=8)
+        self.assert_same_tensors("summed", "summed_called", 8)
+
     def test_recomputed_blocks_have_the_same_bits(self):
         """In recorded steps and in others, where the second pass falls into the recording of the backward pass."""
         resnet = "model.backbone={kind: resnet, stem: 8, widths: [8, 16], blocks: [2, 1]}"

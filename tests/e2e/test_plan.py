@@ -46,6 +46,7 @@ UNIFORM = "head.sampling={method: uniform, ratio: 0.1}"
 KNN = ["head.sampling={method: knn, ratio: 0.1, neighbours: 20}", "schedule.warmup_steps=1"]
 # On GPUs after steps are recorded, as it mostly is.
 KNN_LATER = KNN[:1] + ["schedule.warmup_steps=3"]
+TOPK = "comm.compress={method: topk, "
 HOST = "head.store={tier: host}"
 SMALL_HOST = "head.store={tier: host, dtype: bf16, momentum: bf16}"
 LARGER = ["model.backbone=iresnet18", "data.image_size=[56, 56]", "data.channels=3", "train.batch_size=24",
@@ -78,6 +79,8 @@ CONFIGURATIONS = {
     "bottlenecks": (1, BOTTLENECK + ["train.batch_size=64"]),
     "recomputed": (1, LARGER + ["model.recompute=all"]),
     "recomputed on 2": (2, LARGER + ["model.recompute=[stem, layer1]", "model.sync_batch_norm=true", "train.accumulate=2"]),
+    "compressed on 2": (2, LARGER + [TOPK + "intra_node: none}"]),
+    "compressed on 4, summed on the host": (4, ["head.classes=200000", TOPK + "warmup_epochs: 0, exclude: 500}"]),
     "groups of batch norm on 4": (4, ["model.sync_batch_norm=2", "head.classes=200000"]),
     "recomputed bottlenecks": (1, BOTTLENECK + ["train.batch_size=64", "model.recompute=all"]),
     "graph of classes": (1, KNN + ["head.classes=30000"]),
@@ -106,6 +109,7 @@ ON_GPUS = {
     "bottlenecks": (1, BOTTLENECK + ["data.image_size=[32, 32]", "train.accumulate=2"]),
     "pipeline on 2": (2, ["train.pipeline=2", "train.precision=bf16"]),
     "recomputed": (1, ["model.recompute=all", "train.precision=fp16"]),
+    "compressed on 2": (2, [TOPK + "intra_node: none, warmup_epochs: 0, exclude: 500}"]),
     "recomputed on 2": (2, ["model.recompute=[stem, layer2]", "model.sync_batch_norm=true", "train.accumulate=2"]),
     "graph of classes": (1, KNN_LATER + ["head.classes=3000"]),
     "graph of classes on 2": (2, KNN_LATER + ["head.classes=3000", "train.precision=bf16", "head.sampling.scoring=bf16"]),

@@ -81,22 +81,29 @@ class DryTraining {
                  setup.arithmetic.loss_scaling,
                  tape_.get()},
         norms_(group_of_norms()),
+        node_(group_of_node()),
         backbone_(
             make_backbone(context_, setup.config.model, setup.config.data.image_size, setup.config.data.channels)) {
     context_.norm_group = norms_.get();
+    context_.node_group = node_.get();
     backbone_->freeze(setup.config.init.freeze);
     backbone_->require_batch(
         context_, decide_global_batch(setup.config, setup.ranks) / setup.config.train.micro_batches() / setup.ranks);
     head_ = make_margin_head(context_, setup.config.head, setup.classes, backbone_->embedding_size(),
                              head_update(setup.config.optimizer));
+    compress_gradients(context_, backbone_->params(), setup.config.comm.compress);
     head_->init();
   }
 
   DryRun run() {
     TrainingStep step(context_, setup_.config, *backbone_, *head_,
                       [this](const StepPhase& phase) { begin(phase.name); });
-    for (int64_t s = 0; s < steps(); ++s) {
+    // Compressed gradients take most memory in the first epoch, when most of them is sent; a step is one of the rest.
+    const CompressConfig& compress = setup_.config.comm.compress;
+    const bool warms_up = compress.on() && compress.warmup_epochs > 0;
+    for (int64_t s = 0; s < (warms_up ? 2 : 1) * steps(); ++s) {
       tally_.clear();
+      if (warms_up) step.set_epoch(s < steps() ? 0 : compress.warmup_epochs);
       step.prepare(s, decide_global_batch(setup_.config, setup_.ranks), batches());
       step.run(0.1);
       begin("between steps");
@@ -118,6 +125,10 @@ class DryTraining {
   std::unique_ptr<Collective> group_of_norms() {
     const int group = norm_group_size(setup_.config, setup_.ranks);
     return group > 0 ? context_.comm.split(group, *host_) : nullptr;
+  }
+  std::unique_ptr<Collective> group_of_node() {
+    const int size = node_size(setup_.config, setup_.ranks, setup_.ranks_per_host);
+    return size > 1 ? context_.comm.split(size, *host_) : nullptr;
   }
   /// Momentum is made in the first. A recording takes memory of its own, and ops are asked for the last time in it.
   int64_t steps() const {
@@ -234,6 +245,7 @@ class DryTraining {
         sum.places += number(p->value.elements() * static_cast<int64_t>(sizeof(int64_t)));
       if (p->momentum.defined()) sum.momentum += counting::bytes_of(p->momentum);
       if (p->average.defined()) sum.averages += counting::bytes_of(p->average);
+      if (p->unsent.defined()) sum.momentum += counting::bytes_of(p->unsent);
       if (p->squares.defined()) sum.momentum += counting::bytes_of(p->squares);
     }
     return sum;
@@ -293,7 +305,7 @@ class DryTraining {
   std::unique_ptr<Collective> tensors_, host_;
   std::unique_ptr<Tape> tape_;
   Context context_;
-  std::unique_ptr<Collective> norms_;
+  std::unique_ptr<Collective> norms_, node_;
   std::unique_ptr<Backbone> backbone_;
   std::unique_ptr<MarginHead> head_;
 };

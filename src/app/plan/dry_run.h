@@ -17,6 +17,7 @@ namespace plsc::plan {
 struct Setup {
   Config config;
   int ranks = 1;
+  int ranks_per_host = 1;  // at most
   int64_t classes = 0;
   DeviceKind device = DeviceKind::cpu;
   int threads = 1;  // of a rank, on a CPU

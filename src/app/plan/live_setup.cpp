@@ -10,6 +10,8 @@ Setup live_setup(Session& session, const Config& config, int64_t classes) {
   Setup setup;
   setup.config = config;
   setup.ranks = session.context.ranks();
+  const Collective* node = session.context.node_group;
+  setup.ranks_per_host = node != nullptr ? node->size() : 1;
   setup.classes = classes;
   setup.device = device.kind();
   setup.threads = device.threads();

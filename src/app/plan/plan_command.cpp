@@ -138,6 +138,7 @@ class Planner {
     Setup setup;
     setup.config = config_;
     setup.ranks = ranks;
+    setup.ranks_per_host = ranks_per_host();
     setup.classes = classes_;
     setup.device = on_gpu_ ? DeviceKind::cuda : DeviceKind::cpu;
     setup.threads = threads(ranks);

@@ -21,6 +21,7 @@ Backend make_cpu_backend(int threads) {
   backend.head = make_cpu_head_ops(device, state);
   backend.neighbours = make_cpu_neighbour_ops(device);
   backend.optim = make_cpu_optim_ops(device, state);
+  backend.compress = make_cpu_compress_ops(device, state);
   backend.image = make_cpu_image_ops(device);
   return backend;
 }

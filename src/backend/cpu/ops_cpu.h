@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "backend/compress_ops.h"
 #include "backend/device.h"
 #include "backend/image_ops.h"
 #include "backend/nn_ops.h"
@@ -15,6 +16,7 @@ struct DnnlRuntime;
 /// The step's state outlives them.
 std::unique_ptr<NnOps> make_cpu_nn_ops(Device& device, const math::StepState* state);
 std::unique_ptr<OptimOps> make_cpu_optim_ops(Device& device, math::StepState* state);
+std::unique_ptr<CompressOps> make_cpu_compress_ops(Device& device, math::StepState* state);
 std::unique_ptr<ImageOps> make_cpu_image_ops(Device& device);
 
 /// Prepared ops; the runtime outlives them.

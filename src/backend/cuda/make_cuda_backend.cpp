@@ -1,5 +1,6 @@
 // Puts the CUDA backend together.
 #include "backend/backend.h"
+#include "backend/cuda/compress_ops_cuda.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/head_ops_cuda.h"
 #include "backend/cuda/image_ops_cuda.h"
@@ -24,6 +25,7 @@ Backend make_cuda_backend(const CudaOptions& options) {
   backend.head = make_cuda_head_ops(gpu, *runtime, state);
   backend.neighbours = make_cuda_neighbour_ops(*runtime);
   backend.optim = make_cuda_optim_ops(gpu, state);
+  backend.compress = make_cuda_compress_ops(gpu, state);
   backend.image = make_cuda_image_ops(gpu);
   return backend;
 }

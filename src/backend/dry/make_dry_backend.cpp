@@ -1,6 +1,7 @@
 // Puts the dry backend together; its optimizer and its images are here, as there is little to them.
 #include "backend/dry/dry_ops.h"
 #include "base/error.h"
+#include "kernels/math/topk.h"
 
 namespace plsc {
 namespace {
@@ -57,6 +58,29 @@ class DryOptimOps final : public OptimOps {
   DryTally& tally_;
 };
 
+/// Sparse sums: passes over the elements of a part, and what is little beside them is left out.
+class DryCompressOps final : public CompressOps {
+ public:
+  explicit DryCompressOps(DryTally& tally) : tally_(tally) {}
+  void select(const UnsentPart& part, float, Tensor&, SentPart&) override {
+    // Four arrays are read and one is written, which the three histograms, the counting and the writing read again.
+    add(part.value, 5 + math::kTopkLevels + 2);
+  }
+  void keep_rest(const UnsentPart& part, float, const SentPart&) override { add(part.value, 6); }
+  void check_finite(const Tensor& sent) override { add(sent, 0.5); }
+  void scatter(const Tensor& sent, Tensor& sum) override {
+    tally_.add({0, static_cast<double>(3 * sent.bytes() + sum.bytes())});
+  }
+  void descend(std::span<Param* const> params, const math::UpdateGroup&) override {
+    for (const Param* p : params) add(p->value, 3);
+  }
+  void clip(Tensor& gradient, const Tensor&, double) override { add(gradient, 2); }
+
+ private:
+  void add(const Tensor& t, double times) { tally_.add({0, times * static_cast<double>(t.bytes())}); }
+  DryTally& tally_;
+};
+
 class DryImageOps final : public ImageOps {
  public:
   DryImageOps(OpMemory& memory, DryTally& tally) : memory_(memory), tally_(tally) {}
@@ -85,6 +109,7 @@ Backend make_dry_backend(const DryOptions& options, DryTally& tally) {
   backend.head = make_dry_head_ops(dry, *memory, tally, options.active_rows);
   backend.neighbours = make_dry_neighbour_ops(dry, *memory);
   backend.optim = std::make_unique<DryOptimOps>(tally);
+  backend.compress = std::make_unique<DryCompressOps>(tally);
   backend.image = std::make_unique<DryImageOps>(*memory, tally);
   return backend;
 }

@@ -20,7 +20,8 @@ void norm_large_cases(Backend& backend, Dtype dtype);
 void norm_difference_cases(Backend& backend);
 void elementwise_cases(Backend& backend, Dtype dtype);
 void optimizer_cases(Backend& backend);
-void update_cases(Backend& backend);  // of the optimizers beside SGD
+void update_cases(Backend& backend);    // of the optimizers beside SGD
+void compress_cases(Backend& backend);  // sparse sums of gradients
 void image_cases(Backend& backend, Dtype dtype);
 /// The same call twice gives the same bits.
 void repeat_cases(Backend& backend, Dtype dtype);

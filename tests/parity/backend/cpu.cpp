@@ -63,6 +63,7 @@ TEST_CASE("cpu: conversion, addition, dropout") {
 }
 TEST_CASE("cpu: SGD and gradient norms") { on_threads(optimizer_cases); }
 TEST_CASE("cpu: AdamW, LARS and LAMB") { on_threads(update_cases); }
+TEST_CASE("cpu: sparse sums of gradients") { on_threads(compress_cases); }
 TEST_CASE("cpu: image normalisation") {
   on_threads([](Backend& backend) {
     image_cases(backend, Dtype::f32);

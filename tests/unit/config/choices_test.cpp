@@ -132,6 +132,29 @@ TEST_CASE("averaged weights are evaluated where there are any") {
   CHECK(message("train: {ema: {every: 5, decay: .99}}\neval: {weights: ema}").empty());
 }
 
+TEST_CASE("gradients are compressed where the rest of the configuration goes with it") {
+  const std::string topk = "comm: {compress: {method: topk}}\n";
+  CHECK(message(topk).empty());
+  CHECK(message("comm: {compress: {method: topk, ratio: 1, warmup_epochs: 0, exclude: 1, intra_node: none}}").empty());
+  CHECK(message("comm: {compress: {ratio: .01}}") ==
+        "f.yaml:2: comm.compress.ratio: found 0.01 without comm.compress.method, expected comm: {compress: {method: "
+        "topk}}, or the key left out");
+  CHECK(message("comm: {compress: {method: none, intra_node: none}}").find("comm.compress.intra_node: found none") !=
+        std::string::npos);
+  CHECK(message("comm: {compress: {method: topk, ratio: 0}}").find("comm.compress.ratio: found '0'") !=
+        std::string::npos);
+  for (const std::string name : {"adamw", "lars", "lamb"}) {
+    CHECK(message(topk + "optimizer: {name: " + name + "}")
+              .starts_with("f.yaml:2: comm.compress.method: found topk with optimizer.name " + name +
+                           ", expected sgd: "));
+  }
+  CHECK(message(topk + "train: {clip_head: true}").find("found topk with train.clip_head true") != std::string::npos);
+  CHECK(
+      message(topk + "device: cpu\ntrain: {deterministic: true}").find("train.deterministic true, expected auto or") !=
+      std::string::npos);
+  CHECK(message(topk + "device: cuda\ntrain: {deterministic: true}").empty());
+}
+
 TEST_CASE("sampled class centres that are updated by lamb cannot be caught up") {
   const auto sampled = [](const char* optimizer) {
     return message("head: {update: dense, sampling: {method: uniform, ratio: .1}}\n" + std::string(optimizer) + "\n");

@@ -258,7 +258,12 @@ std::vector<Change> run_changes() {
   const EvalSetConfig sample;
   [[maybe_unused]] const auto& [name, kind, bin, folder, pairs, set_data] = sample;
   [[maybe_unused]] const auto& [every_steps, trace, trace_first, trace_steps] = log;
-  [[maybe_unused]] const auto& [backend, timeout, bucket, dtype] = comm;
+  [[maybe_unused]] const auto& [backend, timeout, bucket, dtype, compress] = comm;
+  [[maybe_unused]] const auto& [method, ratio, warmup_epochs, exclude, intra_node] = compress;
+  const auto topk = [](Config& c) -> CompressConfig& {
+    c.comm.compress.method = "topk";
+    return c.comm.compress;
+  };
   return {
       [](Config& c) { c.output = "~/my runs/{x}"; },
       [](Config& c) { c.seed = 18446744073709551615ULL; },
@@ -301,6 +306,11 @@ std::vector<Change> run_changes() {
       [](Config& c) { c.comm.bucket = 25 << 20; },
       [](Config& c) { c.comm.bucket = 1; },
       [](Config& c) { c.comm.dtype = "bf16"; },
+      [=](Config& c) { topk(c); },
+      [=](Config& c) { topk(c).ratio = 0.01; },
+      [=](Config& c) { topk(c).warmup_epochs = 0; },
+      [=](Config& c) { topk(c).exclude = 1; },
+      [=](Config& c) { topk(c).intra_node = "none"; },
       [](Config& c) { c.log.trace = "trace.json"; },
       [](Config& c) { c.log.trace_first = 0; },
       [](Config& c) { c.log.trace_steps = 100; },

@@ -30,10 +30,12 @@ enum class Fault {
 /// Makes the head's kept gradient infinite where it is told to: the optimizer's ops see it first.
 class OverflowingOptim final : public OptimOps {
  public:
-  OverflowingOptim(std::unique_ptr<OptimOps> inner, const Fault& fault) : inner_(std::move(inner)), fault_(fault) {}
+  OverflowingOptim(std::unique_ptr<OptimOps> inner, Fault& fault) : inner_(std::move(inner)), fault_(fault) {}
   void judge_gradients(std::span<const Tensor> gradients) override { inner_->judge_gradients(gradients); }
   void check_finite(const Tensor& gradient) override {
-    if (fault_ == Fault::kept_gradient) gradient.data<float>()[gradient.elements() - 1] = kInfinite;
+    // Once: what is checked later is not the head's.
+    if (std::exchange(fault_, fault_ == Fault::kept_gradient ? Fault::none : fault_) == Fault::kept_gradient)
+      gradient.data<float>()[gradient.elements() - 1] = kInfinite;
     inner_->check_finite(gradient);
   }
   void update(std::span<const ParamGroup> groups) override { inner_->update(groups); }
@@ -47,7 +49,7 @@ class OverflowingOptim final : public OptimOps {
 
  private:
   std::unique_ptr<OptimOps> inner_;
-  const Fault& fault_;
+  Fault& fault_;
 };
 
 struct StepOptions {
@@ -58,6 +60,7 @@ struct StepOptions {
   EmaConfig ema{};
   double clip_norm = 5;
   bool clip_head = false;
+  CompressConfig compress{};
 };
 
 /// One rank. Samples, labels and weights are the same whatever the number of ranks.
@@ -71,6 +74,7 @@ class StepUnderTest {
         backbone_(make_tiny(cpu_.context, net_)),
         head_(drawn_head(cpu_.context, options.head, kClasses, net_.model.embedding_size)) {
     cpu_.context.loss_scaling = options.loss_scaling;
+    compress_gradients(cpu_.context, backbone_->params(), options.compress);
     if (options.loss_scaling) set_loss_scale(cpu_.backend, {math::kFirstLossScale, 0});
     cpu_.backend.optim = std::make_unique<OverflowingOptim>(std::move(cpu_.backend.optim), fault_);
     step_ = std::make_unique<TrainingStep>(cpu_.context, config_, *backbone_, *head_, nullptr);
@@ -99,7 +103,8 @@ class StepUnderTest {
   }
 
   using State = std::map<std::string, std::vector<std::byte>>;
-  /// Weights, moments, averages and running statistics, the same on every rank. Not the count of batches, which no step
+  /// Weights, moments, averages and running statistics, the same on every rank but for what is kept of compressed
+  /// gradients. Not the count of batches, which no step
   /// uses and which the host keeps, who does not know yet that a step is skipped.
   State replicated() const {
     State out;
@@ -107,6 +112,7 @@ class StepUnderTest {
       if (p->value.dtype() != Dtype::f32) continue;
       out[p->name] = bytes(p->value);
       if (p->momentum.defined()) out[p->name + " momentum"] = bytes(p->momentum);
+      if (p->unsent.defined()) out[p->name + " unsent"] = bytes(p->unsent);
       if (p->squares.defined()) out[p->name + " squares"] = bytes(p->squares);
       if (p->average.defined()) out[p->name + " average"] = bytes(p->average);
     }
@@ -132,6 +138,7 @@ class StepUnderTest {
     config.data.channels = net.channels;
     config.train.clip_norm = options.clip_norm;
     config.train.clip_head = options.clip_head;
+    config.comm.compress = options.compress;
     return config;
   }
   static std::vector<std::byte> bytes(const Tensor& t) {

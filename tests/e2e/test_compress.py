@@ -1,0 +1,78 @@
+"""Gradients of which the largest elements alone are sent (comm.compress): bytes, checkpoints, and that training goes on."""
+import json
+import os
+import shutil
+import unittest
+
+from support import E2eCase, tensors
+
+EXCLUDE = 1000
+COMMON = ["train.steps=12", "comm.bucket=64KiB", "schedule.warmup_steps=0", "schedule.base_lr=0.05"]
+
+
+def topk(**keys):
+    keys = {"method": "topk", "ratio": 0.01, "warmup_epochs": 0, "exclude": EXCLUDE, "intra_node": "none", **keys}
+    return "comm.compress={" + ", ".join(f"{k}: {v}" for k, v in keys.items()) + "}"
+
+
+class Compressed(E2eCase):
+    def test_bytes(self):
+        common = COMMON + ["train.deterministic=false", "train.steps=3"]
+        self.train("dense", 2, overrides=common)
+        self.train("sparse", 2, overrides=common + [topk(ratio=0.001)])
+        stored = tensors(self.checkpoint("dense", 3))
+        covered = [len(v) // 4 for k, v in stored.items() if k.startswith("optimizer:momentum.") and len(v) >= 4 * EXCLUDE]
+        kept = {k for k in tensors(self.checkpoint("sparse", 3)) if ":unsent." in k}
+        self.assertGreaterEqual(len(covered), 3)
+        self.assertEqual(len(kept), len(covered))
+        # Of two ranks each sends half of a sum and gets it back, 4 bytes an element; or its indices and values.
+        whole, sent = 4 * sum(covered), 8 * sum(-(-n // 1000) for n in covered)
+        saved = self.metrics("dense")[-1]["comm_bytes"] - self.metrics("sparse")[-1]["comm_bytes"]
+        self.assertGreater(whole, 50 * (whole - saved))
+        # Parts in the dense buckets end on 64 bytes.
+        self.assertLess(abs(saved - (whole - sent)), 64 * (len(covered) + 2))
+
+    def test_resume(self):
+        # An epoch has 10 steps, the first of which send more: the checkpoint is in the second one.
+        common = COMMON + ["checkpoint.every_steps=11", "checkpoint.keep=9", "optimizer.nesterov=true",
+                           topk(warmup_epochs=1), "train.steps=22"]
+        self.train("run", 2, overrides=common)
+        before, last = tensors(self.checkpoint("run", 22)), self.metrics("run")[-1]
+        sent = [m["comm_bytes"] for m in self.metrics("run")]
+        self.assertGreater(sent[8], sent[12])
+        shutil.rmtree(self.checkpoint("run", 22))
+        done = self.train("run", 2, overrides=common)
+        self.assertIn("resuming", done.stdout)
+        after = tensors(self.checkpoint("run", 22))
+        self.assertEqual(sorted(before), sorted(after))
+        self.assertEqual([k for k in before if before[k] != after[k]], [])
+        self.assertEqual(last["loss"], self.metrics("run")[-1]["loss"])
+        # It has learnt something, and goes on elsewhere.
+        losses = self.losses("run")
+        self.assertLess(sum(losses[-5:]), 0.9 * sum(losses[:5]))
+        shutil.rmtree(self.checkpoint("run", 22))
+        self.assertIn("is shared out evenly", self.train("run", 3, overrides=common).stdout)
+        shutil.rmtree(self.checkpoint("run", 22))
+        dense = [o for o in common if "compress" not in o]
+        self.assertIn("what was not sent yet of its gradients is left", self.train("run", 2, overrides=dense).stdout)
+
+    def test_summed_on_the_host(self):
+        common = COMMON + ["train.clip_norm=2", "train.accumulate=2"]
+        done = self.train("hosts", 4, overrides=common + [topk(intra_node="dense")])
+        self.assertIn("all ranks are on one host", done.stdout)
+        # One node's: as large as the weights, and what pads them.
+        sizes = {k.split(":unsent.")[1]: len(v) for k, v in tensors(self.checkpoint("hosts", 12)).items() if ":unsent." in k}
+        stored = tensors(self.checkpoint("hosts", 12))
+        for name, size in sizes.items():
+            self.assertLess(0, size)
+            self.assertLess(size - len(stored["backbone:" + name]), 4 * 16 * 4)
+
+    def test_refused(self):
+        for override, text in (("optimizer.name=adamw", "found topk with optimizer.name adamw, expected sgd"),
+                               ("train.deterministic=true", "found topk with train.deterministic true")):
+            done = self.train("refused", 1, overrides=COMMON + [topk(), override], fails=True)
+            self.assertIn(text, done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
