@@ -125,8 +125,8 @@ Measured run_steps(const StepBench& o, const Config& config, Context& context, M
                    Timeline& line) {
   Measured out;
   bool measuring = false;
-  TrainingStep one(context, config, backbone, head, [&](int64_t, const char* phase) {
-    const char* name = mark_of(phase);
+  TrainingStep one(context, config, backbone, head, [&](const StepPhase& phase) {
+    const char* name = mark_of(phase.name);
     if (measuring && name != nullptr) line.mark(name);
   });
   const std::vector<Batch> batches = make_batches(config, o.classes, context);
