@@ -2,6 +2,7 @@
 // and, where there is one, on a GPU.
 #include <random>
 
+#include "backend/cuda/compress_ops_cuda.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/image_ops_cuda.h"
 #include "backend/cuda/optim_ops_cuda.h"
@@ -22,6 +23,7 @@ Backend make_backend() {
   backend.device = std::move(device);
   backend.step_state = make_step_state(cuda);
   backend.optim = make_cuda_optim_ops(cuda, static_cast<math::StepState*>(backend.step_state.raw()));
+  backend.compress = make_cuda_compress_ops(cuda, static_cast<math::StepState*>(backend.step_state.raw()));
   backend.image = make_cuda_image_ops(cuda);
   return backend;
 }
