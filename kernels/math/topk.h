@@ -1,6 +1,8 @@
 // Sparse sums of gradients: what a step leaves to be sent, and how the largest of it are found. Momentum correction as
 // in Lin, Han, Mao, Wang, Dally, "Deep Gradient Compression", ICLR 2018, section 3.2: each rank has a momentum of its
-// own, and what accumulates until it is sent is the momentum's steps, not the gradients.
+// own, and what accumulates until it is sent is the momentum's steps, not the gradients. Weight decay is part of them,
+// as the paper's algorithm has it for whatever the gradient is: an element decays when it is sent. (The authors'
+// program has a dense momentum of the decay alone beside it.)
 //
 // The cut is found exactly, by counting: the bits of a magnitude, read as a number, are in the order of magnitudes, and
 // three histograms of them, from the highest bits down, give the k-th largest to its last bit. What is not finite is

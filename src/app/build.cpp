@@ -169,7 +169,7 @@ int node_size(const Config& config, int ranks, int per_host) {
   if (!compress.on() || compress.intra_node == "none") return 1;
   const int size = std::min(ranks, per_host);
   if (ranks % size != 0)
-    fail_hint("start as many ranks on each host, or set comm.compress.intra_node: none",
+    fail_hint("start as many ranks on each host (plan: --ranks-per-host), or set comm.compress.intra_node: none",
               "comm.compress.intra_node: dense: {} ranks on hosts of {} are not as many on each", ranks, size);
   return size;
 }

@@ -177,7 +177,30 @@ std::string passes_text(const TrainConfig& train) {
   return fmt::format(", in {} passes, each a pipeline of {} micro-batches", train.accumulate, train.pipeline);
 }
 
-void announce(Session& session, const Config& config, const DataSource& source, const Backbone& backbone,
+/// What comm.compress is of, and what it costs.
+void tell_of_compression(Log& log, const Config& config, Backbone& backbone) {
+  if (!config.comm.compress.on()) return;
+  int64_t weights = 0, covered = 0, elements = 0, covered_elements = 0;
+  for (const Param* p : backbone.params()) {
+    if (!p->trainable()) continue;
+    elements += p->value.elements();
+    if (p->kind == ParamKind::weight) ++weights;
+    if (!p->part.defined()) continue;
+    ++covered;
+    covered_elements += p->value.elements();
+  }
+  log.info("gradients  compressed of {} of {} trained weights, {:.1f} % of the network's elements", covered, weights,
+           elements > 0 ? 100.0 * static_cast<double>(covered_elements) / static_cast<double>(elements) : 0.0);
+  if (covered == 0)
+    log.warn("comm.compress: no weight has comm.compress.exclude, {}, elements or more, so nothing is compressed",
+             config.comm.compress.exclude);
+  else if (config.train.clip_norm > 0)
+    log.warn(
+        "comm.compress with train.clip_norm: the norm is known when the backward pass ends, so no gradient travels "
+        "beside it; with train.clip_norm: none they do");
+}
+
+void announce(Session& session, const Config& config, const DataSource& source, Backbone& backbone,
               const MarginHead& head, const RunMeta& meta, const std::string& planned) {
   const Context& context = session.context;
   Log& log = context.log;
@@ -199,6 +222,7 @@ void announce(Session& session, const Config& config, const DataSource& source, 
     log.info("           and grows to {}, in {} micro-batches, from epoch {} to {}", largest,
              config.train.micro_batches() * grow.factor, grow.from_epoch, grow.until_epoch);
   }
+  tell_of_compression(log, config, backbone);
   if (!planned.empty()) log.info("plan       {}", planned);
   warn_of_small_sampling(log, config.head.sampling, head.shard().total, largest);
   if (context.sums_in_double) {

@@ -91,7 +91,8 @@ void add_train_fields(std::vector<Field>& fields) {
            "or a GPU of compute capability 8.0, as tf32 does; fp16 one of 7.0.",
            {"fp16", "mixed_precision, FP16.level"})
       .key("clip_norm", &TrainConfig::clip_norm, zero_is("none", number(at_least(0))),
-           "Most that the backbone's gradient may measure, all of it together, over all ranks; none: no limit.",
+           "Most that the backbone's gradient may measure, all of it together, over all ranks (with comm.compress: see "
+           "Compressed gradients); none: no limit.",
            {"5, fixed", "grad_clip.clip_norm"})
       .key("clip_head", &TrainConfig::clip_head, boolean(),
            "The gradient of the class centres is part of what clip_norm measures, and is scaled with it. It is then "
@@ -211,7 +212,8 @@ void add_run_fields(std::vector<Field>& fields) {
       .key("ratio", &CompressConfig::ratio, number({0, 1, true, false}),
            "The share of a tensor's elements that is sent.")
       .key("warmup_epochs", &CompressConfig::warmup_epochs, whole(0),
-           "Over so many epochs the share falls to ratio, epoch by epoch by the same factor: 25 %, 6.3 %, 1.6 %, .4 % "
+           "Over so many epochs the share falls to ratio, epoch by epoch by the same factor, on up to 4 nodes: 25 %, "
+           "6.3 %, 1.6 %, .4 % "
            "with the defaults.")
       .key("exclude", &CompressConfig::exclude, whole(1),
            "Weights of fewer elements are sent whole, as norms, slopes and biases are.")

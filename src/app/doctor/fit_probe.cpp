@@ -55,7 +55,8 @@ struct LeastRooms {
 };
 
 plan::Plan plan_for(Session& session, const Config& config, int64_t classes, const LeastRooms& least) {
-  const plan::Setup setup = plan::live_setup(session, config, std::max<int64_t>(classes, session.context.ranks()));
+  plan::Setup setup = plan::live_setup(session, config, std::max<int64_t>(classes, session.context.ranks()));
+  setup.ranks_per_host = least.sharing;  // the doctor makes no groups of a host's ranks
   std::optional<double> of_host;
   if (least.host.room < kNotKnown) of_host = least.host.room * least.sharing;
   plan::Room room = plan::room_beside(of_host, setup.program, least.sharing);

@@ -231,6 +231,7 @@ class DryTraining {
     int64_t count = 0;
     double weights = 0, gradients = 0;
     double momentum = 0;  // both moments, where there are two
+    double own = 0;       // of it, what this rank alone has
     double averages = 0;
     double places = 0;  // tables of exact sums, on the host
   };
@@ -245,7 +246,10 @@ class DryTraining {
         sum.places += number(p->value.elements() * static_cast<int64_t>(sizeof(int64_t)));
       if (p->momentum.defined()) sum.momentum += counting::bytes_of(p->momentum);
       if (p->average.defined()) sum.averages += counting::bytes_of(p->average);
-      if (p->unsent.defined()) sum.momentum += counting::bytes_of(p->unsent);
+      if (p->unsent.defined()) {
+        sum.momentum += counting::bytes_of(p->unsent);
+        sum.own += counting::bytes_of(p->unsent) + counting::bytes_of(p->momentum);
+      }
       if (p->squares.defined()) sum.momentum += counting::bytes_of(p->squares);
     }
     return sum;
@@ -254,6 +258,7 @@ class DryTraining {
   void add_memory(DryRun& out) {
     const OfParams params = of_params();
     out.parameters = params.count;
+    out.own_momentum = params.own;
     out.moment = moment_;
     add_device_memory(out, params);
     out.host = {{purpose::kCentres, stored("centers", true)},

@@ -57,6 +57,7 @@ struct DryRun {
   double kept = 0;               // bytes beyond that: of a CPU's blocks that are kept, of a GPU's as they round up
   double counted = 0;            // what the device itself would say it held at most (DeviceMemory::most): on a GPU
                                  // with what it keeps to be used again, and for recordings
+  double own_momentum = 0;       // of the network's: of compressed gradients, and of nobody's else
   std::vector<Purpose> host;     // memory of the host that the process takes besides
   std::vector<DryPhase> phases;  // of one step
   std::vector<DryMoment> moments;  // of it, in order

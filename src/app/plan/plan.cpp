@@ -204,7 +204,9 @@ int64_t checkpoint_bytes(const Plan& plan) {
   const SamplingConfig& sampling = plan.setup.config.head.sampling;
   const double neighbours = sampling.method == "knn" ? kNeighbour * static_cast<double>(sampling.neighbours) : 0;
   const double a_class = rows / static_cast<double>(run.rows) + neighbours;
-  return std::llround(run.of(purpose::kWeights) + run.of(purpose::kMomentum) + run.of(purpose::kAverages) +
+  // Every rank writes what it alone has.
+  const double momentum = run.of(purpose::kMomentum) + run.own_momentum * (plan.setup.ranks - 1);
+  return std::llround(run.of(purpose::kWeights) + momentum + run.of(purpose::kAverages) +
                       a_class * static_cast<double>(plan.setup.classes));
 }
 

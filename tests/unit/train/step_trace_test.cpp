@@ -110,5 +110,5 @@ TEST_CASE("a trace that cannot be written ends no run") {
   LogConfig config;
   config.trace = folder / "no/such/folder/trace.json";
   config.trace_first = 0;
-  run_ranks(kRanks, [&](ThreadRank& self) { CHECK_NOTHROW(run_steps(self, config, 14)); });
+  CHECK_NOTHROW(run_ranks(kRanks, [&](ThreadRank& self) { run_steps(self, config, 14); }));
 }
