@@ -181,7 +181,9 @@ TEST_CASE("what is due is done once, and what was interrupted is due again") {
     int asked = 0, stops_at = 1;
     GraphKeeper keeper(context, sampling, GraphSchedule(sampling.rebuild, 3, 20), *run.head,
                        [&] { return ++asked == stops_at; });
-    Recorder recorder({folder.path(), 1, 0, 100, rank.rank == 0}, context.log);
+    Recorder recorder(
+        {.output = folder.path(), .every_steps = 1, .first_step = 0, .total_steps = 100, .writes = rank.rank == 0},
+        context.log);
 
     PLSC_CHECK(!keeper.due(2) && keeper.due(3) && !keeper.age(3));
     keeper.run(3, recorder);
