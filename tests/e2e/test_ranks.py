@@ -41,7 +41,7 @@ class RankInvariance(E2eCase):
 
     def test_a_pipeline_is_its_micro_batches_one_after_another(self):
         """The same bits, also without exact sums, and the same bytes on the way."""
-        for name, ranks, more in (("exact", 3, [UNIFORM]), ("plain", 2, ["train.deterministic=false"])):
+        for name, ranks, more in (("summed", 3, [UNIFORM]), ("inexact", 2, ["train.deterministic=false"])):
             overrides = ["train.batch_size=31", "train.steps=10", "model.dropout=0.2", "model.recompute=[layer1]", *more]
             self.train(name + "1", ranks, overrides=[*overrides, "train.accumulate=3"])
             self.train(name + "2", ranks, overrides=[*overrides, "train.pipeline=3"])
