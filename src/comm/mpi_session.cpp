@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <thread>
 
 #include "base/error.h"
@@ -31,6 +32,9 @@ std::string mpi_library_file() {
 }
 
 MpiPlace mpi_start(std::chrono::milliseconds pause) {
+  // Where ranks share cores Open MPI would yield at every poll that finds nothing, which on some kernels starves other
+  // programs (comm/wait.cpp has the pauses). A user's own setting stands.
+  ::setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0);
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);  // prints and ends the process when it cannot
   if (provided < MPI_THREAD_SERIALIZED) fail("this MPI library cannot be used by a process with threads");

@@ -1,7 +1,7 @@
 // The polling loop. It never blocks inside the communication library, whose own waiting burns a core.
 #include "comm/wait.h"
 
-#include <sched.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,18 +13,24 @@
 namespace plsc {
 namespace {
 
-constexpr int kSpins = 2000;             // about 100 us of polls
-constexpr double kYieldSeconds = 0.005;  // then hand the core to whoever wants it, for this long
-// Then sleeps, each one a hundredth of the time waited so far: little is lost at the end of the wait, and a rank that
+constexpr int kSpins = 2000;  // about 100 us of polls
+// Then short sleeps, for this long. sched_yield() would be the call for it, but ranks that yield to one another all the
+// time make the scheduler of Linux 6.18 (before its "zero_vruntime tracking" was mended) forget every other program on
+// these cores for tens of seconds, mpirun that has a signal to pass on among them.
+constexpr double kEagerSeconds = 0.005;
+constexpr std::chrono::microseconds kGlance{5};
+constexpr unsigned long kTimerSlack = 1000;  // ns
+// Then longer ones, each a hundredth of the time waited so far: little is lost at the end of the wait, and a rank that
 // waits long costs two hundredths of a core.
 constexpr double kShortestSleep = 50e-6, kLongestSleep = 300e-6;
 
 void pause(int64_t polls, double waited, bool spin) {
   if (spin && polls < kSpins) return;
-  if (waited < kYieldSeconds) {
-    ::sched_yield();
-  } else {
+  if (waited >= kEagerSeconds) {
     std::this_thread::sleep_for(std::chrono::duration<double>(std::clamp(waited / 100, kShortestSleep, kLongestSleep)));
+  } else {
+    ::prctl(PR_SET_TIMERSLACK, kTimerSlack);  // of this thread; Linux would add 50 us to each sleep
+    std::this_thread::sleep_for(kGlance);
   }
 }
 

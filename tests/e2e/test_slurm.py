@@ -103,8 +103,8 @@ class BatchScripts(E2eCase):
             self.wait_for(lambda: self.cluster.job(job)["Restarts"] == str(turn), "the requeue", job)
             done = len(self.losses("one"))
         self.assert_complete("one", job, restarts=2, steps=ONE_NODE_STEPS)
-        self.assertEqual(self.log(job).count("stopped on request"), 2)
-        self.assertEqual(self.log(job).count("resuming from"), 2)
+        self.assertEqual(self.log(job).count("stopped on request"), 2, self.log(job))
+        self.assertEqual(self.log(job).count("resuming from"), 2, self.log(job))
 
     def test_stopped_and_complete_on_two_nodes(self):
         job = self.multi_node("two")

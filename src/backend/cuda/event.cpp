@@ -34,18 +34,15 @@ void Event::order(cudaStream_t stream) const { check(cudaStreamWaitEvent(stream,
 
 namespace {
 
-/// Short waits end at once; long ones leave the core to others.
+/// Short waits end at once; long ones leave the core to others, by sleeping (why not by yielding: comm/wait.cpp).
 void poll(const std::function<bool()>& done) {
   constexpr int kBusyPolls = 200;
   constexpr auto kLongestPause = std::chrono::microseconds(200);
   auto pause = std::chrono::microseconds(2);
   for (int polls = 0; !done(); ++polls) {
-    if (polls < kBusyPolls) {
-      std::this_thread::yield();
-    } else {
-      std::this_thread::sleep_for(pause);
-      pause = std::min(pause * 2, kLongestPause);
-    }
+    if (polls < kBusyPolls) continue;
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, kLongestPause);
   }
 }
 
