@@ -1,8 +1,8 @@
 // A thread draws for four classes at a time, because one draw has four keys; see head_sample.h.
 #include "kernels/cuda/head_sample.h"
 
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/ordered.h"
+#include "kernels/cuda/selection.h"
 #include "kernels/math/rng.h"
 
 namespace plsc::kernels::cuda {
@@ -11,7 +11,6 @@ namespace {
 constexpr int kWords = 4;       // keys of a draw: classes 4 g to 4 g + 3 share draw g
 constexpr int64_t kTurns = 16;  // draws of a thread
 constexpr int64_t kGroups = kTurns * kThreads;
-constexpr int kWarps = kThreads / kWarp;
 
 /// Which of the four rows from `row` on take part, as bits.
 __device__ unsigned taken(const SampleClasses& sample, int64_t group, int64_t row) {
@@ -35,75 +34,32 @@ __device__ int64_t group_of(const SampleClasses& sample, int64_t turn) {
 }
 
 __global__ void count_kernel(SampleClasses sample, int64_t* counts) {
-  __shared__ int of_thread[kThreads];
   int count = 0;
   for (int64_t turn = 0; turn < kTurns; ++turn) {
     const int64_t group = group_of(sample, turn);
     count += __popc(taken(sample, group, group * kWords - sample.first_class));
   }
-  of_thread[threadIdx.x] = count;
-  __syncthreads();
-  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) of_thread[threadIdx.x] += of_thread[threadIdx.x + half];
-    __syncthreads();
-  }
-  if (threadIdx.x == 0) counts[blockIdx.x] = of_thread[0];
+  count = block_sum(count);
+  if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
-/// One block: each thread sums a run of the counts, and writes it once it knows what lies before.
+/// One block.
 __global__ void scan_kernel(int64_t* counts, int64_t blocks, int64_t* total) {
-  __shared__ int64_t before[kThreads];
-  const int64_t run = (blocks + kThreads - 1) / kThreads;
-  const int64_t begin = run * threadIdx.x, end = begin + run < blocks ? begin + run : blocks;
-  int64_t sum = 0;
-  for (int64_t i = begin; i < end; ++i) sum += counts[i];
-  before[threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    int64_t all = 0;
-    for (int t = 0; t < kThreads; ++t) {
-      const int64_t here = before[t];
-      before[t] = all;
-      all += here;
-    }
-    *total = all;
-  }
-  __syncthreads();
-  int64_t offset = before[threadIdx.x];
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t here = counts[i];
-    counts[i] = offset;
-    offset += here;
-  }
+  const int64_t all = scan_counts(counts, blocks);
+  if (threadIdx.x == 0) *total = all;
 }
 
 __global__ void write_kernel(SampleClasses sample, const int64_t* offsets, int64_t* rows) {
-  __shared__ int of_warp[kWarps];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const unsigned lower_lanes = (1U << lane) - 1;
   int64_t offset = offsets[blockIdx.x];
   for (int64_t turn = 0; turn < kTurns; ++turn) {
     const int64_t group = group_of(sample, turn), row = group * kWords - sample.first_class;
     const unsigned bits = taken(sample, group, row);
-    int before = 0, in_warp = 0;
-    for (int k = 0; k < kWords; ++k) {
-      const unsigned lanes = __ballot_sync(0xffffffff, static_cast<int>(bits >> k & 1));
-      before += __popc(lanes & lower_lanes);
-      in_warp += __popc(lanes);
-    }
-    if (lane == 0) of_warp[warp] = in_warp;
-    __syncthreads();
-    int in_block = 0;
-    for (int w = 0; w < kWarps; ++w) {
-      if (w < warp) before += of_warp[w];
-      in_block += of_warp[w];
-    }
-    int64_t to = offset + before;
+    const Place place = place_in_block<kWords>(bits);
+    int64_t to = offset + place.before;
     for (int k = 0; k < kWords; ++k) {
       if (bits >> k & 1) rows[to++] = row + k;
     }
-    offset += in_block;
-    __syncthreads();  // of_warp is read before the next turn writes it
+    offset += place.all;
   }
 }
 

@@ -5,12 +5,11 @@
 
 #include <cstring>
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/selection.h"
 
 namespace plsc::kernels::cuda {
 namespace {
 
-constexpr int kWarps = kThreads / kWarp;
 constexpr int kBinsEach = math::kTopkBins / kThreads;
 
 __device__ inline uint32_t bits_of(float x) {
@@ -125,54 +124,13 @@ __global__ void count_taken_kernel(const float* x, int64_t n, TopkSearch search)
   }
 }
 
-/// One block for each of the two: counts become the sums of those before.
+/// One block for each of the two.
 __global__ void scan_kernel(TopkSearch search, int64_t pieces) {
-  __shared__ int64_t before[kThreads];
-  int64_t* counts = blockIdx.x == 0 ? search.above : search.at;
-  const int64_t run = (pieces + kThreads - 1) / kThreads;
-  const int64_t begin = run * threadIdx.x, end = begin + run < pieces ? begin + run : pieces;
-  int64_t sum = 0;
-  for (int64_t i = begin; i < end; ++i) sum += counts[i];
-  before[threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    int64_t all = 0;
-    for (int t = 0; t < kThreads; ++t) {
-      const int64_t here = before[t];
-      before[t] = all;
-      all += here;
-    }
-  }
-  __syncthreads();
-  int64_t offset = before[threadIdx.x];
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t here = counts[i];
-    counts[i] = offset;
-    offset += here;
-  }
-}
-
-/// How many of the block's threads before this one have their flag set, and how many in all.
-struct Place {
-  int before = 0, all = 0;
-};
-__device__ Place place_of(bool flag, int* of_warp) {
-  const unsigned lanes = __ballot_sync(kAllLanes, static_cast<int>(flag));
-  if (lane_id() == 0) of_warp[warp_id()] = __popc(lanes);
-  __syncthreads();
-  Place place;
-  place.before = __popc(lanes & ((1U << lane_id()) - 1));
-  for (int w = 0; w < kWarps; ++w) {
-    if (w < warp_id()) place.before += of_warp[w];
-    place.all += of_warp[w];
-  }
-  __syncthreads();  // read before the next turn writes it
-  return place;
+  scan_counts(blockIdx.x == 0 ? search.above : search.at, pieces);
 }
 
 __global__ void write_taken_kernel(const float* x, int64_t n, TopkSearch search, int32_t first, int32_t* indices,
                                    int32_t* bits) {
-  __shared__ int of_warp[kWarps];
   const math::TopkCut cut = *search.cut;
   for (int64_t p = blockIdx.x; p < topk_pieces(n); p += gridDim.x) {
     int64_t above = search.above[p], at = search.at[p];
@@ -180,7 +138,7 @@ __global__ void write_taken_kernel(const float* x, int64_t n, TopkSearch search,
       const int64_t i = p * kTopkPiece + turn + threadIdx.x;
       const uint32_t size = i < n ? magnitude(x[i]) : 0;
       const bool larger = math::above_cut(cut, size), equal = math::at_cut(cut, size);
-      const Place of_larger = place_of(larger, of_warp), of_equal = place_of(equal, of_warp);
+      const Place of_larger = place_in_block<1>(larger ? 1 : 0), of_equal = place_in_block<1>(equal ? 1 : 0);
       const int64_t equals = at + of_equal.before;
       if (larger || (equal && equals < cut.left)) {
         const int64_t to = above + of_larger.before + (equals < cut.left ? equals : cut.left);

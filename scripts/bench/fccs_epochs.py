@@ -16,7 +16,6 @@ what the plain run of the same seed has at its end: in top-1, in verification.
 DATA of --omniglot has background/ and evaluation/, as for configs/omniglot.yaml. What was interrupted goes on where it was:
 a run that has its result is left out, one that was under way resumes from its last epoch."""
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -24,7 +23,7 @@ import statistics
 import subprocess
 import sys
 
-from sampling_accuracy import Interrupted, ROOT, hold_out, lines_of, raise_interrupted, train
+from sampling_accuracy import Interrupted, ROOT, hold_out, lines_of, raise_interrupted, read_results, train, write_result
 
 PLAIN_EPOCHS, FCCS_EPOCHS = 20, 10
 FALLS = (.5, .75, .9)  # of the plain run, where its rate is divided by ten
@@ -111,10 +110,7 @@ def run_one(options, data, arm, recipe, seed):
         f.write(text)
     train([os.path.join(options.bin, "plsc-train"), "-c", run + ".yaml"] + options.options, run + ".log", run)
     found = {**result_of(run), "config": text.replace(options.out, "OUT"), "overrides": options.overrides}
-    path = result_path(options, arm, seed)
-    with open(path + ".new", "w") as f:
-        json.dump(found, f, indent=1)
-    os.rename(path + ".new", path)
+    write_result(result_path(options, arm, seed), found)
     shutil.rmtree(os.path.join(run, "checkpoints"), ignore_errors=True)
     return found
 
@@ -151,8 +147,7 @@ def mean(values, form):
 
 
 def table(options):
-    results = {arm: {seed: json.load(open(result_path(options, arm, seed))) for seed in options.seeds
-                     if os.path.exists(result_path(options, arm, seed))} for arm in arms(options)}
+    results = read_results(lambda arm, seed: result_path(options, arm, seed), arms(options), options.seeds)
     print("| | seeds | epochs | updates | final top-1, % | reached after epochs, each seed | seconds until then | final "
           "verification, % | reached after epochs, each seed | images/s |\n|---|---|---|---|---|---|---|---|---|---|")
     for arm, runs in results.items():

@@ -186,6 +186,19 @@ def lines_of(run):
         return [json.loads(line) for line in f if line.endswith("}\n")]
 
 
+def write_result(path, found):
+    """In one piece: what is there is whole."""
+    with open(path + ".new", "w") as f:
+        json.dump(found, f, indent=1)
+    os.rename(path + ".new", path)
+
+
+def read_results(path_of, names, seeds):
+    """What there is, by name and seed."""
+    return {name: {seed: json.load(open(path_of(name, seed))) for seed in seeds if os.path.exists(path_of(name, seed))}
+            for name in names}
+
+
 def result_of(run, batch):
     lines = lines_of(run)
     steps = [m for m in lines if m["kind"] == "train"]
@@ -218,9 +231,7 @@ def run_one(options, data, sampling, seed, result):
     found = result_of(run, data.recipe["batch"])
     found.update(cpu_ms=cpu and 1000 * cpu, seconds=time.monotonic() - watch, config=text.replace(options.out, "OUT"),
                  overrides=options.overrides)
-    with open(result + ".new", "w") as f:
-        json.dump(found, f)
-    os.rename(result + ".new", result)
+    write_result(result, found)
     shutil.rmtree(os.path.join(run, "checkpoints"), ignore_errors=True)
     return found
 

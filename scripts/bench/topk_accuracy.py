@@ -2,9 +2,9 @@
 """What compressed gradients (comm.compress) cost in accuracy, and what they save: dense against top-k at several ratios, the
 same configuration, ranks and seeds, by the first verification set of the configuration.
 
-    scripts/bench/topk_accuracy.py --out runs/topk                       # configs/omniglot.yaml on 4 ranks, three seeds
-    scripts/bench/topk_accuracy.py --out runs/topk --small               # minutes: glyphs, to see that it works
-    scripts/bench/topk_accuracy.py --out runs/topk --table               # what there is so far
+    scripts/bench/topk_accuracy.py --out runs/topk --results scripts/bench/results/topk    # configs/omniglot.yaml on 4 ranks
+    scripts/bench/topk_accuracy.py --out runs/topk --small                                 # minutes: glyphs, to see that it works
+    scripts/bench/topk_accuracy.py --out runs/topk --results scripts/bench/results/topk --table    # what there is so far
 
 Each rank is a node of its own (intra_node: none), as if it had a host to itself. A run that has its result is left out; one
 that was interrupted resumes from its last epoch. "To dense" compares runs of one seed; bytes are those that rank 0 sends in a
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+from sampling_accuracy import ROOT, lines_of, spread, write_result
 
 SMALL = """\
 device: cpu
@@ -36,19 +36,12 @@ def variants(ratios, warmup, exclude):
                                   f"exclude: {exclude}, intra_node: none}}"]
 
 
-def lines_of(run):
-    path = os.path.join(run, "metrics.jsonl")
-    if not os.path.exists(path):
-        return []
-    with open(path) as f:
-        return [json.loads(line) for line in f if line.endswith("}\n")]
-
-
 def run_one(options, name, overrides, seed):
     """The result of a run, which is made where there is none."""
-    stem = os.path.join(options.out, f"{name.replace(' ', '-')}-{seed}")
-    if os.path.exists(stem + ".json"):
-        with open(stem + ".json") as f:
+    label = f"{name.replace(' ', '-')}-{seed}"
+    stem, result = os.path.join(options.out, label), os.path.join(options.results, label + ".json")
+    if os.path.exists(result):
+        with open(result) as f:
             return json.load(f)
     if options.table:
         return None
@@ -65,18 +58,9 @@ def run_one(options, name, overrides, seed):
     last = [m for m in lines if m["kind"] == "eval"][-1]
     found = {"accuracy": 100 * last["accuracy"], "loss": steps[-1]["loss"], "steps": steps[-1]["step"],
              "bytes": steps[-1].get("comm_bytes", 0), "images_per_s": statistics.median(m["images_per_s"] for m in steps)}
-    with open(stem + ".json.new", "w") as f:
-        json.dump(found, f)
-    os.rename(stem + ".json.new", stem + ".json")
+    found["overrides"] = overrides + options.overrides
+    write_result(result, found)
     return found
-
-
-def spread(values, sign=""):
-    """"93.12 +- .20": mean and standard deviation over the seeds."""
-    if not values:
-        return ""
-    deviation = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.2f}{deviation}"
 
 
 def table(results):
@@ -107,6 +91,7 @@ def make_small(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="folder for runs and results")
+    parser.add_argument("--results", metavar="DIR", help="folder of the results, OUT where it is not given")
     parser.add_argument("--config", default=os.path.join(ROOT, "configs/omniglot.yaml"))
     parser.add_argument("--bin", default=os.path.join(ROOT, "build/cpu/bin"), help="folder of plsc-train and plsc-data")
     parser.add_argument("--ranks", type=int, default=4)
@@ -119,7 +104,9 @@ def main():
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     options = parser.parse_args()
     options.out = os.path.abspath(os.path.join(options.out, "small") if options.small else options.out)
-    os.makedirs(options.out, exist_ok=True)
+    options.results = options.results or options.out
+    for folder in (options.out, options.results):
+        os.makedirs(folder, exist_ok=True)
     if options.small:
         options.config, options.warmup, options.exclude = make_small(options), 1, 1000
     chosen = list(variants(options.ratios, options.warmup, options.exclude))

@@ -15,7 +15,6 @@ what the baseline of the same seed has at its end, of top-1 and of verification.
 rank is a namespace of its own, so this takes root. Bytes are of the interfaces, a step and a rank, evaluations and
 checkpoints among them. A run that has its result is left out; one that was interrupted starts again."""
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -26,7 +25,7 @@ import sys
 import fccs_epochs
 from fccs_epochs import COMMON, PLAIN_EPOCHS, epochs_text, mean, reached, result_of
 from network_namespaces import hosts
-from sampling_accuracy import ROOT
+from sampling_accuracy import ROOT, read_results, write_result
 
 # One bucket: its sum starts when the backward pass has ended.
 WAITS = ["comm.bucket=1GiB"]
@@ -72,9 +71,7 @@ def run_one(options, cluster, arm, seed):
     found = result_of(run)
     found.update(bytes_a_step=statistics.mean(sent) / found["epochs"][-1]["step"], rate=options.rate,
                  config=text.replace(options.out, "OUT"), overrides=overrides + options.overrides)
-    with open(result_path(options, arm, seed) + ".new", "w") as f:
-        json.dump(found, f, indent=1)
-    os.rename(result_path(options, arm, seed) + ".new", result_path(options, arm, seed))
+    write_result(result_path(options, arm, seed), found)
     shutil.rmtree(os.path.join(run, "checkpoints"), ignore_errors=True)
     return found
 
@@ -101,8 +98,7 @@ def run_all(options):
 
 
 def table(options):
-    results = {arm: {seed: json.load(open(result_path(options, arm, seed))) for seed in options.seeds
-                     if os.path.exists(result_path(options, arm, seed))} for arm in ARMS}
+    results = read_results(lambda arm, seed: result_path(options, arm, seed), ARMS, options.seeds)
     base = results["baseline"]
     print("| | seeds | images/s | to baseline | bytes a step and rank | epochs | final top-1, % | reached after epochs, each seed "
           "| final verification, % | reached after epochs, each seed | seconds until then |\n|---|---|---|---|---|---|---|---|---|"
