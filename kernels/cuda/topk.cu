@@ -24,18 +24,18 @@ __device__ inline float of_bits(int32_t bits) {
 }
 __device__ inline uint32_t magnitude(float x) { return bits_of(x) & 0x7FFFFFFFU; }
 
-__global__ void accumulate_into_kernel(UnsentPieces part, float weight_decay, float* room,
+__global__ void accumulate_into_kernel(UnsentPieces part, math::UnsentTerms terms, float* room,
                                        const math::StepState* state) {
-  const math::SgdRule rule = math::unsent_rule(*state, weight_decay);
+  const math::SgdRule rule = math::unsent_rule(*state, terms);
   for (int64_t i = global_thread(); i < part.n; i += grid_threads()) {
     float u = part.velocity[i];
     room[i] = math::accumulated(rule, part.grad[i], part.value[i], u, part.unsent[i]);
   }
 }
 
-__global__ void accumulate_kernel(UnsentPieces part, float weight_decay, const math::StepState* state) {
+__global__ void accumulate_kernel(UnsentPieces part, math::UnsentTerms terms, const math::StepState* state) {
   if (math::updates_blocked(*state)) return;
-  const math::SgdRule rule = math::unsent_rule(*state, weight_decay);
+  const math::SgdRule rule = math::unsent_rule(*state, terms);
   for (int64_t i = global_thread(); i < part.n; i += grid_threads()) {
     float u = part.velocity[i];
     part.unsent[i] = math::accumulated(rule, part.grad[i], part.value[i], u, part.unsent[i]);
@@ -185,9 +185,9 @@ __global__ void clip_local_kernel(float* x, int64_t n, const double* squares, in
 
 }  // namespace
 
-void accumulate_into(const UnsentPieces& part, float weight_decay, float* room, const math::StepState* state,
-                     cudaStream_t stream) {
-  launch(accumulate_into_kernel, {.blocks = blocks_for(part.n, kThreads)}, stream, part, weight_decay, room, state);
+void accumulate_into(const UnsentPieces& part, const math::UnsentTerms& terms, float* room,
+                     const math::StepState* state, cudaStream_t stream) {
+  launch(accumulate_into_kernel, {.blocks = blocks_for(part.n, kThreads)}, stream, part, terms, room, state);
 }
 
 void take_largest(const float* x, int64_t n, int64_t k, const TopkSearch& search, int32_t first, int32_t* indices,
@@ -207,9 +207,9 @@ void take_largest(const float* x, int64_t n, int64_t k, const TopkSearch& search
   launch(write_taken_kernel, {.blocks = many}, stream, x, n, search, first, indices, bits);
 }
 
-void keep_rest(const UnsentPieces& part, float weight_decay, const int32_t* indices, int64_t k, int32_t first,
-               const math::StepState* state, cudaStream_t stream) {
-  launch(accumulate_kernel, {.blocks = blocks_for(part.n, kThreads)}, stream, part, weight_decay, state);
+void keep_rest(const UnsentPieces& part, const math::UnsentTerms& terms, const int32_t* indices, int64_t k,
+               int32_t first, const math::StepState* state, cudaStream_t stream) {
+  launch(accumulate_kernel, {.blocks = blocks_for(part.n, kThreads)}, stream, part, terms, state);
   launch(forget_kernel, {.blocks = blocks_for(k, kThreads)}, stream, part, indices, k, first, state);
 }
 

@@ -31,16 +31,16 @@ struct TopkSearch {
 };
 
 /// room[i] = math::accumulated; the part stays as it is.
-void accumulate_into(const UnsentPieces& part, float weight_decay, float* room, const math::StepState* state,
-                     cudaStream_t stream);
+void accumulate_into(const UnsentPieces& part, const math::UnsentTerms& terms, float* room,
+                     const math::StepState* state, cudaStream_t stream);
 /// The k largest of x (n), in order: indices[j] = first + i and the value's bits; math::kNothingSent and 0 where there
 /// are fewer that are not 0.
 void take_largest(const float* x, int64_t n, int64_t k, const TopkSearch& search, int32_t first, int32_t* indices,
                   int32_t* bits, cudaStream_t stream);
 /// math::accumulated in the part itself, and zeros where indices - first say that an element was sent. Nothing where
 /// math::updates_blocked.
-void keep_rest(const UnsentPieces& part, float weight_decay, const int32_t* indices, int64_t k, int32_t first,
-               const math::StepState* state, cudaStream_t stream);
+void keep_rest(const UnsentPieces& part, const math::UnsentTerms& terms, const int32_t* indices, int64_t k,
+               int32_t first, const math::StepState* state, cudaStream_t stream);
 
 /// math::mark_not_finite where the bits of one of `parts` parts (k indices, k bits) are.
 void check_sent(const int32_t* sent, int64_t parts, int64_t k, math::StepState* state, cudaStream_t stream);

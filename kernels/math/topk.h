@@ -12,12 +12,37 @@
 
 #include "kernels/math/sgd.h"
 #include "kernels/math/step_state.h"
+#include "kernels/math/trust.h"
 
 namespace plsc::math {
 
-/// The rule of what accumulates in this step, from gradients as they are in memory: with the loss scale.
-PLSC_HD inline SgdRule unsent_rule(const StepState& s, float weight_decay) {
-  return {0, s.in.rule.momentum, weight_decay, static_cast<float>(1 / s.loss_scale.scale), s.in.rule.nesterov};
+/// What a node's gradient of a tensor is a part of.
+struct UnsentTerms {
+  float weight_decay = 0;           // of the whole update
+  int64_t nodes = 1;                // whose gradients add up to it; each adds its share of the decay
+  const double* squares = nullptr;  // (2) of the weights, and of the gradient as it is in memory; null: no trust ratio
+};
+
+/// The trust ratio of LARS by what a node knows: the norm of the whole gradient is taken as that of as many independent
+/// ones as there are nodes, the root of `nodes` times its own, as the paper divides its bound of clipping by that root.
+/// Where the nodes' gradients agree, the ratio is too large by that root at the most.
+PLSC_HD inline double local_trust_ratio(const UnsentTerms& terms, UpdateRule rule, double loss_scale) {
+  rule.weight_decay = terms.weight_decay;
+  return lars_ratio(rule, std::sqrt(terms.squares[0]),
+                    std::sqrt(static_cast<double>(terms.nodes) * terms.squares[1]) / loss_scale);
+}
+
+/// The rule of what accumulates in this step, from gradients as they are in memory: with the loss scale. A trust ratio
+/// is of the step that the gradient belongs to, so it comes before the momentum.
+PLSC_HD inline SgdRule unsent_rule(const StepState& s, const UnsentTerms& terms) {
+  SgdRule rule{0, s.in.rule.momentum, terms.weight_decay / static_cast<float>(terms.nodes),
+               static_cast<float>(1 / s.loss_scale.scale), s.in.rule.nesterov};
+  if (terms.squares != nullptr) {
+    const double ratio = local_trust_ratio(terms, s.in.rule, s.loss_scale.scale);
+    rule.weight_decay = static_cast<float>(ratio * static_cast<double>(rule.weight_decay));
+    rule.gradient_scale = static_cast<float>(ratio / s.loss_scale.scale);
+  }
+  return rule;
 }
 
 /// One element: g' = gradient_scale g + weight_decay w; u = momentum u + g'; the result is v + (nesterov ? g' +

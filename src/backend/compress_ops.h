@@ -10,10 +10,12 @@ namespace plsc {
 
 /// A rank's part of one tensor, n elements of it, fp32.
 struct UnsentPart {
-  Tensor grad;      // as the backward pass left it: with the loss scale
-  Tensor value;     // the weights
-  Tensor velocity;  // the momentum of this part's gradients
-  Tensor unsent;    // what has accumulated since it was sent last
+  Tensor grad;        // as the backward pass left it: with the loss scale
+  Tensor value;       // the weights
+  Tensor velocity;    // the momentum of this part's gradients
+  Tensor unsent;      // what has accumulated since it was sent last
+  Tensor squares;     // (2) fp64, sums of squares of value and grad, for math::local_trust_ratio; undefined: no ratio
+  int64_t nodes = 1;  // math::UnsentTerms
 };
 
 /// Where the taken elements are written: k of each, i32. Elements that there are not are math::kNothingSent and 0.
@@ -28,7 +30,7 @@ class CompressOps {
   virtual ~CompressOps() = default;
   /// Takes the k largest elements, by magnitude, of what the part would keep unsent after this step
   /// (math::accumulated), in the order of their indices; of equal ones the first. Nothing of the part is changed.
-  /// `room` (n) fp32 is overwritten. n fits an int32_t.
+  /// `room` (n) fp32 is overwritten. n fits an int32_t. weight_decay: math::UnsentTerms.
   virtual void select(const UnsentPart& part, float weight_decay, Tensor& room, SentPart& to) = 0;
   /// Accumulates, and forgets of velocity and unsent what was sent (momentum factor masking). After `select` with the
   /// same gradient.

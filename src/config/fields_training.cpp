@@ -208,7 +208,7 @@ void add_run_fields(std::vector<Field>& fields) {
   Section<CompressConfig>(fields, "comm.compress.", [](Config& c) -> CompressConfig& { return c.comm.compress; })
       .key("method", &CompressConfig::method, one_of({"none", "topk"}),
            "topk: of each large tensor's gradient the largest elements alone are sent, the rest is kept and added to "
-           "the next step's: see Compressed gradients. sgd alone.")
+           "the next step's: see Compressed gradients. sgd and lars alone.")
       .key("ratio", &CompressConfig::ratio, number({0, 1, true, false}),
            "The share of a tensor's elements that is sent.")
       .key("warmup_epochs", &CompressConfig::warmup_epochs, whole(0),

@@ -288,10 +288,10 @@ void check_compress(const Config& c, const Origins& o) {
     return;
   }
   const std::string at = o.at("comm.compress.method");
-  if (c.optimizer.name != "sgd")
+  if (c.optimizer.name != "sgd" && c.optimizer.name != "lars")
     fail(
-        "{}: found topk with optimizer.name {}, expected sgd: what accumulates unsent are steps of its momentum, and "
-        "norms or moments of gradients that come late are those of no gradient",
+        "{}: found topk with optimizer.name {}, expected sgd or lars: what accumulates unsent are steps of their "
+        "momentum, and moments of gradients that come late are those of no gradient",
         at, c.optimizer.name);
   if (c.train.clip_head)
     fail(

@@ -60,7 +60,7 @@ double sent_share(const Context& context, const CompressConfig& config, int64_t 
 }
 
 Compressor::Compressor(Context& context, const std::vector<Param*>& params, const CompressorOptions& options)
-    : weight_decay_(options.weight_decay) {
+    : weight_decay_(options.weight_decay), trust_(options.trust) {
   PLSC_CHECK(!context.sums_in_double, "exact sums of compressed gradients");
   PLSC_CHECK(!params.empty());
   const MemoryScope scope(context.device(), MemoryUse::optimizer);
@@ -94,7 +94,8 @@ void Compressor::place(Context& context, const std::vector<Param*>& params, int6
 
 void Compressor::make_parts(Context& context) {
   const int64_t local = local_ranks(context);
-  int64_t most = 0;
+  int64_t most = 0, number = 0;
+  if (trust_) squares_ = context.device().zeros({2 * static_cast<int64_t>(bucket_of_.size())}, Dtype::f64);
   for (Bucket& bucket : buckets_) {
     for (Piece& piece : bucket.pieces) {
       Param& p = *piece.param;
@@ -103,8 +104,13 @@ void Compressor::make_parts(Context& context) {
       const Shape own{own_elements(p)};
       most = std::max(most, own[0]);
       const int64_t begin = std::min(p.part.begin, p.value.elements());
-      piece.part = {summed_.slice(piece.offset / local, own), p.value.slice(begin, own), p.momentum.slice(0, own),
-                    p.unsent.slice(0, own)};
+      piece.part = {summed_.slice(piece.offset / local, own),
+                    p.value.slice(begin, own),
+                    p.momentum.slice(0, own),
+                    p.unsent.slice(0, own),
+                    {},
+                    p.part.nodes};
+      if (trust_) piece.part.squares = squares_.slice(2 * number++, {2});
     }
   }
   room_ = context.device().tensor({most});
@@ -149,10 +155,13 @@ void Compressor::choose(Context& context, size_t bucket) {
   for (Pending& sum : b.summing) context.node_group->wait(std::move(sum), "gradients of a host");
   b.summing.clear();
   for (Piece& piece : b.pieces) {
-    // Each node adds its part of the decay.
-    const float decay = weight_decay_ / static_cast<float>(piece.param->part.nodes);
+    if (trust_ && piece.part.value.elements() > 0) {
+      Tensor of_value = piece.part.squares.slice(0, {1}), of_gradient = piece.part.squares.slice(1, {1});
+      context.backend.optim->squares(piece.part.value, of_value);
+      context.backend.optim->squares(piece.part.grad, of_gradient);
+    }
     Tensor room = room_.slice(0, piece.part.value.shape());
-    context.backend.compress->select(piece.part, decay, room, piece.sent);
+    context.backend.compress->select(piece.part, weight_decay_, room, piece.sent);
   }
   b.sending = context.comm.start_all_gather(b.sent, b.gathered);
 }
@@ -175,8 +184,7 @@ void Compressor::settle(Context& context) {
   CompressOps& ops = *context.backend.compress;
   for (const Bucket& b : buckets_) ops.check_finite(b.gathered);
   for (Bucket& b : buckets_) {
-    for (const Piece& piece : b.pieces)
-      ops.keep_rest(piece.part, weight_decay_ / static_cast<float>(piece.param->part.nodes), piece.sent);
+    for (const Piece& piece : b.pieces) ops.keep_rest(piece.part, weight_decay_, piece.sent);
     Tensor sum = flat_.slice(b.begin, {b.elements});
     ops.scatter(b.gathered, sum);
   }

@@ -4,6 +4,9 @@
 // momentum too; the rest waits. What all nodes have sent is added up in the order of the ranks, so that it is the same
 // on all of them to the last bit, and is descended without another momentum.
 //
+// With LARS each step of that momentum is multiplied by a trust ratio, which each node takes from its own gradient:
+// that of all nodes is never known. Its rate stays outside of the momentum, other than in the dense update.
+//
 // A node is a rank, or the ranks of a host (Context::node_group): these first sum a tensor by a reduce-scatter, each
 // has a part of the sum, with what is kept of it, and sends the largest of its part. So there is one all-gather over
 // all ranks in either case; a node's ranks together send what one rank would have sent.
@@ -43,6 +46,7 @@ struct CompressorOptions {
   int64_t bucket_bytes = CommConfig{}.bucket;  // of gradients, a bucket is full when it has as many
   double share = 1;                            // see set_share
   float weight_decay = 0;
+  bool trust = false;  // LARS: a trust ratio for each part of a tensor (math::local_trust_ratio)
 };
 
 class Compressor {
@@ -88,11 +92,12 @@ class Compressor {
   void choose(Context& context, size_t bucket);
 
   float weight_decay_;
+  bool trust_;
   double share_ = 0;
   std::vector<Bucket> buckets_;
   std::unordered_map<const Param*, size_t> bucket_of_;
   Tensor flat_, summed_;  // summed: of the node, this rank's parts; where it is a rank, flat itself
-  Tensor room_;
+  Tensor room_, squares_;
 };
 
 }  // namespace plsc

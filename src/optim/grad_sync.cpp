@@ -79,7 +79,8 @@ void GradSync::place_gradients(Context& context, const Placed& trainable) {
 void GradSync::place_compressed(Context& context, const Placed& trainable) {
   std::vector<Param*> params;
   for (const auto& [p, place] : trainable) params.push_back(p);
-  compressor_.emplace(context, params, CompressorOptions{options_.bucket_bytes, options_.share, options_.weight_decay});
+  compressor_.emplace(context, params,
+                      CompressorOptions{options_.bucket_bytes, options_.share, options_.weight_decay, options_.trust});
   const size_t first = buckets_.size();
   buckets_.resize(first + static_cast<size_t>(compressor_->buckets()));
   for (const auto& [p, place] : trainable) {

@@ -25,6 +25,7 @@ struct GradSyncOptions {
   /// 0: off. A rank's gradients, of all parameters, are clipped to this norm before anything of them is sent or kept.
   /// As that norm is known when the backward pass is complete, nothing starts before.
   double local_clip = 0;
+  bool trust = false;  // see CompressorOptions
 };
 
 class GradSync {

@@ -35,6 +35,7 @@ GradSyncOptions sync_options(const Context& context, const Config& config) {
   if (!config.comm.compress.on()) return options;
   options.share = sent_share(context, config.comm.compress);
   options.weight_decay = static_cast<float>(config.optimizer.weight_decay);
+  options.trust = config.optimizer.name == "lars";
   // So that the norm of a sum of independent gradients is as train.clip_norm would have it.
   options.local_clip = config.train.clip_norm / std::sqrt(static_cast<double>(context.comm.size()));
   return options;

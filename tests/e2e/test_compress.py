@@ -67,8 +67,25 @@ class Compressed(E2eCase):
             self.assertLess(0, size)
             self.assertLess(size - len(stored["backbone:" + name]), 4 * 16 * 4)
 
+    def test_lars_and_a_growing_batch(self):
+        # All that FCCS has, and compressed gradients: the batch has grown to the double when epoch 2 ends.
+        common = COMMON[1:] + ["optimizer={name: lars, trust: 0.1, head: {name: sgd}}", "train.grow={factor: 2, from_epoch: 1, until_epoch: 2}",
+                               "train.epochs=3", "checkpoint.every_epochs=1", "checkpoint.keep=9", "eval.sets=[]",
+                               "schedule={name: constant, base_lr: 0.05}", topk(warmup_epochs=1)]
+        self.train("fccs", 2, overrides=common)
+        lines = self.metrics("fccs")
+        self.assertEqual(lines[-1]["batch"], 2 * lines[0]["batch"])
+        self.assertLess(lines[-1]["comm_bytes"], lines[0]["comm_bytes"])
+        self.assertLess(lines[-1]["loss"], 0.8 * lines[0]["loss"])
+        last = lines[-1]["step"]
+        before = tensors(self.checkpoint("fccs", last))
+        shutil.rmtree(self.checkpoint("fccs", last))
+        self.assertIn("resuming", self.train("fccs", 2, overrides=common).stdout)
+        after = tensors(self.checkpoint("fccs", last))
+        self.assertEqual([k for k in before if before[k] != after[k]], [])
+
     def test_refused(self):
-        for override, text in (("optimizer.name=adamw", "found topk with optimizer.name adamw, expected sgd"),
+        for override, text in (("optimizer.name=adamw", "found topk with optimizer.name adamw, expected sgd or lars"),
                                ("train.deterministic=true", "found topk with train.deterministic true")):
             done = self.train("refused", 1, overrides=COMMON + [topk(), override], fails=True)
             self.assertIn(text, done.stdout)

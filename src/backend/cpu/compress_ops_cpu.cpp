@@ -22,6 +22,11 @@ void check_part(const UnsentPart& part) {
   check_tensor("gradient", part.grad, shape, Dtype::f32);
   check_tensor("velocity", part.velocity, shape, Dtype::f32);
   check_tensor("unsent gradient", part.unsent, shape, Dtype::f32);
+  if (part.squares.defined()) check_tensor("sums of squares", part.squares, {2}, Dtype::f64);
+}
+
+math::UnsentTerms terms_of(const UnsentPart& part, float weight_decay) {
+  return {weight_decay, part.nodes, part.squares.defined() ? part.squares.data<double>() : nullptr};
 }
 
 UnsentRange range_of(const UnsentPart& part, int64_t begin, int64_t end) {
@@ -45,7 +50,7 @@ class CpuCompressOps final : public CompressOps {
     std::fill_n(indices, k, math::kNothingSent);
     std::fill_n(bits, k, 0);
     if (n == 0 || k == 0) return;
-    const math::SgdRule rule = math::unsent_rule(state_, weight_decay);
+    const math::SgdRule rule = math::unsent_rule(state_, terms_of(part, weight_decay));
     auto* x = room.data<float>();
     for_parts(n, kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
       kernels::accumulate_into(rule, range_of(part, begin, end), x + begin);
@@ -56,7 +61,7 @@ class CpuCompressOps final : public CompressOps {
   void keep_rest(const UnsentPart& part, float weight_decay, const SentPart& sent) override {
     check_part(part);
     if (math::updates_blocked(state_)) return;
-    const math::SgdRule rule = math::unsent_rule(state_, weight_decay);
+    const math::SgdRule rule = math::unsent_rule(state_, terms_of(part, weight_decay));
     for_parts(part.value.elements(), kElementsPerPart, threads_,
               [&](int64_t begin, int64_t end, int) { kernels::accumulate(rule, range_of(part, begin, end)); });
     auto* u = part.velocity.data<float>();

@@ -21,6 +21,11 @@ UnsentPieces pieces_of(const UnsentPart& part) {
           shape.elements()};
 }
 
+math::UnsentTerms terms_of(const UnsentPart& part, float weight_decay) {
+  if (part.squares.defined()) check_device_tensor("sums of squares", part.squares, {2}, Dtype::f64);
+  return {weight_decay, part.nodes, part.squares.defined() ? part.squares.data<double>() : nullptr};
+}
+
 class CudaCompressOps final : public CompressOps {
  public:
   CudaCompressOps(CudaDevice& device, math::StepState* state) : device_(device), state_(state) {}
@@ -33,7 +38,7 @@ class CudaCompressOps final : public CompressOps {
     check_device_tensor("values", to.bits, {k}, Dtype::i32);
     PLSC_CHECK(to.first + pieces.n <= std::numeric_limits<int32_t>::max(), "{} elements from {}", pieces.n, to.first);
     const cudaStream_t stream = device_.compute_stream();
-    kernels::cuda::accumulate_into(pieces, weight_decay, room.data<float>(), state_, stream);
+    kernels::cuda::accumulate_into(pieces, terms_of(part, weight_decay), room.data<float>(), state_, stream);
     kernels::cuda::take_largest(room.data<float>(), pieces.n, k, search_for(pieces.n), static_cast<int32_t>(to.first),
                                 to.indices.data<int32_t>(), to.bits.data<int32_t>(), stream);
   }
@@ -41,7 +46,7 @@ class CudaCompressOps final : public CompressOps {
   void keep_rest(const UnsentPart& part, float weight_decay, const SentPart& sent) override {
     const int64_t k = sent.indices.elements();
     check_device_tensor("indices", sent.indices, {k}, Dtype::i32);
-    kernels::cuda::keep_rest(pieces_of(part), weight_decay, sent.indices.data<int32_t>(), k,
+    kernels::cuda::keep_rest(pieces_of(part), terms_of(part, weight_decay), sent.indices.data<int32_t>(), k,
                              static_cast<int32_t>(sent.first), state_, device_.compute_stream());
   }
 

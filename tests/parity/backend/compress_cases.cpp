@@ -12,7 +12,7 @@ namespace plsc::test {
 namespace {
 
 constexpr double kScale = 8;
-constexpr float kMomentum = 0.875F, kDecay = 0.25F;
+constexpr float kMomentum = 0.875F, kDecay = 0.25F, kTrust = 0.75F;
 constexpr int32_t kFirst = 1000;
 
 std::vector<int32_t> download_ints(Device& device, const Tensor& t) {
@@ -32,7 +32,8 @@ Tensor upload_ints(Device& device, const std::vector<int32_t>& values, const Sha
 void begin(Backend& backend, bool nesterov, double dynamic = 0) {
   set_fresh_state(backend);
   set_loss_scale(backend, {kScale, 0});
-  begin_step(backend, {.dynamic_scale = dynamic, .rule = {.lr = 0.5F, .momentum = kMomentum, .nesterov = nesterov}});
+  begin_step(backend, {.dynamic_scale = dynamic,
+                       .rule = {.lr = 0.5F, .momentum = kMomentum, .trust = kTrust, .nesterov = nesterov}});
 }
 
 /// A part and the same in double.
@@ -55,15 +56,27 @@ struct Part {
     part.velocity = upload(device, u, {n});
     part.unsent = upload(device, v, {n});
   }
+  /// By LARS, as one of so many nodes: the norms are taken of what is there.
+  void take_norms(Backend& backend, int64_t nodes) {
+    part.nodes = nodes;
+    part.squares = garbage(device, {2}, Dtype::f64);
+    Tensor of_value = part.squares.slice(0, {1}), of_gradient = part.squares.slice(1, {1});
+    backend.optim->squares(part.value, of_value);
+    backend.optim->squares(part.grad, of_gradient);
+    const double norm = std::sqrt(dot(w, w)), all = std::sqrt(static_cast<double>(nodes) * dot(g, g));
+    ratio = static_cast<double>(kTrust) * norm / (all + static_cast<double>(kDecay) * norm);
+  }
   /// The recurrence, element by element.
   void accumulate(bool nesterov) {
+    const double decay = static_cast<double>(kDecay) / static_cast<double>(part.nodes);
     for (size_t i = 0; i < u.size(); ++i) {
-      const double d = g[i] + static_cast<double>(kDecay) * w[i], m = static_cast<double>(kMomentum);
+      const double d = ratio * (g[i] + decay * w[i]), m = static_cast<double>(kMomentum);
       u[i] = m * u[i] + d;
       v[i] += nesterov ? d + m * u[i] : u[i];
     }
   }
   int64_t n, k;
+  double ratio = 1;
   Device& device;
   Values g, w, u, v;
   UnsentPart part;
@@ -72,10 +85,11 @@ struct Part {
 };
 
 /// Takes, and compares what is taken, left and lost with a sort.
-void select_case(Backend& backend, int64_t n, int64_t k, bool nesterov) {
-  INFO(k << " of " << n << (nesterov ? ", nesterov" : ""));
+void select_case(Backend& backend, int64_t n, int64_t k, bool nesterov, int64_t lars_nodes = 0) {
+  INFO(k << " of " << n << (nesterov ? ", nesterov" : "") << ", LARS of " << lars_nodes << " nodes");
   begin(backend, nesterov);
   Part p(*backend.device, n, k, static_cast<uint64_t>(n + k));
+  if (lars_nodes > 0) p.take_norms(backend, lars_nodes);
   const Values u_before = p.u, v_before = p.v;
   backend.compress->select(p.part, kDecay, p.room, p.sent);
   // Nothing is changed before the step is judged.
@@ -152,8 +166,8 @@ void equal_case(Backend& backend, int64_t n) {
 }
 
 /// What is not finite is sent and found, and the step then changes nothing.
-void not_finite_case(Backend& backend, double bad) {
-  INFO(bad);
+void not_finite_case(Backend& backend, double bad, bool lars) {
+  INFO(bad << (lars ? " with LARS" : ""));
   begin(backend, false, 1);
   Device& device = *backend.device;
   Part p(device, 40'000, 3, 9);
@@ -161,6 +175,7 @@ void not_finite_case(Backend& backend, double bad) {
   g[39'999] = bad;
   p.set(g, p.w, p.u, p.v);
   const Values u = p.u, v = p.v;
+  if (lars) p.take_norms(backend, 2);
   backend.compress->select(p.part, kDecay, p.room, p.sent);
   const std::vector<int32_t> indices = download_ints(device, p.sent.indices), bits = download_ints(device, p.sent.bits);
   REQUIRE(indices[2] == kFirst + 39'999);
@@ -248,8 +263,12 @@ void compress_cases(Backend& backend) {
   select_case(backend, 70'000, 20'000, false);
   equal_case(backend, 1'001);
   equal_case(backend, 40'000);
-  not_finite_case(backend, std::numeric_limits<double>::infinity());
-  not_finite_case(backend, std::nan(""));
+  select_case(backend, 50, 7, false, 1);
+  select_case(backend, 100'003, 101, false, 4);
+  for (const bool lars : {false, true}) {
+    not_finite_case(backend, std::numeric_limits<double>::infinity(), lars);
+    not_finite_case(backend, std::nan(""), lars);
+  }
   scatter_case(backend, 101, 1, 5);
   scatter_case(backend, 5'003, 4, 600);
   clip_case(backend);

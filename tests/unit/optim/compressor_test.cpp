@@ -19,7 +19,7 @@ using namespace plsc::test;
 
 namespace {
 
-constexpr float kMomentum = 0.875F, kLr = 0.125F, kDecay = 0.0625F;
+constexpr float kMomentum = 0.875F, kLr = 0.125F, kDecay = 0.0625F, kTrust = 0.5F;
 // Two large weights, one of them no multiple of any part; a small one, a norm and a frozen one.
 constexpr int64_t kSizes[] = {3000, 40, 5001, 4000, 4100};
 constexpr size_t kParams = std::size(kSizes);
@@ -42,6 +42,7 @@ struct Options {
   int node = 1;  // ranks of one
   int64_t bucket_bytes = 1;
   double loss_scale = 1;
+  bool lars = false;
 };
 
 /// One rank's parameters and what steps them.
@@ -68,10 +69,13 @@ struct Rank {
     config.momentum = static_cast<double>(kMomentum);
     config.weight_decay = static_cast<double>(kDecay);
     config.nesterov = options.nesterov;
+    if (options.lars) config.name = "lars";
+    config.trust = static_cast<double>(kTrust);
     compress_gradients(context, params, options.compress);
     const double clip = options.clip / std::sqrt(static_cast<double>(self.ranks));
     sync.emplace(context, params, std::vector<Tensor*>{},
-                 GradSyncOptions{options.bucket_bytes, false, sent_share(context, options.compress), kDecay, clip});
+                 GradSyncOptions{options.bucket_bytes, false, sent_share(context, options.compress), kDecay, clip,
+                                 options.lars});
     optimizer.emplace(config);
   }
   /// The gradient is that of `samples_of` so many ranks, so that a world of fewer has the same in all.
@@ -142,19 +146,29 @@ struct Reference {
     for (size_t i = 0; i + 1 < kParams; ++i) {
       Doubles update(w[i].size(), 0.0);
       if (!kCompressed[i]) {
+        Doubles g;
+        for (size_t e = 0; e < w[i].size(); ++e) g.push_back(g_of(0, ranks, i, e));
+        // Of a norm there is no ratio. LARS has the rate inside of its momentum: while it is constant, the same.
+        const double rate = i == 3 ? 1 : ratio(w[i], g, 0, w[i].size(), 1);
         for (size_t e = 0; e < w[i].size(); ++e) {
-          const double g = g_of(0, ranks, i, e) + decay * w[i][e];
-          u[i][0][e] = m * u[i][0][e] + g;
-          update[e] = o.nesterov ? g + m * u[i][0][e] : u[i][0][e];
+          const double step = rate * (g[e] + decay * w[i][e]);
+          u[i][0][e] = m * u[i][0][e] + step;
+          update[e] = o.nesterov ? step + m * u[i][0][e] : u[i][0][e];
         }
       } else {
         for (int n = 0; n < nodes; ++n) {
           Doubles& un = u[i][static_cast<size_t>(n)];
           Doubles& vn = v[i][static_cast<size_t>(n)];
-          for (size_t e = 0; e < vn.size(); ++e) {
-            const double g = g_of(n * o.node, (n + 1) * o.node, i, e) + decay / nodes * w[i][e];
-            un[e] = m * un[e] + g;
-            vn[e] += o.nesterov ? g + m * un[e] : un[e];
+          Doubles g;
+          for (size_t e = 0; e < vn.size(); ++e) g.push_back(g_of(n * o.node, (n + 1) * o.node, i, e));
+          for (size_t begin = 0; begin < vn.size(); begin += part_size(vn.size())) {
+            const size_t end = std::min(vn.size(), begin + part_size(vn.size()));
+            const double rate = ratio(w[i], g, begin, end, nodes);
+            for (size_t e = begin; e < end; ++e) {
+              const double step = rate * (g[e] + decay / nodes * w[i][e]);
+              un[e] = m * un[e] + step;
+              vn[e] += o.nesterov ? step + m * un[e] : un[e];
+            }
           }
           send(un, vn, update);
         }
@@ -162,9 +176,24 @@ struct Reference {
       for (size_t e = 0; e < update.size(); ++e) w[i][e] -= lr * update[e];
     }
   }
+  /// LARS's ratio of these elements, from the gradient of one of `of` nodes.
+  double ratio(const Doubles& weights, const Doubles& g, size_t begin, size_t end, int of) const {
+    if (!o.lars) return 1;
+    double w_squares = 0, g_squares = 0;
+    for (size_t e = begin; e < end; ++e) {
+      w_squares += weights[e] * weights[e];
+      g_squares += g[e] * g[e];
+    }
+    const double norm = std::sqrt(w_squares);
+    return static_cast<double>(kTrust) * norm / (std::sqrt(of * g_squares) + static_cast<double>(kDecay) * norm);
+  }
+  size_t part_size(size_t n) const {
+    const size_t local = static_cast<size_t>(o.node);
+    return (n + 16 * local - 1) / (16 * local) * 16;
+  }
   /// Each of a node's ranks from its part.
   void send(Doubles& un, Doubles& vn, Doubles& update) const {
-    const size_t n = vn.size(), local = static_cast<size_t>(o.node), size = (n + 16 * local - 1) / (16 * local) * 16;
+    const size_t n = vn.size(), local = static_cast<size_t>(o.node), size = part_size(n);
     const auto k = static_cast<size_t>(std::ceil(o.compress.ratio * static_cast<double>((n + local - 1) / local)));
     for (size_t begin = 0; begin < n; begin += size) {
       std::vector<size_t> order;
@@ -248,6 +277,18 @@ TEST_CASE("the ranks of a host sum their gradients first, and send as one") {
   options.bucket_bytes = 1 << 20;
   options.clip = 3;
   compare(options, 6, 5);
+}
+
+TEST_CASE("with LARS what accumulates are steps by each node's own trust ratio") {
+  Options options;
+  options.lars = true;
+  compare(options, 1, 5);
+  compare(options, 3, 6);
+  options.loss_scale = 1024;
+  compare(options, 2, 4);
+  options.node = 2;
+  options.bucket_bytes = 1 << 20;
+  compare(options, 4, 5);
 }
 
 TEST_CASE("what is sent and what is kept are all that there was") {
