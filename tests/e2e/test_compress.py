@@ -69,8 +69,8 @@ class Compressed(E2eCase):
 
     def test_lars_and_a_growing_batch(self):
         # All that FCCS has, and compressed gradients: the batch has grown to the double when epoch 2 ends.
-        common = COMMON[1:] + ["optimizer={name: lars, trust: 0.1, head: {name: sgd}}", "train.grow={factor: 2, from_epoch: 1, until_epoch: 2}",
-                               "train.epochs=3", "checkpoint.every_epochs=1", "checkpoint.keep=9", "eval.sets=[]",
+        common = COMMON[1:] + ["optimizer={name: lars, trust: 0.1, head: {name: sgd}}",
+                               "train.grow={factor: 2, from_epoch: 1, until_epoch: 2}", "train.epochs=3", "checkpoint.every_epochs=1", "checkpoint.keep=9", "eval.sets=[]",
                                "schedule={name: constant, base_lr: 0.05}", topk(warmup_epochs=1)]
         self.train("fccs", 2, overrides=common)
         lines = self.metrics("fccs")
@@ -82,7 +82,18 @@ class Compressed(E2eCase):
         shutil.rmtree(self.checkpoint("fccs", last))
         self.assertIn("resuming", self.train("fccs", 2, overrides=common).stdout)
         after = tensors(self.checkpoint("fccs", last))
+        self.assertEqual(sorted(before), sorted(after))
         self.assertEqual([k for k in before if before[k] != after[k]], [])
+
+    def test_the_trust_ratio_counts(self):
+        # All weights are compressed, and norms and slopes have no ratio: `trust` can act on what is sent alone.
+        common = COMMON + ["train.steps=3", topk(exclude=1)]
+        losses = []
+        for trust in (0.1, 0.3):
+            self.train(f"trust{trust}", 2, overrides=common + [f"optimizer={{name: lars, trust: {trust}, head: {{name: sgd}}}}"])
+            losses.append(self.losses(f"trust{trust}"))
+        self.assertEqual(losses[0][0], losses[1][0])
+        self.assertGreater(abs(losses[0][2] - losses[1][2]), 1e-3)
 
     def test_refused(self):
         for override, text in (("optimizer.name=adamw", "found topk with optimizer.name adamw, expected sgd or lars"),
