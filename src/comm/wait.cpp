@@ -13,25 +13,24 @@
 namespace plsc {
 namespace {
 
-constexpr int kSpins = 2000;  // about 100 us of polls
-// Then short sleeps, for this long. sched_yield() would be the call for it, but ranks that yield to one another all the
-// time make the scheduler of Linux 6.18 (before its "zero_vruntime tracking" was mended) forget every other program on
-// these cores for tens of seconds, mpirun that has a signal to pass on among them.
-constexpr double kEagerSeconds = 0.005;
-constexpr std::chrono::microseconds kGlance{5};
+// Polls without a pause at first. For a time, not for a number of them: a poll of shared memory takes 50 ns, one that
+// asks sockets more than 1 us, and the core may be one that a peer, or the kernel with a message in hand, is waiting
+// for.
+constexpr double kSpinSeconds = 50e-6;
+// Then sleeps, each a part of the time waited so far: little is lost at the end of the wait, and a rank that waits long
+// costs two hundredths of a core. Never sched_yield(): ranks that yield to one another all the time make the scheduler
+// of Linux 6.18 (before its "zero_vruntime tracking" was mended) forget every other program on these cores for tens of
+// seconds, mpirun that has a signal to pass on among them. Shorter sleeps are little better where ranks outnumber
+// cores: with 5 us a rank that waited took the other's time, and an exchange between hosts took 5 ms in place of one
+// half.
+constexpr double kSleepPart = .05, kShortestSleep = 50e-6, kLongestSleep = 300e-6;
 constexpr unsigned long kTimerSlack = 1000;  // ns
-// Then longer ones, each a hundredth of the time waited so far: little is lost at the end of the wait, and a rank that
-// waits long costs two hundredths of a core.
-constexpr double kShortestSleep = 50e-6, kLongestSleep = 300e-6;
 
-void pause(int64_t polls, double waited, bool spin) {
-  if (spin && polls < kSpins) return;
-  if (waited >= kEagerSeconds) {
-    std::this_thread::sleep_for(std::chrono::duration<double>(std::clamp(waited / 100, kShortestSleep, kLongestSleep)));
-  } else {
-    ::prctl(PR_SET_TIMERSLACK, kTimerSlack);  // of this thread; Linux would add 50 us to each sleep
-    std::this_thread::sleep_for(kGlance);
-  }
+void pause(double waited, bool spin) {
+  if (spin && waited < kSpinSeconds) return;
+  ::prctl(PR_SET_TIMERSLACK, kTimerSlack);  // of this thread; Linux would add 50 us to each sleep
+  std::this_thread::sleep_for(
+      std::chrono::duration<double>(std::clamp(waited * kSleepPart, kShortestSleep, kLongestSleep)));
 }
 
 /// Tells the watch that the wait is over, however it ends: `what` must not be used after it.
@@ -64,11 +63,11 @@ class Announced {
 void wait_for(Request& request, const std::string& what, const WaitPolicy& policy) {
   const Announced announced(policy, what);
   const Stopwatch since_start;
-  for (int64_t polls = 0; !request.poll(); ++polls) {
+  while (!request.poll()) {
     if (policy.watch) policy.watch->check_peers();
     const double waited = since_start.seconds();
     if (waited > policy.timeout) time_out(what, policy);
-    pause(polls, waited, policy.spin);
+    pause(waited, policy.spin);
   }
 }
 

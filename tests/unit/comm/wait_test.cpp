@@ -96,7 +96,23 @@ TEST_CASE("a lost rank ends the wait long before the time-out") {
 TEST_CASE("a long wait sleeps between its polls") {
   FakeRequest never(kNever);
   error_text([&] { wait_for(never, "x", {0.5, true, nullptr}); });
-  // 2000 spins, 5 ms of yields at 0.2 us or more each, then sleeps of 50 us or more; a loop without sleep makes
-  // millions.
-  CHECK(never.polls < 100'000);
+  // 50 us of polls at 20 ns or more each, then sleeps of 50 us or more; a loop without sleep makes millions.
+  CHECK(never.polls < 20'000);
+}
+
+TEST_CASE("polls that take long do not make it spin for longer") {
+  class Slow final : public Request {
+   public:
+    bool poll() override {
+      ++polls;
+      for (const Stopwatch time; time.seconds() < 10e-6;) {
+      }
+      return since_start.seconds() > 0.02;
+    }
+    int64_t polls = 0;
+    Stopwatch since_start;
+  } slow;
+  wait_for(slow, "x", {10, true, nullptr});
+  // At most one in 60 us once it has waited for 50 us; 2000 polls without a sleep would be all of the time.
+  CHECK(slow.polls <= 6 + static_cast<int64_t>(slow.since_start.seconds() / 60e-6));
 }
