@@ -7,10 +7,11 @@ by tc (tbf) in both directions, so this takes root; nothing is left of them afte
     sudo python3 scripts/bench/network_namespaces.py --add "bucket: comm.timeout=60 train.accumulate=2"
 
 Of each variant it makes two runs, one of more steps than the other; what the longer one sent more is that of the steps
-between, without what a start and an end send. Bytes are the mean over the hosts, a step. The plan's are of tensors; on the
-wire a frame of 1514 bytes, as interfaces count it, holds 1448 of them: 1500 less 20 of IP and 32 of TCP with time stamps, and
-14 of Ethernet besides. To acknowledge what came, a frame of 66 bytes goes back for two of those at the most, which is 2.2 %
-more, and none where tensors go the same way and carry it. The hosts send a packet a frame (gso_max_segs 1), as cards do: else
+between, without what a start and an end send. Bytes are the mean over the hosts, a step. The plan's are of tensors, in so many
+messages; on the wire a frame of 1514 bytes, as interfaces count it, holds 1448 of them: 1500 less 20 of IP and 32 of TCP with
+time stamps, and 14 of Ethernet besides. Each message has a last frame that is not full, and a header of MPI's. To acknowledge
+what came, a frame of 66 bytes goes back for two of those at the most, which is 2.2 % more, and none where tensors go the same
+way and carry it: the plan has none. The hosts send a packet a frame (gso_max_segs 1), as cards do: else
 counters would see pieces of 64 KiB with one header each.
 
 "Hidden" is of the backbone's gradients, from the run's trace: the part of the time in which a bucket of them was on its way
@@ -55,11 +56,13 @@ MTU = 1500
 HEADERS = 20 + 32    # IP; TCP with its time stamps
 ETHERNET = 14
 PAYLOAD = MTU - HEADERS
+MESSAGE = 48         # of MPI: about what Open MPI puts before each
 
 
-def on_the_wire(tensors):
+def on_the_wire(tensors, messages):
     """Bytes that an interface counts where so many bytes of tensors are sent, without acknowledgements of their own."""
-    return tensors / PAYLOAD * (MTU + ETHERNET)
+    frames = tensors / PAYLOAD + messages
+    return tensors + messages * MESSAGE + frames * (HEADERS + ETHERNET)
 
 
 def busy(spans):
@@ -122,10 +125,11 @@ class Bench:
         return sent, output
 
     def planned(self, overrides):
-        """Bytes of tensors that a rank sends a step, by the plan."""
+        """Bytes of tensors that a rank sends a step, and in how many messages, by the plan."""
         done = subprocess.run([self.program, "plan", "-c", self.config, "-o", "output=none", *self.words(overrides), "--json",
                                "--ranks", str(self.cluster.ranks)], stdout=subprocess.PIPE, text=True, check=True)
-        return sum(phase["sent"] for phase in json.loads(done.stdout)["phases"])
+        phases = json.loads(done.stdout)["phases"]
+        return sum(phase["sent"] for phase in phases), sum(phase["messages"] for phase in phases)
 
     def measure(self, overrides, warm_up, steps):
         """Of one variant: images/s (the median step's), the bytes a step that were counted, those of the plan as tensors and on
@@ -139,10 +143,10 @@ class Bench:
         with open(trace) as f:
             events = [e for e in json.load(f)["traceEvents"] if e["ph"] == "X"]
         counted = statistics.mean(b - f for b, f in zip(both, first)) / steps
-        tensors = self.planned(overrides)
-        planned = on_the_wire(tensors)
-        return dict(rate=statistics.median(m["images_per_s"] for m in lines), counted=counted, tensors=tensors, planned=planned,
-                    off=counted / planned - 1, hidden=hidden(events, GRADIENTS),
+        tensors, messages = self.planned(overrides)
+        planned = on_the_wire(tensors, messages)
+        return dict(rate=statistics.median(m["images_per_s"] for m in lines), counted=counted, tensors=tensors, messages=messages,
+                    planned=planned, off=counted / planned - 1, hidden=hidden(events, GRADIENTS),
                     hidden_of_head=hidden(events, HEAD),
                     exposed=statistics.mean(m["comm_exposed"] for m in lines))
 
