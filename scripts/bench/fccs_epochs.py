@@ -59,7 +59,7 @@ def fccs(options):
             f"head: {{name: sgd, lr: {options.head_rate}}}}}\n"
             f"schedule: {{name: constant, base_lr: {options.rate}, warmup_epochs: 1}}\n"
             f"train: {{batch_size: {options.batch}, epochs: {FCCS_EPOCHS}, "
-            f"grow: {{factor: {options.factor}, from_epoch: 1, until_epoch: {options.until}}}}}")
+            f"grow: {{factor: {options.factor}, from_epoch: {options.grows_from}, until_epoch: {options.until}}}}}")
 
 
 def arms(options):
@@ -173,11 +173,12 @@ def make_parser():
     parser.add_argument("--arms", default=["plain", "fccs", "short"], type=lambda text: text.split(","))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rate", type=float, default=.1, help="of fccs, which is held")
-    parser.add_argument("--trust", type=float, default=.05, help="of LARS")
+    parser.add_argument("--trust", type=float, default=.03, help="of LARS")
     parser.add_argument("--head-rate", type=float, default=.3, help="of fccs: a factor on the class centres' rate")
     parser.add_argument("--batch", type=int, default=64, help="of fccs: the first one")
     parser.add_argument("--factor", type=int, default=16, help="of fccs: the last batch by the first")
-    parser.add_argument("--until", type=float, default=7, help="of fccs: the epoch when the batch has grown")
+    parser.add_argument("--from", dest="grows_from", type=float, default=5, help="of fccs: the epoch when the batch begins to grow")
+    parser.add_argument("--until", type=float, default=8, help="of fccs: the epoch when the batch has grown")
     parser.add_argument("--table", action="store_true", help="runs nothing")
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     return parser
