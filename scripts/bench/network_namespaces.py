@@ -125,11 +125,14 @@ class Bench:
         return sent, output
 
     def planned(self, overrides):
-        """Bytes of tensors that a rank sends a step, and in how many messages, by the plan."""
+        """Bytes that a rank sends a step, and in how many messages, by the plan."""
         done = subprocess.run([self.program, "plan", "-c", self.config, "-o", "output=none", *self.words(overrides), "--json",
                                "--ranks", str(self.cluster.ranks)], stdout=subprocess.PIPE, text=True, check=True)
-        phases = json.loads(done.stdout)["phases"]
-        return sum(phase["sent"] for phase in phases), sum(phase["messages"] for phase in phases)
+        plan = json.loads(done.stdout)
+        # The plan is of tensors. Beside them each rank sends every other its labels (of 8 bytes), and whether it goes on.
+        others = self.cluster.ranks - 1
+        return (sum(phase["sent"] for phase in plan["phases"]) + others * 8 * (plan["images"] + 1),
+                sum(phase["messages"] for phase in plan["phases"]) + others * 2)
 
     def measure(self, overrides, warm_up, steps):
         """Of one variant: images/s (the median step's), the bytes a step that were counted, those of the plan as tensors and on

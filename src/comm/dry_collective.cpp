@@ -40,7 +40,9 @@ class DryCollective final : public Collective {
   Pending start_all_reduce(Tensor& t, ReduceOp op) override {
     PLSC_CHECK(can_reduce(t.dtype()), "an all-reduce of {}: convert to f32 first", dtype_name(t.dtype()));
     if (!world_.of_device) reduce_alike(op, t, t);
-    return reduction(traffic(t.bytes(), 2));
+    DryTraffic whole = traffic(t.bytes(), 2);
+    whole.small = world_.mpi && static_cast<int64_t>(t.bytes()) <= kSmallAllReduce;
+    return reduction(whole);
   }
   Pending start_all_reduce_bf16(Tensor& t) override {
     PLSC_CHECK(t.dtype() == Dtype::f32 && world_.of_device, "an all-reduce in bf16 of {}", dtype_name(t.dtype()));
@@ -89,10 +91,12 @@ class DryCollective final : public Collective {
                "{} {} as one of {} parts of {} {}", dtype_name(part.dtype()), part.shape().text(), size(),
                dtype_name(whole.dtype()), whole.shape().text());
   }
-  DryTraffic traffic(size_t bytes, int passes = 1) const { return {static_cast<double>(bytes), passes, world_.ranks}; }
+  DryTraffic traffic(size_t bytes, int passes = 1) const {
+    return {static_cast<double>(bytes), passes, world_.ranks, false};
+  }
   Pending reduction(const DryTraffic& whole) {
     const auto slab = std::min(static_cast<size_t>(whole.bytes), static_cast<size_t>(kReductionSlab));
-    return buffered(whole, traffic(slab).sent());
+    return buffered(whole, whole.small ? whole.sent() : traffic(slab).sent());
   }
   /// One that takes so many bytes of host memory.
   Pending buffered(const DryTraffic& whole, double bytes) {

@@ -12,8 +12,12 @@ struct DryTraffic {
   double bytes = 0;  // that all ranks have in the end, or had to begin with: of the whole tensor
   int passes = 1;    // of these over the ranks: an all-reduce sums them, and spreads the sums
   int ranks = 1;     // that take part
+  /// A small all-reduce over MPI: each rank sends all of it to every other, at once.
+  bool small = false;
   /// What one of them sends, as rings and trees move it at best.
-  double sent() const { return passes * bytes * (ranks - 1) / ranks; }
+  double sent() const { return (small ? ranks : passes) * bytes * (ranks - 1) / ranks; }
+  /// In how many messages, where each rank sends to every other itself, as over MPI.
+  int64_t messages() const { return int64_t{small ? 1 : passes} * (ranks - 1); }
 };
 
 struct DryWorld {
@@ -30,6 +34,8 @@ struct DryWorld {
   std::function<void(double bytes)> buffers;
   /// Told the bytes of device memory that NCCL's sum in bf16 takes, of which it keeps the most; may be empty.
   std::function<void(double bytes)> rooms{};
+  /// What is of the device is exchanged over MPI.
+  bool mpi = false;
 };
 
 /// This rank is number 0, which has no fewer classes and samples than any other.

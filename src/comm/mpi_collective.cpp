@@ -16,8 +16,7 @@ namespace {
 
 using mpi::Call, mpi::check, mpi::Work;
 
-constexpr int64_t kSmallBytes = int64_t{16} << 10;  // all-reduce: up to here one exchange of everything is faster
-constexpr int kTags = 8192, kStages = 2;            // the standard promises tags up to 32767
+constexpr int kTags = 8192, kStages = 2;  // the standard promises tags up to 32767
 
 std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(t.raw()); }
 
@@ -274,7 +273,7 @@ class MpiCollective final : public Collective {
     check_host(t);
     PLSC_CHECK(can_reduce(t.dtype()), "an all-reduce of {}: convert to f32 first", dtype_name(t.dtype()));
     const Call call = next_call();
-    if (static_cast<int64_t>(t.bytes()) <= kSmallBytes) return pending<SmallAllReduce>(call, t, op);
+    if (static_cast<int64_t>(t.bytes()) <= kSmallAllReduce) return pending<SmallAllReduce>(call, t, op);
     return pending<AllReduce>(call, t, op);
   }
   Pending start_all_reduce_bf16(Tensor& t) override {

@@ -23,6 +23,9 @@ void sum_bf16(const uint16_t* parts, int ranks, int64_t elements, uint16_t* out)
 /// Bytes of a reduction that are under way at once on the host: they bound its buffers.
 inline constexpr int64_t kReductionSlab = int64_t{16} << 20;
 
+/// An all-reduce over MPI of so many bytes or fewer: one exchange of everything is faster than two of shares.
+inline constexpr int64_t kSmallAllReduce = int64_t{16} << 10;
+
 /// Whether reduce_parts takes this type.
 bool can_reduce(Dtype dtype);
 

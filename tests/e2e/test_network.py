@@ -38,8 +38,7 @@ def processes_of(folder):
 
 @unittest.skipIf(WHY, WHY)
 class Network(unittest.TestCase):
-    def check(self, count, rate, variant, beside=0):
-        """`beside`: bytes a step that messages may take by their number, where that is more than OFF."""
+    def check(self, count, rate, variant):
         with bench.Bench(TRAIN, count, rate) as hosts_of_it:
             shaped = subprocess.run(hosts_of_it.cluster.hosts[0].command("tc", "qdisc", "show", "dev", hosts.CABLE), env=hosts.ENV,
                                     stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -49,14 +48,14 @@ class Network(unittest.TestCase):
         self.assertGreater(m["rate"], 0)
         # Not fewer than the frames of the tensors: 1 % for steps that begin and end with something on its way.
         self.assertGreater(m["off"], -0.01)
-        self.assertLess(m["off"], max(OFF, beside / m["planned"]))
+        self.assertLess(m["off"], OFF)
         return m
 
     def test_bytes_on_the_wire_are_those_of_the_plan(self):
         dense = self.check(2, "1gbit", "dense")
-        # So little that what small messages take beside their tensors is seen: some 14 KB a step.
-        topk = self.check(2, "1gbit", "topk", beside=25e3)
-        self.assertLess(abs(bench.on_the_wire(topk["tensors"]) / topk["planned"] - 1), 0.01)
+        topk = self.check(2, "1gbit", "topk")
+        # So little that what messages take beside their tensors is seen.
+        self.assertGreater(topk["planned"], 1.05 * topk["tensors"])
         # Norms, slopes, small weights, labels and embeddings are sent as before.
         self.assertLess(topk["counted"], 0.2 * dense["counted"])
         exact = self.check(2, "1gbit", "exact")

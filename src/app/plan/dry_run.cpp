@@ -68,7 +68,8 @@ class DryTraining {
         tensors_(make_dry_collective({setup.ranks, true, [this](const DryTraffic& t) { return start(t); },
                                       [this](int64_t started) { tally_.wait(started); },
                                       [this](double bytes) { note_buffers(bytes); },
-                                      [this](double bytes) { note_room(bytes); }})),
+                                      [this](double bytes) { note_room(bytes); },
+                                      setup.device == DeviceKind::cpu || setup.config.comm.backend == "mpi"})),
         host_(make_dry_collective({setup.ranks, false, {}, {}, {}})),
         tape_(backend_.device->can_record() ? std::make_unique<Tape>(*backend_.device, *tensors_) : nullptr),
         context_{backend_,
@@ -147,7 +148,7 @@ class DryTraining {
     phase_ = phase;
     tally_.begin(phase);
   }
-  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent(), t.ranks}); }
+  int64_t start(const DryTraffic& t) { return tally_.start({t.bytes, t.passes, t.sent(), t.ranks, t.messages()}); }
   void note_buffers(double bytes) {
     buffers_ += bytes;
     most_buffers_ = std::max(most_buffers_, buffers_);

@@ -118,6 +118,7 @@ Json phase_of(const PhasePlan& p) {
           {"bytes", p.bytes},
           {"far", p.far},
           {"sent", p.wire},
+          {"messages", p.messages},
           {"seconds", or_null(p.seconds)},
           {"exposed", or_null(p.exposed)}};
 }

@@ -25,6 +25,7 @@ PhasePlan totals(const DryPhase& phase) {
     out.far += work.far + work.beside;
   }
   out.wire = phase.wire;
+  for (const DryTransfer& transfer : phase.transfers) out.messages += transfer.messages;
   return out;
 }
 

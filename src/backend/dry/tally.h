@@ -20,10 +20,11 @@ struct DryWork {
 
 /// One collective of the device's tensors.
 struct DryTransfer {
-  double bytes = 0;  // of the whole tensor
-  int passes = 1;    // over the ranks: 2 of an all-reduce
-  double sent = 0;   // bytes that this rank sends
-  int ranks = 0;     // that take part: consecutive ones; 0: all
+  double bytes = 0;      // of the whole tensor
+  int passes = 1;        // over the ranks: 2 of an all-reduce
+  double sent = 0;       // bytes that this rank sends
+  int ranks = 0;         // that take part: consecutive ones; 0: all
+  int64_t messages = 0;  // that this rank sends, where each sends to every other itself, as over MPI
 };
 
 struct DryPhase {

@@ -252,11 +252,19 @@ TEST_CASE("plan: memory of a GPU is counted by its arena, with what it keeps") {
 
 TEST_CASE("plan: bytes on the wire are those of rings") {
   const Plan alone = make_plan(head_of(1000, 1), {}, {});
-  for (const PhasePlan& p : alone.phases) CHECK(p.wire == 0);
+  for (const PhasePlan& p : alone.phases) {
+    CHECK(p.wire == 0);
+    CHECK(p.messages == 0);
+  }
   const Plan four = make_plan(head_of(1000, 4), {}, {});
   // Embeddings there, their gradients back, sums of exponentials and target cosines, largest cosines.
   const double batch = 64, share = 3.0 / 4;
-  CHECK(near(phase(four, "head").wire, share * batch * (512 * 4 + 512 * 4 + 2 * (2 * 8 + 4)), 1e-12));
+  // The last two are small: over MPI a rank sends all of them to the three others, at once.
+  CHECK(near(phase(four, "head").wire, share * batch * (512 * 4 + 512 * 4) + 3 * batch * (2 * 8 + 4), 1e-12));
+  CHECK(phase(four, "head").messages == 3 * 4);
+  const Plan gpus = make_plan(on_gpus(head_of(1000, 4)), {}, {});
+  CHECK(near(phase(gpus, "head").wire, share * batch * (512 * 4 + 512 * 4 + 2 * (2 * 8 + 4)), 1e-12));
+  CHECK(phase(gpus, "head").messages == 3 * (1 + 1 + 2 + 2));
   // At least the gradients; beside them the statistics of batch norm, and padding to cache lines.
   const double gradients = 2 * share * 4 * static_cast<double>(four.run.parameters);
   // These come to less than a tenth, of so small a network.

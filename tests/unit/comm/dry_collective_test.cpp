@@ -79,6 +79,29 @@ TEST_CASE("dry collective: what is told of a collective, when it starts and when
   CHECK(ranks->bytes_sent() == 96 + 24);
 }
 
+TEST_CASE("dry collective: over MPI a small all-reduce is one exchange of everything") {
+  std::vector<DryTraffic> started;
+  DryWorld world;
+  world.ranks = 4;
+  world.starts = [&](const DryTraffic& traffic) {
+    started.push_back(traffic);
+    return int64_t{0};
+  };
+  world.mpi = true;
+  double most = 0;
+  world.buffers = [&](double bytes) { most = std::max(most, bytes); };
+  const auto ranks = make_dry_collective(world);
+  Tensor small(host_allocator(), {4096}, Dtype::f32), large(host_allocator(), {4100}, Dtype::f32);
+  ranks->all_reduce(small, ReduceOp::sum);
+  CHECK(most == 3 * 16384);
+  ranks->all_reduce(large, ReduceOp::sum);
+  REQUIRE(started.size() == 2);
+  CHECK(started[0].sent() == 3 * 16384);
+  CHECK(started[0].messages() == 3);
+  CHECK(started[1].sent() == 2 * 3 * 4100);
+  CHECK(started[1].messages() == 6);
+}
+
 TEST_CASE("dry collective: a group sends what a ring of its ranks would") {
   double sent = 0;
   const auto six = make_dry_collective({6,
