@@ -148,8 +148,9 @@ active (of these in a step), images (of the rank in a step), growth (how many ti
 train.grow), parameters; moment (of the peak), memory {purpose: bytes} then, kept, counted
 (what the program itself will count; of a GPU's memory with what is kept for reuse and by recordings, by which nothing
 is judged), host_memory, device_bytes, host_bytes, device_room, host_room, fits; phases [{phase, flop, bytes, far
-(bytes between a GPU and its host's memory), sent, seconds, exposed (of these, waiting for other ranks)}], graph (such
-a phase: building the class graph once; null where there is none), step_seconds, exposed_seconds, images_per_second;
+(bytes between a GPU and its host's memory), sent, messages (that these are, where each rank sends to every other
+itself, as over MPI), seconds, exposed (of these, waiting for other ranks)}], graph (such a phase less its messages:
+building the class graph once; null where there is none), step_seconds, exposed_seconds, images_per_second;
 largest_classes, largest_capped (it is the most that any training could have, not what memory holds), largest_replicated
 (with all classes on each rank; null where the two are not alike but for the sharding), advice; missing_room (options
 without which it is not judged: a fits of true then says nothing), missing_rates (options without which some seconds are

@@ -42,7 +42,7 @@ inline bool is_half(Dtype type) { return type == Dtype::bf16 || type == Dtype::f
 struct PhasePlan {
   std::string name;
   double flop = 0, bytes = 0, wire = 0;  // of one rank
-  int64_t messages = 0;                  // that it sends, where each rank sends to every other itself, as over MPI
+  int64_t messages = 0;                  // of a step, where each rank sends to every other itself, as over MPI
   double far = 0;                        // bytes between a GPU and its host's memory, beside `bytes`
   std::optional<double> seconds;         // where all rates that it needs are known
   std::optional<double> exposed;         // of these, in which nothing is computed: collectives are waited for

@@ -118,7 +118,6 @@ Json phase_of(const PhasePlan& p) {
           {"bytes", p.bytes},
           {"far", p.far},
           {"sent", p.wire},
-          {"messages", p.messages},
           {"seconds", or_null(p.seconds)},
           {"exposed", or_null(p.exposed)}};
 }
@@ -131,7 +130,10 @@ Json options_of(const std::vector<Unknown>& unknown) {
 
 Json object(const Plan& plan, const Outlook& outlook) {
   Json phases = Json::array();
-  for (const PhasePlan& p : plan.phases) phases.push_back(phase_of(p));
+  for (const PhasePlan& p : plan.phases) {
+    phases.push_back(phase_of(p));
+    phases.back()["messages"] = p.messages;
+  }
   return {{"ranks", plan.setup.ranks},
           {"device", plan.on_gpu() ? "cuda" : "cpu"},
           {"precision", plan.setup.arithmetic.precision},
