@@ -8,7 +8,7 @@ namespace plsc {
 namespace {
 
 /// Between two looks. Open MPI takes up to 128 KiB from a connection at each: a link of 1 Gbit/s a peer is kept busy.
-/// Four times as many cost four ranks on two cores a quarter of their rate.
+/// Three times as many cost four ranks on two cores a fifth of their rate.
 constexpr std::chrono::microseconds kLook{1000};
 constexpr std::chrono::seconds kPatience{1};
 
