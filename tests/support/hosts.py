@@ -13,6 +13,10 @@ ENV = {**os.environ, "PATH": PATH}
 NAMESPACES = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 NAMES = ("alpha", "beta", "gamma", "delta")
 CABLE = "cable"  # the interface of each host to the others
+NETWORK = "10.77.0"  # the first three bytes of their addresses
+# Linux's own choice, whatever this machine has. BBR, paced by what an idle connection was seen to carry, takes milliseconds
+# for a message of three packets.
+TCP = "cubic"
 # The host's first process; $0 is its name, $1 the file of host names.
 FIRST_PROCESS = """set -e
 hostname "$0"
@@ -58,6 +62,11 @@ def tbf(rate):
     """The words of `tc qdisc` that hold an interface to a rate ("100mbit"), in the direction that it sends. Packets wait up to
     half a second, so that TCP slows down before any is lost."""
     return f"root tbf rate {rate} burst 128kb latency 500ms"
+
+
+def has_tcp():
+    with open("/proc/sys/net/ipv4/tcp_available_congestion_control") as f:
+        return TCP in f.read().split()
 
 
 class Host:
@@ -131,7 +140,7 @@ class Hosts:
 
     def write_all(self, count, slots):
         os.chmod(self.folder, 0o755)
-        self.addresses = {name: f"10.77.0.{i + 1}" for i, name in enumerate(NAMES[:count])}
+        self.addresses = {name: f"{NETWORK}.{i + 1}" for i, name in enumerate(NAMES[:count])}
         self.write("hosts", "127.0.0.1 localhost\n" + "".join(f"{a} {n}\n" for n, a in self.addresses.items()))
         self.write("sshd_config", SSHD_CONFIG.format(folder=self.folder))
         self.write("ssh_config", SSH_CONFIG.format(folder=self.folder))
@@ -187,9 +196,8 @@ class SwitchedHosts(Hosts):
             # A packet a frame, as a network card would send them: else a counter sees pieces of 64 KiB with one header.
             host.run("ip", "link", "set", CABLE, "gso_max_segs", "1")
             host.open_cable()
-            # Linux's own choice, whatever this machine has: BBR, paced by what an idle connection was seen to carry, takes
-            # milliseconds for a message of three packets.
-            host.run("ip", "route", "replace", "10.77.0.0/24", "dev", CABLE, "congctl", "cubic")
+            if has_tcp():
+                host.run("ip", "route", "replace", f"{NETWORK}.0/24", "dev", CABLE, "congctl", TCP)
             self.switch.run("ip", "link", "set", port, "master", "bridge", "up")
             if self.rate:
                 host.run("tc", "qdisc", "add", "dev", CABLE, *tbf(self.rate).split())

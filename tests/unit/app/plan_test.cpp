@@ -265,6 +265,8 @@ TEST_CASE("plan: bytes on the wire are those of rings") {
   const Plan gpus = make_plan(on_gpus(head_of(1000, 4)), {}, {});
   CHECK(near(phase(gpus, "head").wire, share * batch * (512 * 4 + 512 * 4 + 2 * (2 * 8 + 4)), 1e-12));
   CHECK(phase(gpus, "head").messages == 3 * (1 + 1 + 2 + 2));
+  const Plan gpus_by_mpi = make_plan(on_gpus(head_of(1000, 4, {"comm.backend=mpi"})), {}, {});
+  CHECK(phase(gpus_by_mpi, "head").messages == 3 * 4);
   // At least the gradients; beside them the statistics of batch norm, and padding to cache lines.
   const double gradients = 2 * share * 4 * static_cast<double>(four.run.parameters);
   // These come to less than a tenth, of so small a network.
