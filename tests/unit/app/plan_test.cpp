@@ -252,10 +252,7 @@ TEST_CASE("plan: memory of a GPU is counted by its arena, with what it keeps") {
 
 TEST_CASE("plan: bytes on the wire are those of rings") {
   const Plan alone = make_plan(head_of(1000, 1), {}, {});
-  for (const PhasePlan& p : alone.phases) {
-    CHECK(p.wire == 0);
-    CHECK(p.messages == 0);
-  }
+  for (const PhasePlan& p : alone.phases) CHECK((p.wire == 0 && p.messages == 0));
   const Plan four = make_plan(head_of(1000, 4), {}, {});
   // Embeddings there, their gradients back, sums of exponentials and target cosines, largest cosines.
   const double batch = 64, share = 3.0 / 4;
