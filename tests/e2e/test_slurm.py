@@ -15,7 +15,7 @@ import slurm_cluster  # noqa: E402
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 INTERRUPTED = 75
 # Some seconds, on a fast machine, too: steps over shared memory, and over TCP between two nodes that share few cores.
-ONE_NODE_STEPS, STEPS = 8000, 100
+ONE_NODE_STEPS, STEPS = 4000, 100
 
 
 def plsc_folder(where, program):
@@ -72,9 +72,9 @@ class BatchScripts(E2eCase):
         self.wait_for(lambda: os.path.exists(path) and len(self.losses(name)) > steps, f"step {steps}", job)
 
     def wait_for_end(self, job):
-        """The job's last state."""
+        """The job's last state; a slow machine, too, comes to it."""
         running = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED")
-        self.wait_for(lambda: self.cluster.job(job)["JobState"] not in running, "the end of the job", job)
+        self.wait_for(lambda: self.cluster.job(job)["JobState"] not in running, "the end of the job", job, seconds=300)
         return self.cluster.job(job)
 
     def assert_complete(self, name, job, restarts, steps=STEPS):
