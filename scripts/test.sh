@@ -22,6 +22,8 @@ summary=()
 export LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
 # The OpenMP runtime and the system's libraries are not instrumented: what they do among themselves is not for us to judge.
 export TSAN_OPTIONS="ignore_noninstrumented_modules=1"
+# Tests run side by side: a thread that spins while it waits for others of its program takes a core from the rest.
+export OMP_WAIT_POLICY=passive
 # Where the tests run as root, OpenMPI must be told that this is meant.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 

@@ -138,6 +138,7 @@ class Cuda(E2eCase):
             buckets = [e for e in events if e["pid"] == rank and e["name"].startswith("gradient bucket")]
             self.assertGreaterEqual(len(buckets), 6)
             self.assertTrue(all(e["dur"] >= 0 for e in events))
+
     def test_compressed_gradients(self):
         """Recorded by NCCL, and called through host memory, to the same bits; the share that is sent changes with the epoch,
         and with it what is recorded."""
@@ -198,11 +199,11 @@ class Cuda(E2eCase):
                                 ("accumulated", ["train.accumulate=2"]), ("pipeline", ["train.pipeline=2"]),
                                 ("recomputed", ["model.recompute=all"])):
             with self.subTest(name):
-                few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
+                few, many = self.counters(name, 8, *overrides), self.counters(name, 14, *overrides)
                 self.assertEqual(few["device_allocations"], many["device_allocations"])
                 self.assertEqual(few["pinned_allocations"], many["pinned_allocations"])
                 self.assertEqual(few["synchronisations"], many["synchronisations"])
-                per_step = (many["graph_launches"] - few["graph_launches"]) / 16
+                per_step = (many["graph_launches"] - few["graph_launches"]) / 6
                 # Forward and backward; on one rank nothing cuts them.
                 self.assertEqual(per_step, {"called": 0, "accumulated": 4, "pipeline": 4}.get(name, 2))
 
@@ -304,7 +305,7 @@ class Cuda(E2eCase):
                 self.cuda(name, *overrides, ranks=2, resume="auto")
                 a, b = tensors(self.folder(name + "_straight")), tensors(self.checkpoint(name, 20))
                 self.assertEqual([key for key in a if a[key] != b.get(key)], [])
-                few, many = self.counters(name, 8, *overrides), self.counters(name, 24, *overrides)
+                few, many = self.counters(name, 8, *overrides), self.counters(name, 14, *overrides)
                 for count in ("device_allocations", "pinned_allocations", "synchronisations"):
                     self.assertEqual(few[count], many[count], count)
 

@@ -10,17 +10,30 @@ namespace plsc::standin {
 namespace {
 
 struct Arrays {
-  std::vector<float> first, second;
-  std::vector<double> out;
+  std::vector<double> first, second, out;
 };
 
-std::vector<float> loaded(const void* data, Element type, size_t n, bool tf32) {
-  std::vector<float> v(n);
+std::vector<double> loaded(const void* data, Element type, size_t n, bool tf32) {
+  std::vector<double> v(n);
   for (size_t i = 0; i < n; ++i) {
-    v[i] = load(data, type, i);
-    if (tf32) v[i] = rounded_to_tf32(v[i]);
+    const float value = load(data, type, i);
+    v[i] = static_cast<double>(tf32 ? rounded_to_tf32(value) : value);
   }
   return v;
+}
+
+/// Weights (output channels, places and input channels) with output channels innermost.
+std::vector<double> transposed(const std::vector<double>& weights, size_t out) {
+  const size_t filter = weights.size() / out;
+  std::vector<double> t(weights.size());
+  for (size_t o = 0; o < out; ++o)
+    for (size_t i = 0; i < filter; ++i) t[i * out + o] = weights[o * filter + i];
+  return t;
+}
+
+/// to[i] += factor * from[i]: what the compiler makes vectors of.
+void add(double* __restrict to, double factor, const double* __restrict from, size_t n) {
+  for (size_t i = 0; i < n; ++i) to[i] += factor * from[i];
 }
 
 /// Calls visit(first input of a pixel, first weight of (o = 0, window place), first output of a pixel) for each place
@@ -43,19 +56,17 @@ void for_each_place(const Convolution& c, const Visit& visit) {
 void compute(Pass pass, const Convolution& c, Arrays& v) {
   const auto in = static_cast<size_t>(c.c), out = static_cast<size_t>(c.k);
   const size_t filter = in * static_cast<size_t>(c.kh * c.kw);
+  if (pass == Pass::forward) {
+    const std::vector<double> weights = transposed(v.second, out);
+    return for_each_place(c, [&](size_t x, size_t w, size_t y) {
+      for (size_t i = 0; i < in; ++i) add(&v.out[y], v.first[x + i], &weights[(w + i) * out], out);
+    });
+  }
   for_each_place(c, [&](size_t x, size_t w, size_t y) {
     for (size_t o = 0; o < out; ++o) {
-      if (pass == Pass::forward) {
-        double sum = 0;
-        const float *a = &v.first[x], *b = &v.second[o * filter + w];
-        for (size_t i = 0; i < in; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-        v.out[y + o] += sum;
-        continue;
-      }
-      const auto dy = static_cast<double>(v.second[y + o]);
-      const float* from = pass == Pass::data ? &v.first[o * filter + w] : &v.first[x];
-      double* to = pass == Pass::data ? &v.out[x] : &v.out[o * filter + w];
-      for (size_t i = 0; i < in; ++i) to[i] += dy * static_cast<double>(from[i]);
+      const double dy = v.second[y + o];
+      if (pass == Pass::data) add(&v.out[x], dy, &v.first[o * filter + w], in);
+      if (pass == Pass::filter) add(&v.out[o * filter + w], dy, &v.first[x], in);
     }
   });
 }

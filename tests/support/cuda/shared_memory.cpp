@@ -41,8 +41,10 @@ uintptr_t load_offset() {
   return offset;
 }
 
+/// Whether every byte is `value`: it is the first's, and each is its neighbour's.
 bool is(std::span<const std::byte> memory, std::byte value) {
-  return std::all_of(memory.begin(), memory.end(), [value](std::byte b) { return b == value; });
+  return memory.empty() ||
+         (memory[0] == value && std::memcmp(memory.data(), memory.data() + 1, memory.size() - 1) == 0);
 }
 
 }  // namespace
