@@ -139,7 +139,8 @@ bounds by the given rates: an op takes as long as its products or its memory tra
 travel beside what the step does before it waits for them, so that gradients are hidden by the backward pass as far as
 its rest is long enough, and the head's gathers and sums by another micro-batch where there is one (train.pipeline).
 Between hosts (of --gpus-per-node) they go by --network-gbps, which the ranks of a host share, within one by
---link-gbps, and the slower of the two decides. A batch that grows (train.grow) is planned at its largest. With
+--link-gbps, and the slower of the two decides. With --gpu (its link is NVLink) or --gpus-per-node there is no time of
+ranks on several hosts without --network-gbps; with neither, --link-gbps goes from each rank to any other. A batch that grows (train.grow) is planned at its largest. With
 head.store.tier: host a GPU's rows are its host's memory: how many fit is known where that is, and the time where
 --host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace, twice its weights in fp32.
 
@@ -184,8 +185,10 @@ void add_plan(CLI::App& app, CommandLine& line) {
       ->type_name("NAME");
   of_rate("--link-gbps", plan.link_gbps,
           "Gbit/s that a rank can send to others, with --network-gbps to those of its host");
-  of_rate("--network-gbps", plan.network_gbps,
-          "Gbit/s that a host can send to others, for all of its ranks (default: each rank has its --link-gbps)");
+  of_rate(
+      "--network-gbps", plan.network_gbps,
+      "Gbit/s that a host can send to others, for all of its ranks (default: each rank has its --link-gbps; with --gpu "
+      "or --gpus-per-node it is not known)");
   of_rate("--tflops", plan.tflops, "TFLOP/s of a rank's matrix products, in the precision of the training");
   of_rate("--memory-gbps", plan.memory_gbps, "Gbyte/s that a rank's memory reads and writes");
   of_rate("--host-gbps", plan.host_gbps, "Gbyte/s between a GPU and its host's memory (head.store.tier: host)");

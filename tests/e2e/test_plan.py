@@ -265,6 +265,29 @@ class Plan(PlanCase):
         self.assertEqual(json.loads(self.plan(*bare, "--network-gbps", "25"))["missing_rates"], ["--link-gbps"])
         self.assertEqual(json.loads(self.plan(*bare, "--network-gbps", "25", "--link-gbps", "100"))["missing_rates"], [])
 
+    def test_a_network_that_nobody_told_of_is_not_known(self):
+        gpus = ["-o", "device=cuda", "-o", "train.batch_size=960", "--gpu", "A100"]
+        sweep = ["--sweep", "ranks=1,8,16,48"]
+
+        def missing(*words, of=gpus):
+            return [(r["missing_rates"], r["images_per_second"] is None) for r in json.loads(self.plan(*of, *words, "--json"))]
+
+        known, unknown = ([], False), (["--network-gbps"], True)
+        self.assertEqual(missing(*sweep), [known] * 2 + [unknown] * 2)
+        self.assertEqual(missing(*sweep, "--gpus-per-node", "16"), [known] * 3 + [unknown])
+        self.assertEqual(missing(*sweep, "--gpus-per-node", "1"), [known] + [unknown] * 3)
+        self.assertEqual(missing(*sweep, "--network-gbps", "100"), [known] * 4)
+        self.assertEqual(missing(*sweep, "--link-gbps", "100"), [known] * 2 + [unknown] * 2)
+        text = self.plan(*gpus, "--ranks", "16")
+        self.assertIn("; a time is not known (?) where it hangs on network between hosts (--network-gbps)\n", text)
+        self.assertNotIn("images/s", text)
+        # A link that is given by hand, of hosts of which nothing is told, goes to any rank; so does that of hosts of one.
+        bare = ["-o", "device=cuda", "-o", "train.batch_size=960", "--device-memory", "80GiB", "--tflops", "1",
+                "--memory-gbps", "1000", "--link-gbps", "100"]
+        self.assertEqual(missing(*sweep, of=bare), [known] * 4)
+        self.assertEqual(missing(*sweep, "--gpus-per-node", "8", of=bare), [known] * 2 + [unknown] * 2)
+        self.assertEqual(missing(*sweep, "--gpus-per-node", "1", of=bare), [known] * 4)
+
     def test_gpus_that_have_no_name(self):
         self.assertIn("--gpu: found 'K80', expected one of V100, A100, H100, H200",
                       self.plan("-o", "device=cuda", "--gpu", "K80", status=1))

@@ -46,6 +46,7 @@ Rates reached_rates(const GpuModel& gpu, bool tf32) {
   rates.memory = kOfBandwidth * gpu.bandwidth;
   rates.link = kOfLink * gpu.link;
   rates.host = kOfLink * gpu.host;
+  rates.link_of_host = true;
   rates.latencies = true;
   return rates;
 }

@@ -34,6 +34,13 @@ Needed needed_by(const Plan& plan) {
   return out;
 }
 
+void add_unknown_wires(const Cluster& cluster, std::vector<Unknown>& found) {
+  if (cluster.known()) return;
+  const bool between = cluster.lacks_network();
+  if (cluster.link <= 0 && !(between && cluster.ranks_per_host == 1)) found.push_back({"link", "--link-gbps"});
+  if (between) found.push_back({"network between hosts", "--network-gbps"});
+}
+
 std::vector<Unknown> unknown_rates(const Plan& plan) {
   const Needed needed = needed_by(plan);
   const Rates& rates = plan.rates;
@@ -45,7 +52,7 @@ std::vector<Unknown> unknown_rates(const Plan& plan) {
     found.push_back({"16-bit products", in_half ? "--tflops" : "", true});
   if (rates.memory <= 0) found.push_back({"memory", "--memory-gbps", true});
   if (needed.host && rates.host <= 0) found.push_back({"to and from the host", "--host-gbps", true});
-  if (needed.link && !cluster_of(plan).known()) found.push_back({"link", "--link-gbps", false});
+  if (needed.link) add_unknown_wires(cluster_of(plan), found);
   return found;
 }
 

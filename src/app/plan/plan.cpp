@@ -212,7 +212,7 @@ int64_t checkpoint_bytes(const Plan& plan) {
 
 Cluster cluster_of(const Plan& plan) {
   const Rates& rates = plan.rates;
-  return {plan.setup.ranks, plan.room.ranks_per_host, rates.link, rates.network, rates.latencies};
+  return {plan.setup.ranks, plan.room.ranks_per_host, rates.link, rates.network, rates.latencies, rates.link_of_host};
 }
 
 Plan make_plan(const Setup& setup, const Room& room, const Rates& rates) {

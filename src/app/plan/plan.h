@@ -34,6 +34,7 @@ struct Rates {
   bool fp32_assumed = false;  // of `half`, which alone was given
   double network = 0;         // bytes that a host sends to others, for all of its ranks together
   bool latencies = false;     // collectives take NCCL's (wire.h) besides
+  bool link_of_host = false;  // `link` says nothing of other hosts: they are reached by `network` alone
   bool compute_known(bool in_half) const { return memory > 0 && fp32 > 0 && (half > 0 || !in_half); }
 };
 

@@ -175,6 +175,9 @@ class Planner {
     if (line_.plan.memory_gbps > 0) rates.memory = 1e9 * line_.plan.memory_gbps;
     if (line_.plan.host_gbps > 0) rates.host = 1e9 * line_.plan.host_gbps;
     if (line_.plan.link_gbps > 0) rates.link = 1e9 / 8 * line_.plan.link_gbps;
+    // Whoever tells how many ranks a host has tells of links within it, unless there are none: then it is the network.
+    if (line_.plan.ranks_per_host > 0)
+      rates.link_of_host = line_.plan.ranks_per_host > 1 || (model_ != nullptr && line_.plan.link_gbps == 0);
     if (line_.plan.network_gbps > 0) rates.network = 1e9 / 8 * line_.plan.network_gbps;
     return rates;
   }

@@ -33,8 +33,10 @@ double latency(const Way& way, const DryTransfer& transfer, const Cluster& clust
 bool Cluster::known() const {
   if (ranks == 1) return true;
   if (hosts() > 1 && network > 0) return ranks_per_host == 1 || link > 0;
-  return link > 0;
+  return link > 0 && !lacks_network();
 }
+
+bool Cluster::lacks_network() const { return hosts() > 1 && network <= 0 && link_of_host; }
 
 double seconds_of(const DryTransfer& transfer, const Cluster& all) {
   Cluster cluster = all;

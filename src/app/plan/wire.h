@@ -8,13 +8,16 @@ namespace plsc::plan {
 struct Cluster {
   int ranks = 1;
   int ranks_per_host = 1;
-  double link = 0;         // bytes a second that a rank sends to others of its host; without `network` to any
-  double network = 0;      // bytes a second that a host sends to others
-  bool latencies = false;  // collectives take NCCL's besides
+  double link = 0;            // bytes a second that a rank sends to others of its host; without `network` to any
+  double network = 0;         // bytes a second that a host sends to others
+  bool latencies = false;     // collectives take NCCL's besides
+  bool link_of_host = false;  // `link` ends at the host, with `network` or without
 
   int hosts() const { return (ranks + ranks_per_host - 1) / ranks_per_host; }
   /// Whether all rates are known that a collective hangs on.
   bool known() const;
+  /// Whether what lies between the hosts is needed for it, and neither a network's rate nor a link says it.
+  bool lacks_network() const;
 };
 
 /// Of a collective that has the links to itself. Bandwidth: every rank sends (ranks - 1) / ranks of the tensor in each

@@ -52,6 +52,34 @@ TEST_CASE("plan: what is not known is named with the option that says it") {
   CHECK(rates_text({&graph}, {false, true}).find("hangs on 16-bit products (--measure)") != std::string::npos);
 }
 
+TEST_CASE("plan: a link within hosts leaves the network between them unknown, of those plans alone that use it") {
+  Room room;
+  room.ranks_per_host = 4;
+  Rates rates{.fp32 = 2e12, .memory = 1e12, .link = 1e11, .link_of_host = true};
+  const auto of = [&](int ranks) { return make_plan(on_gpus(head_of(1000, ranks)), room, rates); };
+  const Plan one_host = of(4), two_hosts = of(8);
+  CHECK(one_host.step_seconds.has_value());
+  CHECK(outlook_of(one_host).rates.empty());
+  CHECK_FALSE(two_hosts.step_seconds.has_value());
+  CHECK(outlook_of(two_hosts).rates == std::vector<Unknown>{{"network between hosts", "--network-gbps"}});
+  CHECK(rates_text({&one_host, &two_hosts}, {}) ==
+        "rates as given: fp32 2 TFLOP/s, memory 1000 GB/s, link 100 GB/s; a time is not known (?) where it hangs on "
+        "network between hosts (--network-gbps)");
+  // Neither is known: both are asked for. Hosts of one rank have no links within.
+  rates.link = 0;
+  CHECK(outlook_of(of(8)).rates ==
+        std::vector<Unknown>{{"link", "--link-gbps"}, {"network between hosts", "--network-gbps"}});
+  room.ranks_per_host = 1;
+  CHECK(outlook_of(of(8)).rates == std::vector<Unknown>{{"network between hosts", "--network-gbps"}});
+  rates.network = 1e10;
+  CHECK(outlook_of(of(8)).rates.empty());
+  // A link that goes anywhere is enough.
+  room.ranks_per_host = 4;
+  rates = {.fp32 = 2e12, .memory = 1e12, .link = 1e11};
+  CHECK(of(8).step_seconds.has_value());
+  CHECK(outlook_of(of(8)).rates.empty());
+}
+
 TEST_CASE("plan: sharded and replicated are compared where all else is alike") {
   Room room;
   room.device = 8 * kGb;

@@ -82,6 +82,12 @@ TEST_CASE("wire: what has to be known of it") {
   CHECK(Cluster{16, 8, 1e9, 1e9}.known());
   CHECK(Cluster{16, 1, 0, 1e9}.known());
   CHECK_FALSE(Cluster{16, 1, 0, 0}.known());
+  // A link that ends at the host says nothing of what lies between hosts.
+  CHECK(Cluster{8, 8, 1e9, 0, false, true}.known());
+  CHECK_FALSE(Cluster{9, 8, 1e9, 0, false, true}.known());
+  CHECK(Cluster{9, 8, 1e9, 1e9, false, true}.known());
+  CHECK_FALSE(Cluster{2, 1, 1e9, 0, false, true}.known());
+  CHECK(Cluster{1, 1, 1e9, 0, false, true}.known());
 }
 
 TEST_CASE("wire: a small collective takes NCCL's latency, by its fastest way") {
@@ -185,6 +191,7 @@ TEST_CASE("gpus: what is taken of a datasheet") {
   CHECK(near(a100.fp32 / a100.half, 156.0 / 312));
   CHECK(near(reached_rates(gpu_model("A100"), false).fp32, 0.9 * 19.5e12));
   CHECK(v100.network == 0);
+  CHECK(v100.link_of_host);
   CHECK(test::error_text([] {
           gpu_model("v100");
         }).find("--gpu: found 'v100', expected one of V100, A100, H100, H200") == 0);
