@@ -31,10 +31,14 @@ class CpuOpMemory final : public OpMemory {
   std::unique_ptr<LinearOp> linear(const LinearSpec& spec) override { return make_cpu_linear(runtime_, spec); }
   std::unique_ptr<PoolOp> pool(const PoolSpec& spec) override { return make_cpu_pool(runtime_, spec); }
 
-  void head_forward(const RowSource& rows, const HeadPass& pass) override { work_.prepare(rows, pass); }
-  void head_backward(const RowSource& rows, const HeadPass& pass, Dtype dx) override {
+  double head_forward(RowSource& rows, const HeadPass& pass) override {
+    work_.prepare(rows, pass);
+    return 0;
+  }
+  double head_backward(RowSource& rows, const HeadPass& pass, Dtype dx) override {
     work_.prepare(rows, pass);
     for (int p = 0; p < work_.threads(); ++p) work_.scratch(p).take_gradient(dx);
+    return 0;
   }
 
   std::unique_ptr<SearchMemory> search(const NeighbourSearchSpec& spec) override {

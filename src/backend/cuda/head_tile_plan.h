@@ -9,9 +9,10 @@ namespace plsc {
 
 /// How active rows are cut into tiles. Everything depends on the sizes and the device alone.
 struct HeadTilePlan {
-  int64_t rows = 0;   // active rows
-  int64_t tile = 0;   // rows of a tile, a multiple of kRowMultiple
-  int64_t tiles = 0;  // the last one may be shorter
+  int64_t rows = 0;    // active rows
+  int64_t tile = 0;    // rows of a tile, a multiple of kRowMultiple
+  int64_t tiles = 0;   // the last one may be shorter
+  bool cached = true;  // a tile's dot products and operand take no more than half of the cache
 
   /// Products take a multiple of this many rows, so that few different ones have to be planned.
   static constexpr int64_t kRowMultiple = 128;
@@ -34,10 +35,10 @@ struct HeadTilePlan {
 inline HeadTilePlan HeadTilePlan::make(int64_t rows, int64_t bytes_per_row, int64_t cache_bytes, int64_t tile_rows) {
   HeadTilePlan plan;
   plan.rows = rows;
-  const int64_t wanted = tile_rows > 0
-                             ? tile_rows
-                             : std::clamp(cache_bytes / 2 / std::max<int64_t>(bytes_per_row, 1), kLeastRows, kMostRows);
+  const int64_t fitting = cache_bytes / 2 / std::max<int64_t>(bytes_per_row, 1);
+  const int64_t wanted = tile_rows > 0 ? tile_rows : std::clamp(fitting, kLeastRows, kMostRows);
   plan.tile = std::min(padded_rows(wanted), padded_rows(rows));
+  plan.cached = std::min(wanted, rows) <= fitting;
   plan.tiles = rows == 0 ? 0 : (rows + plan.tile - 1) / plan.tile;
   return plan;
 }

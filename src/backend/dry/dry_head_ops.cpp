@@ -90,19 +90,21 @@ class DryHeadOps final : public HeadOps {
   }
 
   void forward_pass(RowSource& rows, const HeadPass& pass, HeadSums&) override {
-    memory_.head_forward(rows, pass);
-    count(rows, {.flop = product(rows, pass), .type = pass.compute}, number(rows.count()), stored(rows).read());
+    const double tiles = memory_.head_forward(rows, pass);
+    count(rows, {.flop = product(rows, pass), .bytes = tiles, .type = pass.compute}, number(rows.count()),
+          stored(rows).read());
   }
   void rescale_sums(Tensor&, const Tensor&, const Tensor&) override {}
   void loss(const HeadLossArgs&) override {}
   /// The cosines once more, and the products of the two gradients.
   void backward_pass(RowSource& rows, const HeadPass& pass, HeadGradient& gradient) override {
-    memory_.head_backward(rows, pass, gradient.dx.dtype());
+    const double tiles = memory_.head_backward(rows, pass, gradient.dx.dtype());
     const Stored row = stored(rows);
-    DryWork work{.flop = 3 * product(rows, pass), .type = pass.compute};
-    if (gradient.dweight.defined()) work.bytes = (gradient.accumulate ? 2 : 1) * elements(rows) * kValue;
-    // Rows that are updated are read once more where no cache keeps them.
-    count(rows, work, number(rows.count()), gradient.update ? row.change() + (row.far ? row.read() : 0) : row.read());
+    DryWork work{.flop = 3 * product(rows, pass), .bytes = tiles, .type = pass.compute};
+    if (gradient.dweight.defined()) work.bytes += (gradient.accumulate ? 2 : 1) * elements(rows) * kValue;
+    // The gradient's last part is made of the rows, which are read once more where no cache keeps them.
+    const bool again = tiles > 0 || (row.far && gradient.update.has_value());
+    count(rows, work, number(rows.count()), (gradient.update ? row.change() : row.read()) + (again ? row.read() : 0));
   }
 
   void update_rows(RowSource& rows, const Tensor& dweight, const math::UpdateRule&) override {

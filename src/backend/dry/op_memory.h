@@ -27,9 +27,11 @@ class OpMemory {
   virtual std::unique_ptr<LinearOp> linear(const LinearSpec& spec) = 0;
   virtual std::unique_ptr<PoolOp> pool(const PoolSpec& spec) = 0;
 
-  virtual void head_forward(const RowSource& rows, const HeadPass& pass) = 0;
-  /// `dx`: the type that the embeddings' gradient is summed in.
-  virtual void head_backward(const RowSource& rows, const HeadPass& pass, Dtype dx) = 0;
+  /// A pass of the head. Returned are the bytes of memory that it moves because no cache holds a tile: what it writes
+  /// of one and reads again, and what each tile reads and adds to. `dx`: the type that the embeddings' gradient is
+  /// summed in.
+  virtual double head_forward(RowSource& rows, const HeadPass& pass) = 0;
+  virtual double head_backward(RowSource& rows, const HeadPass& pass, Dtype dx) = 0;
 
   virtual std::unique_ptr<SearchMemory> search(const NeighbourSearchSpec& spec) = 0;
 

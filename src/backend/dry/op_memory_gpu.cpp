@@ -4,10 +4,13 @@
 #include "backend/cuda/head_tile_plan.h"
 #include "backend/cuda/neighbour_ops_cuda.h"
 #include "backend/cuda/product_workspace.h"
+#include "backend/dry/counting.h"
 #include "backend/dry/op_memory.h"
 
 namespace plsc {
 namespace {
+
+using counting::kValue, counting::number;
 
 Tensor scratch(Device& device, const Shape& shape, Dtype dtype = Dtype::f32) {
   const MemoryScope use(device, MemoryUse::workspace);
@@ -90,6 +93,45 @@ struct Tiling {
   Dtype compute = Dtype::f32;
 };
 
+/// What a pass over tiles that no cache holds moves of memory beside the stored rows: each product and kernel of
+/// backend/cuda/head_tiles_cuda.cpp, head_forward_cuda.cpp and head_backward_cuda.cpp writes what it makes and reads
+/// what it is given once.
+class TileTraffic {
+ public:
+  TileTraffic(RowSource& rows, const HeadPass& pass, const HeadTilePlan& plan)
+      : cached_(plan.cached || plan.tiles == 0),
+        element_(number(static_cast<int64_t>(dtype_size(pass.compute)))),
+        logits_(number(rows.count()) * number(HeadTilePlan::stride(pass.x.dim(0)))),
+        rows_(number(rows.count() * rows.columns())),
+        embeddings_(number(plan.tiles) * number(pass.x.elements())),
+        in_place_(!cached_ && takes_in_place(rows, pass)) {}
+
+  /// Operands and dot products are written and read once, the embeddings read for each tile.
+  double forward() const {
+    if (cached_) return 0;
+    return 2 * kValue * logits_ + (in_place_ ? 1 : 2) * element_ * rows_ + element_ * embeddings_;
+  }
+  /// The same, and then: the gradient of the logits is written, and read by two products, of which one reads the
+  /// operands and adds to the embeddings' gradient, the other reads the embeddings and writes the rows' gradient, which
+  /// is read.
+  double backward() const {
+    if (cached_) return 0;
+    return forward() + 3 * element_ * logits_ + (element_ + 2 * kValue) * rows_ + (element_ + 2 * kValue) * embeddings_;
+  }
+
+ private:
+  /// As HeadTileLoop::begin has it. The first row tells of all.
+  static bool takes_in_place(RowSource& rows, const HeadPass& pass) {
+    const RowTile tile = rows.open(0, 1, RowAccess::read);
+    return tile.in_order() && tile.lag.last_update == nullptr && tile.weight_type == pass.compute && !tile.far;
+  }
+
+  bool cached_;
+  double element_;                     // bytes, as products take it
+  double logits_, rows_, embeddings_;  // elements; of the embeddings, of all tiles together
+  bool in_place_;                      // stored rows are the operands
+};
+
 class GpuOpMemory final : public OpMemory {
  public:
   GpuOpMemory(DryDevice& device, const GpuTraits& gpu)
@@ -101,17 +143,20 @@ class GpuOpMemory final : public OpMemory {
   }
   std::unique_ptr<PoolOp> pool(const PoolSpec& spec) override { return std::make_unique<GpuPool>(device_, spec); }
 
-  void head_forward(const RowSource& rows, const HeadPass& pass) override {
+  double head_forward(RowSource& rows, const HeadPass& pass) override {
     const Tiles tiles = take(tiling(rows, pass), ahead_);
+    return TileTraffic(rows, pass, tiles.plan).forward();
   }
-  void head_backward(const RowSource& rows, const HeadPass& pass, Dtype) override {
+  double head_backward(RowSource& rows, const HeadPass& pass, Dtype) override {
     const Tiles tiles = take(tiling(rows, pass), ahead_);
-    if (tiles.plan.tiles == 0) return;
+    const double moved = TileTraffic(rows, pass, tiles.plan).backward();
+    if (tiles.plan.tiles == 0) return moved;
     products_.take();
     const Tensor row_gradient = device_.tensor({tiles.plan.tile, rows.columns()});
     if (pass.compute == Dtype::bf16) {
       const Tensor gradient = device_.tensor({tiles.plan.tile, HeadTilePlan::stride(pass.x.dim(0))}, Dtype::bf16);
     }
+    return moved;
   }
 
   std::unique_ptr<SearchMemory> search(const NeighbourSearchSpec& spec) override {
