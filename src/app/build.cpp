@@ -325,17 +325,22 @@ void require_sampling(Context& context, const Config& config, int64_t classes, c
 int64_t decide_global_batch(const Config& config, int ranks) {
   const int64_t batch = config.train.batch_per_rank > 0 ? config.train.batch_per_rank * ranks : config.train.batch_size;
   if (batch < ranks * config.train.micro_batches()) {
-    std::string needs = "the ranks", numbers = std::to_string(ranks);
+    const char* key_of_batch = config.train.batch_per_rank > 0 ? "train.batch_per_rank" : "train.batch_size";
+    std::string needs = "the ranks", numbers = std::to_string(ranks),
+                hint = fmt::format("use a larger {}", key_of_batch);
     const auto add = [&](const char* key, int64_t n) {
       if (n == 1) return;
       needs += fmt::format(" times {}", key);
       numbers += fmt::format(" x {}", n);
+      hint += fmt::format(" or a smaller {}", key);
     };
     add("train.accumulate", config.train.accumulate);
     add("train.pipeline", config.train.pipeline);
     needs += ", " + numbers;
-    fail_hint("use a larger train.batch_size or fewer ranks",
-              "train.batch_size: the batch of {} images is smaller than {}: some ranks would have none", batch, needs);
+    // A batch of so many images a rank shrinks with the ranks.
+    if (config.train.batch_per_rank == 0 && ranks > 1) hint += " or fewer ranks";
+    fail_hint(hint, "{}: the batch of {} images is smaller than {}: some ranks would have none", key_of_batch, batch,
+              needs);
   }
   return batch;
 }

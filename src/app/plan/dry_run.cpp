@@ -110,6 +110,7 @@ class DryTraining {
       begin("between steps");
     }
     DryRun out;
+    if (warms_up) out.warm_up = compress.warmup_epochs;
     out.rows = head_->shard().size();
     out.images = images_of(slices_);
     out.active = setup_.config.head.sampling.method == "full" ? out.rows : active_rows(setup_, images_, out.rows);

@@ -53,6 +53,7 @@ struct DryRun {
   int64_t active = 0;            // of these, in a step
   int64_t images = 0;            // of the rank, a step
   std::vector<Purpose> device;   // what is in use at the peak; on a CPU this is host memory
+  int64_t warm_up = 0;           // epochs of compressed gradients: `device` is of them, `phases` are of a step behind
   std::string moment;            // of the peak: "forward", as the step calls its phases, or "building the class graph"
   double kept = 0;               // bytes beyond that: of a CPU's blocks that are kept, of a GPU's as they round up
   double counted = 0;            // what the device itself would say it held at most (DeviceMemory::most): on a GPU

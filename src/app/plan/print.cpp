@@ -67,6 +67,16 @@ std::string memory_table(const Plan& plan) {
   return out + fmt::format("  {:<24}{:>12}{}\n", "together", human_bytes(plan.host_bytes()), of_room(plan.host_room()));
 }
 
+/// "" where gradients are not compressed, or from the first step on as they are later.
+std::string warm_up_text(const Plan& plan) {
+  const int64_t epochs = plan.run.warm_up;
+  if (epochs == 0) return "";
+  return fmt::format(
+      "sent and time are of a step behind the warm-up of comm.compress ({} epoch{}), in which more is sent; memory is "
+      "the warm-up's\n",
+      epochs, epochs == 1 ? "" : "s");
+}
+
 std::string step_table(const Plan& plan) {
   constexpr const char* kRow = "  {:<16}{:>14}{:>14}{:>14}{:>12}\n";
   std::string out = "\n" + fmt::format(kRow, "a step of a rank", "GFLOP", "memory moved", "sent", "time");
@@ -86,6 +96,7 @@ std::string step_table(const Plan& plan) {
     out += fmt::format("  {} images/s over all ranks\n", rate_text(plan.images_per_second()));
   if (plan.exposed_seconds.value_or(0) > 0)
     out += fmt::format("  {} of the step waits for other ranks\n", time_text(plan.exposed_seconds));
+  if (plan.run.warm_up > 0) out += "  " + warm_up_text(plan);
   if (plan.graph) {
     const std::string far = plan.graph->far > 0 ? giga(plan.graph->far, "GB") + " from its host's memory, " : "";
     out +=
@@ -221,6 +232,7 @@ std::string sweep_table(const std::vector<SweepRow>& rows, const std::string& ra
   }
   if (some == rows.end()) return out;
   if (capped) out += "* " + cap_text(*some->plan) + "\n";
+  out += warm_up_text(*some->plan);
   if (!rates.empty()) out += rates + "\n";
   if (const std::string text = unjudged_text(some->outlook); !text.empty()) out += text + "\n";
   return out;

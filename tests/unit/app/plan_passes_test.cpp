@@ -1,8 +1,10 @@
 // What a plan says of a step that goes through parts of the network twice, or through the head several times.
 #include <algorithm>
 
+#include "app/plan/print.h"
 #include "plan_setups.h"
 #include "support/catch.h"
+#include "support/error_text.h"
 
 using namespace plsc;
 using namespace plsc::plan;
@@ -31,6 +33,45 @@ TEST_CASE("plan: a recomputed part's forward pass is in the backward pass, its p
   CHECK(phase(first, "backward").bytes > phase(kept, "backward").bytes);
   CHECK(first.run.of(purpose::kActivations) < kept.run.of(purpose::kActivations));
   CHECK(all.run.of(purpose::kActivations) < first.run.of(purpose::kActivations));
+}
+
+TEST_CASE("plan: of compressed gradients what is sent is told apart from the memory of their warm-up") {
+  const auto planned = [](const std::string& compress) {
+    return make_plan(head_of(1000, 2, {"comm.compress=" + compress}), {}, {});
+  };
+  const Plan warm = planned("{method: topk, exclude: 500, warmup_epochs: 1}"), none = planned("{method: none}"),
+             at_once = planned("{method: topk, exclude: 500, warmup_epochs: 0}");
+  const std::string text =
+      "sent and time are of a step behind the warm-up of comm.compress (1 epoch), in which more is sent; memory is the "
+      "warm-up's\n";
+  const auto tells = [&](const Plan& plan) { return table(plan, {}, "").find("\n  " + text) != std::string::npos; };
+  CHECK(tells(warm));
+  CHECK_FALSE(tells(none));
+  CHECK_FALSE(tells(at_once));
+  std::vector<SweepRow> rows(1);
+  rows[0].plan = warm;
+  CHECK(sweep_table(rows, "").find("\n" + text) != std::string::npos);
+  // And so it is.
+  const auto sent = [](const Plan& plan) {
+    double sum = 0;
+    for (const PhasePlan& p : plan.phases) sum += p.wire;
+    return sum;
+  };
+  CHECK(sent(warm) == sent(at_once));
+  CHECK(warm.run.device_bytes() > at_once.run.device_bytes());
+}
+
+TEST_CASE("plan: a batch that is too small for its micro-batches has the keys that make them fewer in its hint") {
+  const auto hint_of = [](int ranks, const std::vector<std::string>& overrides) -> std::string {
+    const std::string text = test::error_text([&] { dry_run(head_of(1000, ranks, overrides)); });
+    return text.substr(text.find("hint: "));
+  };
+  const std::string whole = "train.batch_per_rank=auto", batch = "train.batch_size=7";
+  CHECK(hint_of(8, {whole, batch}) == "hint: use a larger train.batch_size or fewer ranks");
+  CHECK(hint_of(2, {whole, batch, "train.pipeline=7"}) ==
+        "hint: use a larger train.batch_size or a smaller train.pipeline or fewer ranks");
+  CHECK(hint_of(2, {whole, batch, "train.accumulate=2", "train.pipeline=3"}) ==
+        "hint: use a larger train.batch_size or a smaller train.accumulate or a smaller train.pipeline or fewer ranks");
 }
 
 TEST_CASE("plan: of several passes the head keeps one gradient of the active rows, however many passes there are") {
