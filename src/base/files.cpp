@@ -29,6 +29,15 @@ constexpr size_t kMaxTransfer = size_t{1} << 30;
       throw Error(message, "free some space, or choose another place for `output`");
     case ENOENT:
       throw Error(message, "check the path; relative paths start at the working folder");
+    case EBUSY:
+      throw Error(message,
+                  "something is mounted on it: mount its folder in place of the file, or choose another place for "
+                  "`output`");
+    case EROFS:
+      throw Error(message, "the file system is read-only: choose another place for `output`");
+    case EACCES:
+    case EPERM:
+      throw Error(message, "check the permissions of the file and of its folder");
     case EMFILE:
       throw Error(message, "raise the limit of open files (ulimit -n)");
     default:

@@ -2,7 +2,9 @@
 #include "base/files.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -74,6 +76,30 @@ TEST_CASE("a file that is not there, or is a folder, is named") {
   CHECK(contains_all(error_text([&] { File::open_read(folder / "none"); }), {"none", "No such file", "hint"}));
   CHECK(contains_all(error_text([&] { read_text(folder.path()); }), {folder.path(), "folder"}));
   CHECK(contains_all(error_text([&] { File::create(folder / "no/such/place"); }), {"no/such/place"}));
+}
+
+TEST_CASE("a file that is mounted on its own cannot be replaced, and what to do is said") {
+  const TempFolder folder;
+  const std::string path = folder / "mounted";
+  write_text_atomically(path, "before");
+  constexpr int kMayNotMount = 77;
+  // Mounts of the child's own, where the system lets it.
+  const int status = in_child([&] {
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWNS) != 0) return kMayNotMount;
+    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return kMayNotMount;
+    if (::mount(path.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) return kMayNotMount;
+    const std::string error = error_text([&] { write_text_atomically(path, "after"); });
+    return contains_all(error,
+                        {"cannot replace " + path, "Device or resource busy", "hint: something is mounted on it"})
+               ? 0
+               : 1;
+  });
+  if (status == kMayNotMount) {
+    WARN("skipped: nothing may be mounted here");
+    return;
+  }
+  CHECK(status == 0);
+  CHECK(read_text(path) == "before");
 }
 
 TEST_CASE("a whole file is read, whatever size the system reports") {
