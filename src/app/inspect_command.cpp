@@ -29,6 +29,12 @@ void print_meta(const CheckpointReader& reader) {
   }
 }
 
+/// A shard's tensors have the shape of all shards together.
+const char* rest_text(const CheckpointReader::FileInfo& file, const CheckpointReader::TensorInfo& tensor) {
+  const int64_t rows = file.row_end - file.row_begin;
+  return rows > 0 && tensor.shape.size() > 0 && rows < tensor.shape[0] ? " over all shards" : "";
+}
+
 void print_files(const CheckpointReader& reader) {
   for (const auto& file : reader.files()) {
     fmt::print("\n{}  {}", file.file, human_bytes(static_cast<double>(file.bytes)));
@@ -40,7 +46,7 @@ void print_files(const CheckpointReader& reader) {
     constexpr size_t kShown = 8;
     for (size_t i = 0; i < file.tensors.size() && i < kShown; ++i) {
       const auto& t = file.tensors[i];
-      fmt::print("  {:<34} {:<5} {}\n", t.name, dtype_name(t.dtype), t.shape.text());
+      fmt::print("  {:<34} {:<5} {}{}\n", t.name, dtype_name(t.dtype), t.shape.text(), rest_text(file, t));
     }
     if (file.tensors.size() > kShown) fmt::print("  ... and {} more tensors\n", file.tensors.size() - kShown);
   }

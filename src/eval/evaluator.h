@@ -15,6 +15,7 @@ namespace plsc {
 /// The numbers of one set, with the names that metrics.jsonl uses.
 struct EvalResult {
   std::string set, kind;
+  bool averaged = false;                           // of the average of the network's weights (eval.weights: ema)
   double accuracy = 0, accuracy_std = 0, auc = 0;  // verification
   double threshold = 0;                            // of the squared distance, mean over the folds
   std::map<std::string, double> tar_at_far;        // "1e-3" -> TAR; only FARs that the set can resolve

@@ -134,12 +134,13 @@ void Recorder::show(const StepRecord& record) {
 
 std::string summary(const EvalResult& result) {
   const std::string tail = fmt::format("({} images, {})", result.images, human_duration(result.seconds));
+  const std::string set = result.set + (result.averaged ? " (averaged weights)" : "");
   if (result.kind == "classification") {
-    return fmt::format("{}: top-1 {:.2f} %, top-5 {:.2f} % {}", result.set, 100 * result.top1, 100 * result.top5, tail);
+    return fmt::format("{}: top-1 {:.2f} %, top-5 {:.2f} % {}", set, 100 * result.top1, 100 * result.top5, tail);
   }
   std::string tar;
   for (const auto& [far, value] : result.tar_at_far) tar += fmt::format(", TAR {:.2f} % at FAR {}", 100 * value, far);
-  return fmt::format("{}: accuracy {:.2f} +- {:.2f} %, AUC {:.4f}{} {}", result.set, 100 * result.accuracy,
+  return fmt::format("{}: accuracy {:.2f} +- {:.2f} %, AUC {:.4f}{} {}", set, 100 * result.accuracy,
                      100 * result.accuracy_std, result.auc, tar, tail);
 }
 
@@ -148,6 +149,7 @@ void Recorder::note(const EvalResult& result, int64_t step) {
   line["kind"] = "eval";
   line["step"] = step;
   line["set"] = result.set;
+  line["weights"] = result.averaged ? "ema" : "raw";
   if (result.kind == "classification") {
     line["top1"] = result.top1;
     line["top5"] = result.top5;

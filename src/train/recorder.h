@@ -46,7 +46,8 @@ struct GraphRecord {
 /// "class graph built in 4 s; the one before, 600 steps old, had 91.3 % of it"
 std::string summary(const GraphRecord& record);
 
-/// "lfw: accuracy 99.82 +- 0.21 %, AUC 0.9990, TAR 98.90 % at FAR 1e-3 (13,233 images, 42 s)"
+/// "lfw: accuracy 99.82 +- 0.21 %, AUC 0.9990, TAR 98.90 % at FAR 1e-3 (13,233 images, 42 s)", or "lfw (averaged
+/// weights): ..."
 std::string summary(const EvalResult& result);
 
 class Recorder {

@@ -189,11 +189,13 @@ bool Trainer::due(int64_t step, int64_t every_steps, double every_epochs, bool a
 void Trainer::evaluate(int64_t step) {
   if (parts_.evaluator == nullptr) return;
   phase(step, "evaluation");
-  const std::vector<EvalResult> results = [&] {
+  const bool of_average = evaluated_weights(config_.eval) == Weights::ema;
+  std::vector<EvalResult> results = [&] {
     std::optional<AveragedWeights> averaged;
-    if (evaluated_weights(config_.eval) == Weights::ema) averaged.emplace(parts_.backbone.params());
+    if (of_average) averaged.emplace(parts_.backbone.params());
     return parts_.evaluator->run(context_, parts_.backbone, &parts_.head);
   }();
+  for (EvalResult& result : results) result.averaged = of_average;
   one_.network_was_used();
   context_.device().trim();  // batches of other sizes than a step's, the last one's above all
   for (const EvalResult& result : results) {

@@ -88,7 +88,7 @@ class AveragedWeights(E2eCase):
         return read_npy(path)
 
     def test_raw_and_average(self):
-        self.train("kept", overrides=EMA + ["train.steps=10"])
+        trained = self.train("kept", overrides=EMA + ["train.steps=10"])
         folder = self.checkpoint("kept", 10)
         stored = tensors(folder)
         raw = {k.split(":")[1]: v for k, v in stored.items() if k.startswith("backbone:")}
@@ -110,7 +110,9 @@ class AveragedWeights(E2eCase):
         self.assertEqual(len(result), 2)
         self.assertEqual(result[0], result[1])
         # The training's own evaluation was of the averages.
+        self.assertIn("glyphs (averaged weights): accuracy ", trained.stdout)
         training = self.metrics("kept", "eval")[-1]
+        self.assertEqual(training["weights"], "ema")
         self.assertIn(f"{100 * training['accuracy']:.2f}", result[0])
 
     def test_begins_with_the_weights_that_are_there(self):

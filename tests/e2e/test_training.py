@@ -128,6 +128,9 @@ class Training(E2eCase):
         done = run([TRAIN, "inspect", "--checkpoint", self.checkpoint("main", STEPS)])
         self.assertIn("every block's checksum is right", done.stdout)
         self.assertIn("centers", done.stdout)
+        # A shard says what it holds of the shape that all have together.
+        shards = re.findall(r"head\.\S+ .* classes (\[\d+, \d+\))\n +centers +f32 +\((\d+), \d+\)(.*)\n", done.stdout)
+        self.assertEqual(shards, [("[0, 20)", "40", " over all shards"), ("[20, 40)", "40", " over all shards")])
 
     def check_again(self):
         self.assertIn("complete", self.train("main", ranks=2, overrides=[f"train.steps={STEPS}", "train.batch_size=60"]).stdout)
