@@ -140,11 +140,12 @@ travel beside what the step does before it waits for them, so that gradients are
 its rest is long enough, and the head's gathers and sums by another micro-batch where there is one (train.pipeline).
 Between hosts (of --gpus-per-node) they go by --network-gbps, which the ranks of a host share, within one by
 --link-gbps, and the slower of the two decides. With --gpu (its link is NVLink) or --gpus-per-node there is no time of
-ranks on several hosts without --network-gbps; with neither, --link-gbps goes from each rank to any other. A batch that grows (train.grow) is planned at its largest. Of
-compressed gradients with a warm-up (comm.compress.warmup_epochs) what is sent and the time are of a step behind it; in
-it more is sent, and takes memory: that is its first epoch's. With
-head.store.tier: host a GPU's rows are its host's memory: how many fit is known where that is, and the time where
---host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace, twice its weights in fp32.
+ranks on several hosts without --network-gbps; with neither, and of hosts of one rank, a given --link-gbps goes from
+each rank to any other. A batch that grows (train.grow) is planned at its largest. Of compressed gradients with a
+warm-up (comm.compress.warmup_epochs) what is sent and the time are of a step behind it; in it more is sent, and memory
+is its, of the first epoch. With head.store.tier: host a GPU's rows are its host's memory: how many fit is known where
+that is, and the time where --host-gbps is. What cuDNN takes is an assumption: for a convolution's workspace, twice its
+weights in fp32.
 
 The JSON is one object (with --sweep a list of such): ranks, device, precision, classes, rows (classes of a rank),
 active (of these in a step), images (of the rank in a step), growth (how many times as large as the first such a step is:
