@@ -200,6 +200,17 @@ void tell_of_compression(Log& log, const Config& config, Backbone& backbone) {
         "beside it; with train.clip_norm: none they do");
 }
 
+/// The key for which train.deterministic: auto has no exact sums where synchronised batch norm in fp32 would bring
+/// them. Empty: there is none.
+std::string inexact_for(const Config& config, const Machine& machine) {
+  const SyncBatchNorm& norms = config.model.sync_batch_norm;
+  const bool asked = machine.backend.device->is_host() && config.train.deterministic == "auto" &&
+                     machine.arithmetic.precision == "fp32" && (norms.all_ranks() || norms.group > 1);
+  if (!asked || machine.arithmetic.sums_in_double) return "";
+  if (!norms.all_ranks()) return fmt::format("model.sync_batch_norm: {}", norms.group);
+  return config.comm.compress.on() ? "comm.compress" : "comm.dtype: " + config.comm.dtype;
+}
+
 void announce(Session& session, const Config& config, const DataSource& source, Backbone& backbone,
               const MarginHead& head, const RunMeta& meta, const std::string& planned) {
   const Context& context = session.context;
@@ -228,6 +239,8 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   if (context.sums_in_double) {
     log.info("sums       exact: the same bits on any number of {}",
              config.model.sync_batch_norm.all_ranks() ? "ranks and threads" : "threads");
+  } else if (const std::string why = inexact_for(config, session.machine); !why.empty()) {
+    log.info("sums       not exact with {}: other bits on other ranks and threads", why);
   }
   const StepMap map = step_map(config.train, meta.samples, meta.global_batch);
   std::string of_epoch = fmt::format("{} an epoch", meta.steps_per_epoch);
