@@ -172,7 +172,7 @@ void warn_of_small_sampling(Log& log, const SamplingConfig& sampling, int64_t cl
 
 /// ", in 8 passes, each a pipeline of 2".
 std::string passes_text(const TrainConfig& train) {
-  if (train.pipeline == 1) return train.accumulate > 1 ? fmt::format(", in {} micro-batches", train.accumulate) : "";
+  if (train.pipeline == 1) return train.accumulate > 1 ? fmt::format(", in {} passes", train.accumulate) : "";
   if (train.accumulate == 1) return fmt::format(", in a pipeline of {} micro-batches", train.pipeline);
   return fmt::format(", in {} passes, each a pipeline of {} micro-batches", train.accumulate, train.pipeline);
 }
@@ -230,8 +230,8 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   const GrowConfig& grow = config.train.grow;
   const int64_t largest = meta.global_batch * growth(config.train);
   if (grow.factor > 0) {
-    log.info("           and grows to {}, in {} micro-batches, from epoch {} to {}", largest,
-             config.train.micro_batches() * grow.factor, grow.from_epoch, grow.until_epoch);
+    log.info("           and grows to {}, in {} passes, from epoch {} to {}", largest,
+             config.train.accumulate * grow.factor, grow.from_epoch, grow.until_epoch);
   }
   tell_of_compression(log, config, backbone);
   if (!planned.empty()) log.info("plan       {}", planned);
