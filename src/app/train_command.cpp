@@ -14,6 +14,7 @@
 #include "nn/module.h"
 #include "optim/optimizer.h"
 #include "train/run_folder.h"
+#include "train/step_trace.h"
 #include "train/trainer.h"
 
 namespace plsc {
@@ -154,6 +155,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   group_norms(session, config, world);
   group_nodes(session, config, world);
   RunFolder folder(context, config);
+  require_trace_file(context, config.log);
 
   const auto source = [&] {
     try {
