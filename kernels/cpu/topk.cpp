@@ -1,6 +1,8 @@
 #include "kernels/cpu/topk.h"
 
+#include <algorithm>
 #include <bit>
+#include <functional>
 
 #include "kernels/cpu/clones.h"
 
@@ -69,6 +71,41 @@ int64_t write_taken(const math::TopkCut& cut, const float* x, int64_t n, int64_t
     bits[written++] = std::bit_cast<int32_t>(x[i]);
   }
   return written;
+}
+
+uint32_t sampled_bound(const float* x, int64_t n, int64_t k) {
+  constexpr int64_t kLeastElements = 8192, kLargestPart = 32;
+  if (n < kLeastElements || k > n / kLargestPart) return 0;
+  const int64_t size = sample_size(n), cell = n / size;
+  std::vector<uint32_t> sample(static_cast<size_t>(size));
+  for (int64_t i = 0; i < size; ++i) sample[static_cast<size_t>(i)] = magnitude(x[sampled_place(i, cell)]);
+  // Half as many again as the sample should have of the k largest, and some for chance, where these are few.
+  const int64_t rank = (3 * k * size / n) / 2 + 4;
+  const auto found = sample.begin() + static_cast<std::ptrdiff_t>(std::min(rank, size - 1));
+  std::ranges::nth_element(sample, found, std::greater<>());
+  return *found;
+}
+
+/// Where the next block begins, from `begin` on, that has an element of at least `bound`; n: there is none.
+PLSC_CLONES int64_t next_block(uint32_t bound, const float* x, int64_t begin, int64_t n, int64_t block) {
+  for (; begin < n; begin += block) {
+    const int64_t size = std::min(block, n - begin);
+    int64_t count = 0;
+    for (int64_t i = 0; i < size; ++i) count += magnitude(x[begin + i]) >= bound;
+    if (count > 0) return begin;
+  }
+  return n;
+}
+
+void add_candidates(uint32_t bound, const float* x, int64_t n, int32_t first, Candidates& to) {
+  constexpr int64_t kBlock = 64;  // most have none
+  for (int64_t begin = 0; (begin = next_block(bound, x, begin, n, kBlock)) < n; begin += kBlock) {
+    for (int64_t i = begin; i < std::min(begin + kBlock, n); ++i) {
+      if (magnitude(x[i]) < bound) continue;
+      to.indices.push_back(first + static_cast<int32_t>(i));
+      to.values.push_back(x[i]);
+    }
+  }
 }
 
 PLSC_CLONES void descend(const math::SgdRule& rule, const float* grad, float* value, int64_t n) {

@@ -1,6 +1,7 @@
 // Loops of sparse gradient sums (kernels/math/topk.h) over flat ranges. One thread's piece each; the callers split.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "kernels/math/topk.h"
 
@@ -33,6 +34,24 @@ CutCounts count_taken(const math::TopkCut& cut, const float* x, int64_t n);
 /// many.
 int64_t write_taken(const math::TopkCut& cut, const float* x, int64_t n, int64_t left, int32_t first, int32_t* indices,
                     int32_t* bits);
+
+/// A magnitude's bits that at least k of the n elements are likely to reach, and not many more: by a sample, the
+/// sampled threshold of Deep Gradient Compression. 0: a sample would not pay, as k is too large a part of n, or n
+/// small.
+uint32_t sampled_bound(const float* x, int64_t n, int64_t k);
+/// Which element the sample takes of cell i, `cell` elements each: not always the same column of a matrix.
+inline int64_t sampled_place(int64_t i, int64_t cell) {
+  return i * cell +
+         static_cast<int64_t>((static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15U >> 33) % static_cast<uint64_t>(cell));
+}
+inline int64_t sample_size(int64_t n) { return n / 8 < 16384 ? n / 8 : 16384; }
+
+/// Elements that reach a bound, in their order.
+struct Candidates {
+  std::vector<int32_t> indices;
+  std::vector<float> values;
+};
+void add_candidates(uint32_t bound, const float* x, int64_t n, int32_t first, Candidates& to);
 
 /// value[i] = math::descend
 void descend(const math::SgdRule& rule, const float* grad, float* value, int64_t n);

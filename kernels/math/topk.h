@@ -5,8 +5,9 @@
 // program has a dense momentum of the decay alone beside it.)
 //
 // The cut is found exactly, by counting: the bits of a magnitude, read as a number, are in the order of magnitudes, and
-// three histograms of them, from the highest bits down, give the k-th largest to its last bit. What is not finite is
-// larger than all else, so that it is always sent, and seen by all ranks.
+// three histograms of them, from the highest bits down, give the k-th largest to its last bit. (The paper's threshold
+// of a sample gives about k elements; on a CPU it leaves the exact choice the few that reach it: kernels/cpu/topk.h.)
+// What is not finite is larger than all else, so that it is always sent, and seen by all ranks.
 #pragma once
 #include <cstdint>
 

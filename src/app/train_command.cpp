@@ -60,7 +60,7 @@ void warn_of_small_sampling(Log& log, const SamplingConfig& sampling, int64_t cl
 
 /// ", in 8 passes, each a pipeline of 2".
 std::string passes_text(const TrainConfig& train) {
-  if (train.pipeline == 1) return train.accumulate > 1 ? fmt::format(", in {} micro-batches", train.accumulate) : "";
+  if (train.pipeline == 1) return train.accumulate > 1 ? fmt::format(", in {} passes", train.accumulate) : "";
   if (train.accumulate == 1) return fmt::format(", in a pipeline of {} micro-batches", train.pipeline);
   return fmt::format(", in {} passes, each a pipeline of {} micro-batches", train.accumulate, train.pipeline);
 }
@@ -88,6 +88,17 @@ void tell_of_compression(Log& log, const Config& config, Backbone& backbone) {
         "beside it; with train.clip_norm: none they do");
 }
 
+/// The key for which train.deterministic: auto has no exact sums where synchronised batch norm in fp32 would bring
+/// them. Empty: there is none.
+std::string inexact_for(const Config& config, const Machine& machine) {
+  const SyncBatchNorm& norms = config.model.sync_batch_norm;
+  const bool asked = machine.backend.device->is_host() && config.train.deterministic == "auto" &&
+                     machine.arithmetic.precision == "fp32" && (norms.all_ranks() || norms.group > 1);
+  if (!asked || machine.arithmetic.sums_in_double) return "";
+  if (!norms.all_ranks()) return fmt::format("model.sync_batch_norm: {}", norms.group);
+  return config.comm.compress.on() ? "comm.compress" : "comm.dtype: " + config.comm.dtype;
+}
+
 void announce(Session& session, const Config& config, const DataSource& source, Backbone& backbone,
               const MarginHead& head, const RunMeta& meta, const std::string& planned) {
   const Context& context = session.context;
@@ -107,8 +118,8 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   const GrowConfig& grow = config.train.grow;
   const int64_t largest = meta.global_batch * growth(config.train);
   if (grow.factor > 0) {
-    log.info("           and grows to {}, in {} micro-batches, from epoch {} to {}", largest,
-             config.train.micro_batches() * grow.factor, grow.from_epoch, grow.until_epoch);
+    log.info("           and grows to {}, in {} passes, from epoch {} to {}", largest,
+             config.train.accumulate * grow.factor, grow.from_epoch, grow.until_epoch);
   }
   tell_of_compression(log, config, backbone);
   if (!planned.empty()) log.info("plan       {}", planned);
@@ -116,6 +127,8 @@ void announce(Session& session, const Config& config, const DataSource& source, 
   if (context.sums_in_double) {
     log.info("sums       exact: the same bits on any number of {}",
              config.model.sync_batch_norm.all_ranks() ? "ranks and threads" : "threads");
+  } else if (const std::string why = inexact_for(config, session.machine); !why.empty()) {
+    log.info("sums       not exact with {}: other bits on other ranks and threads", why);
   }
   const StepMap map = step_map(config.train, meta.samples, meta.global_batch);
   std::string of_epoch = fmt::format("{} an epoch", meta.steps_per_epoch);

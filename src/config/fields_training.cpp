@@ -121,8 +121,8 @@ void add_train_fields(std::vector<Field>& fields) {
            "while another is computed: see Pipeline. Batch norms measure each micro-batch alone. 1: none.")
       .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
            "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
-           "last bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm in fp32, without "
-           "which ranks see different statistics. A step takes longer: see scripts/bench. On a GPU true picks "
+           "last bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm: true in fp32, "
+           "without which ranks see different statistics; not with comm.dtype: bf16 or comm.compress. A step takes longer: see scripts/bench. On a GPU true picks "
            "algorithms that repeat to the bit on the same number of ranks; auto: false.",
            {})
       .key("graphs", &TrainConfig::graphs, one_of({"auto", "true", "false"}),

@@ -60,7 +60,8 @@ std::vector<std::string> training_differences(const Config& then, const Config& 
     for (const char* other :
          {"data.train", "data.workers", "data.cache", "data.on_error", "model.recompute", "train.threads"})
       if (key.rfind(other, 0) == 0) return false;
-    for (const char* part : {"seed", "data.", "model.", "head.", "optimizer.", "schedule.", "train."})
+    for (const char* part :
+         {"seed", "data.", "model.", "head.", "optimizer.", "schedule.", "train.", "comm.dtype", "comm.compress."})
       if (key.rfind(part, 0) == 0) return true;
     return false;
   };

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "config/nearest.h"
+#include "config/settle.h"
 
 namespace plsc {
 namespace {
@@ -110,43 +111,14 @@ void check_head_kind(const Config& c, const Origins& o) {
         o.at("optimizer.decay_norms"));
 }
 
-/// A key of other sampling methods than the one that counts would be without effect, which is never what was meant; but
-/// where the command line chose the method (`-o head.sampling.method=full`), the file's keys rest.
-void settle_sampling(SamplingConfig& s, const Origins& o) {
-  const SamplingConfig unset;
-  const bool samples = s.method != "full", knn = s.method == "knn";
-  const bool chosen = o.on_command_line("head.sampling.method");
-  // Of a key that was given and has no use: `methods` are those that would have one, `rest` makes it as if left out.
-  const auto settle = [&](const char* name, const auto& value, const char* methods, const auto& rest) {
-    const std::string key = std::string("head.sampling.") + name;
-    if (chosen && !o.on_command_line(key)) return rest();
-    fail("{}: found {} with head.sampling.method {}, expected head.sampling.method {}, or the key left out", o.at(key),
-         value, s.method, methods);
-  };
-  const auto plain = [&](const char* name, auto SamplingConfig::*member, const char* methods) {
-    if (s.*member != unset.*member) settle(name, s.*member, methods, [&] { s.*member = unset.*member; });
-  };
-  if (!samples) {
-    plain("ratio", &SamplingConfig::ratio, "uniform or knn");
-    plain("active", &SamplingConfig::active, "uniform or knn");
-  }
-  if (knn) return;
-  plain("neighbours", &SamplingConfig::neighbours, "knn");
-  plain("uniform_share", &SamplingConfig::uniform_share, "knn");
-  plain("scoring", &SamplingConfig::scoring, "knn");
-  RebuildConfig& rebuild = s.rebuild;
-  if (const double every = rebuild.every_epochs.value_or(1); every != 1)
-    settle("rebuild.every_epochs", every, "knn", [&] { rebuild.every_epochs.reset(); });
-  if (rebuild.probe_recall)
-    settle("rebuild.probe_recall", *rebuild.probe_recall, "knn", [&] { rebuild.probe_recall.reset(); });
-}
-
 /// Of the decay in a peer's sequence.
 double compat_power(const std::string& compat) { return compat == "insightface_head" ? 1 : 2; }
 
 void complete(Config& c, const Origins& o) {
   settle_sampling(c.head.sampling, o);
   settle_optimizer(c, o);
+  settle_schedule(c.schedule, o);
+  settle_switches(c, o);
   if (c.schedule.compat != "none" && !o.given.contains("schedule.power"))
     c.schedule.power = compat_power(c.schedule.compat);
   if (!c.model.dropout) c.model.dropout = default_dropout(c.model.backbone);
@@ -168,6 +140,22 @@ void check_sampling(const HeadConfig& head, const Origins& o) {
         "{}: found knn with head.kind linear, expected full or uniform: near is what has a large cosine, and a linear "
         "head's logits depend on lengths and biases as well",
         o.at("head.sampling.method"));
+}
+
+void check_optimizer(const Config& config, const Origins& origins) {
+  const OptimizerConfig& o = config.optimizer;
+  if (o.nesterov && o.momentum == 0)
+    fail("{}: found true with optimizer.momentum 0, expected momentum above 0", origins.at("optimizer.nesterov"));
+  if (!o.decay_norms && o.norms.weight_decay.value_or(0) != 0)
+    fail("{}: found {} with optimizer.decay_norms false, which is a weight_decay of 0, expected one of the two",
+         origins.at("optimizer.norms.weight_decay"), *o.norms.weight_decay);
+  const std::string& head = o.head.name == "auto" ? o.name : o.head.name;
+  if (head == "lamb" && config.head.sampling.method != "full" && config.head.update == "dense")
+    fail(
+        "{}: found dense with class centres that are updated by lamb and sampled ({}), expected head.update lazy: a "
+        "step of lamb without a gradient depends on the length that a centre has in that step, so that those left out "
+        "cannot be caught up in one",
+        origins.at("head.update"), origins.at(o.head.name == "auto" ? "optimizer.name" : "optimizer.head.name"));
 }
 
 /// A peer's sequence leaves no choice of what it fixes.
@@ -194,9 +182,6 @@ void check_schedule(const ScheduleConfig& s, const Origins& o) {
   const bool milestones = !s.milestones.empty(), steps = !s.milestone_steps.empty();
   if (milestones && steps)
     fail("{}: given beside {}, expected one of the two", o.at("schedule.milestone_steps"), o.at("schedule.milestones"));
-  if ((milestones || steps) && s.name != "step")
-    fail("{}: schedule.name is {}, expected step: only that schedule has milestones",
-         o.at(steps ? "schedule.milestone_steps" : "schedule.milestones"), s.name);
   if (!milestones && !steps && s.name == "step")
     fail("{}: found step without schedule.milestones, expected milestones such as [8, 14] (epochs)",
          o.at("schedule.name"));
@@ -224,12 +209,12 @@ void check_micro_batches(const TrainConfig& t, const Origins& o) {
 void check_growth(const Config& c, const Origins& o) {
   const TrainConfig& t = c.train;
   const GrowConfig& grow = t.grow;
-  if (grow.factor == 0) {
-    for (const auto& [key, value] :
-         {std::pair("train.grow.from_epoch", grow.from_epoch), std::pair("train.grow.until_epoch", grow.until_epoch)})
-      if (value != 0) fail("{}: found {} without train.grow.factor, expected both or none", o.at(key), value);
-    return;
-  }
+  if (grow.factor == 0) return;
+  if (grow.until_epoch == 0)
+    fail(
+        "{}: found {} without train.grow.until_epoch, expected such as train: {{grow: {{factor: 16, from_epoch: 5, "
+        "until_epoch: 8}}}}",
+        o.at("train.grow.factor"), grow.factor);
   if (grow.until_epoch <= grow.from_epoch)
     fail("{}: found {}, expected more than train.grow.from_epoch, {}", o.at("train.grow.until_epoch"), grow.until_epoch,
          grow.from_epoch);
@@ -263,8 +248,6 @@ void check_clipping(const TrainConfig& t, const Origins& o) {
 
 void check_average(const Config& c, const Origins& o) {
   if (c.train.ema.decay > 0) return;
-  if (c.train.ema.every != EmaConfig{}.every)
-    fail("{}: found {} without train.ema.decay, expected both or none", o.at("train.ema.every"), c.train.ema.every);
   if (c.eval.weights == "ema")
     fail("{}: found ema without train.ema.decay, expected such as train: {{ema: {{decay: .999}}}}",
          o.at("eval.weights"));
@@ -272,21 +255,7 @@ void check_average(const Config& c, const Origins& o) {
 
 void check_compress(const Config& c, const Origins& o) {
   const CompressConfig& k = c.comm.compress;
-  if (!k.on()) {
-    const CompressConfig unset;
-    const auto alone = [&](const char* key, const auto& found, const auto& without) {
-      if (!(found == without))
-        fail(
-            "{}: found {} without comm.compress.method, expected comm: {{compress: {{method: topk}}}}, or the key left "
-            "out",
-            o.at(std::string("comm.compress.") + key), found);
-    };
-    alone("ratio", k.ratio, unset.ratio);
-    alone("warmup_epochs", k.warmup_epochs, unset.warmup_epochs);
-    alone("exclude", k.exclude, unset.exclude);
-    alone("intra_node", k.intra_node, unset.intra_node);
-    return;
-  }
+  if (!k.on()) return;
   const std::string at = o.at("comm.compress.method");
   if (c.optimizer.name != "sgd" && c.optimizer.name != "lars")
     fail(
@@ -379,6 +348,7 @@ void complete_and_validate(Config& config, const Origins& origins) {
   check_init(config, origins);
   check_sampling(config.head, origins);
   check_head_kind(config, origins);
+  check_optimizer(config, origins);
   check_schedule(config.schedule, origins);
   check_train(config, origins);
   check_clipping(config.train, origins);

@@ -17,10 +17,6 @@ struct Origins {
   bool on_command_line(const std::string& key) const;
 };
 
-/// Of the optimizer's keys, those that the chosen ones have no use for: an error where the file gives them, but where
-/// the command line chose the optimizer (`-o optimizer.name=lamb`), the file's rest. Also what cannot be combined.
-void settle_optimizer(Config& config, const Origins& origins);
-
 /// Fills in what follows from other keys, then throws Error for the first combination that cannot be.
 void complete_and_validate(Config& config, const Origins& origins);
 

@@ -22,7 +22,7 @@ class Growing(E2eCase):
 
     def test_on_any_ranks_and_resumed_to_the_bit(self):
         done = self.train("one", 1, overrides=GROWING + EACH)
-        self.assertIn("and grows to 48, in 4 micro-batches, from epoch 0.5 to 2", done.stdout)
+        self.assertIn("and grows to 48, in 4 passes, from epoch 0.5 to 2", done.stdout)
         lines = self.metrics("one")
         batches = [m["batch"] for m in lines]
         self.assertEqual(sorted(set(batches)), [12, 24, 36, 48])

@@ -101,7 +101,7 @@ ON_GPUS = {
     "fp16": (1, ["train.precision=fp16"]),
     "two moments, an average and a clipped head": (
         1, ["optimizer={name: lamb, head: {name: sgd}}", "train={ema: {decay: .99}, clip_head: true}"]),
-    "a batch that grows": (1, GROWING),
+    "a batch that grows": (1, GROWING + ["head.classes=2000"]),
     "uniform, call by call": (1, [UNIFORM, "train.graphs=false"]),
     "rows on the host": (1, [HOST, UNIFORM]),
     "rows on the host on 2": (2, [SMALL_HOST, "train.precision=bf16"]),

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/ops_cpu.h"
@@ -13,6 +14,7 @@
 namespace plsc {
 namespace {
 
+using kernels::Candidates;
 using kernels::CutCounts;
 using kernels::UnsentRange;
 
@@ -55,7 +57,7 @@ class CpuCompressOps final : public CompressOps {
     for_parts(n, kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int) {
       kernels::accumulate_into(rule, range_of(part, begin, end), x + begin);
     });
-    write(find_cut(x, n, k), x, n, to);
+    if (!select_of_candidates(x, n, k, to)) write(find_cut(x, n, k), x, n, to);
   }
 
   void keep_rest(const UnsentPart& part, float weight_decay, const SentPart& sent) override {
@@ -139,6 +141,31 @@ class CpuCompressOps final : public CompressOps {
       cut = kernels::narrow_cut(cut, level, counts.data());
     }
     return cut;
+  }
+
+  /// The k largest are among those that reach a bound, if that many do: one look at most elements, for five. false:
+  /// too few do, or a bound is not worth its while.
+  bool select_of_candidates(const float* x, int64_t n, int64_t k, SentPart& to) const {
+    const uint32_t bound = kernels::sampled_bound(x, n, k);
+    if (bound == 0) return false;
+    std::vector<Candidates> found(static_cast<size_t>(parts_for(n, kElementsPerPart, threads_)));
+    for_parts(n, kElementsPerPart, threads_, [&](int64_t begin, int64_t end, int p) {
+      kernels::add_candidates(bound, x + begin, end - begin, static_cast<int32_t>(begin),
+                              found[static_cast<size_t>(p)]);
+    });
+    Candidates& all = found[0];
+    for (size_t p = 1; p < found.size(); ++p) {
+      all.indices.insert(all.indices.end(), found[p].indices.begin(), found[p].indices.end());
+      all.values.insert(all.values.end(), found[p].values.begin(), found[p].values.end());
+    }
+    const auto candidates = static_cast<int64_t>(all.values.size());
+    if (candidates < k) return false;
+    const int64_t first = std::exchange(to.first, 0);
+    write(find_cut(all.values.data(), candidates, k), all.values.data(), candidates, to);
+    to.first = first;
+    for (int32_t& index : to.indices.span<int32_t>())
+      index = static_cast<int32_t>(first) + all.indices[static_cast<size_t>(index)];
+    return true;
   }
 
   void write(const math::TopkCut& cut, const float* x, int64_t n, SentPart& to) const {

@@ -3,7 +3,7 @@
 #include <limits>
 #include <numeric>
 
-#include "kernels/math/topk.h"
+#include "kernels/cpu/topk.h"
 #include "parity/backend/cases.h"
 #include "parity/backend/values.h"
 #include "support/step_state.h"
@@ -132,9 +132,8 @@ void select_case(Backend& backend, int64_t n, int64_t k, bool nesterov, int64_t 
 }
 
 /// Of equal magnitudes the first ones, whatever their sign; zeros never.
-void equal_case(Backend& backend, int64_t n) {
+void equal_case(Backend& backend, int64_t n, int64_t k) {
   begin(backend, false);
-  const int64_t k = n / 2;
   Part p(*backend.device, n, k, 5);
   const Values zeros(static_cast<size_t>(n), 0.0);
   Values g = zeros;
@@ -163,6 +162,29 @@ void equal_case(Backend& backend, int64_t n) {
   const std::vector<int32_t> indices = download_ints(p.device, p.sent.indices);
   REQUIRE(indices[0] == kFirst + static_cast<int32_t>(n) - 1);
   REQUIRE(std::count(indices.begin(), indices.end(), math::kNothingSent) == k - 1);
+}
+
+/// Where a sample has the largest alone, few elements reach the bound that it gives: others are found all the same.
+void misled_case(Backend& backend) {
+  begin(backend, false);
+  const int64_t n = 100'003, k = 200, cell = n / kernels::sample_size(n);
+  Part p(*backend.device, n, k, 6);
+  const Values zeros(static_cast<size_t>(n), 0.0);
+  Values g = zeros;
+  std::vector<int32_t> expected;
+  for (int64_t i = 0; i < n; ++i) g[static_cast<size_t>(i)] = static_cast<double>(i) / static_cast<double>(2 * n);
+  for (int64_t i = 0; i < 60; ++i) {
+    const int64_t place = kernels::sampled_place(i, cell);
+    g[static_cast<size_t>(place)] = -9;
+    expected.push_back(kFirst + static_cast<int32_t>(place));
+  }
+  std::vector<float> narrow(g.begin(), g.end());
+  const uint32_t bound = kernels::sampled_bound(narrow.data(), n, k);
+  REQUIRE(bound == (std::bit_cast<uint32_t>(-9.0F) & 0x7FFFFFFFU));
+  for (int64_t i = n - (k - 60); i < n; ++i) expected.push_back(kFirst + static_cast<int32_t>(i));
+  p.set(g, zeros, zeros, zeros);
+  backend.compress->select(p.part, 0, p.room, p.sent);
+  REQUIRE(download_ints(p.device, p.sent.indices) == expected);
 }
 
 /// What is not finite is sent and found, and the step then changes nothing.
@@ -261,8 +283,11 @@ void compress_cases(Backend& backend) {
   select_case(backend, 0, 4, false);
   select_case(backend, 100'003, 101, false);
   select_case(backend, 70'000, 20'000, false);
-  equal_case(backend, 1'001);
-  equal_case(backend, 40'000);
+  select_case(backend, 300'007, 300, false);
+  equal_case(backend, 1'001, 500);
+  equal_case(backend, 40'000, 20'000);
+  equal_case(backend, 40'000, 600);
+  misled_case(backend);
   select_case(backend, 50, 7, false, 1);
   select_case(backend, 100'003, 101, false, 4);
   for (const bool lars : {false, true}) {

@@ -156,6 +156,51 @@ TEST_CASE("gradients are compressed where the rest of the configuration goes wit
   CHECK(message(topk + "device: cuda\ntrain: {deterministic: true}").empty());
 }
 
+TEST_CASE("where the command line turns something off, the file's keys of it rest") {
+  const std::string file =
+      "train: {ema: {decay: .99, every: 5}, grow: {factor: 4, from_epoch: 1, until_epoch: 3}}\n"
+      "comm: {compress: {method: topk, ratio: .01, warmup_epochs: 1, exclude: 100, intra_node: none}}\n"
+      "schedule: {name: step, milestones: [3], factor: .5}\n";
+  REQUIRE(message(file).empty());
+  const auto config = [&](const std::vector<std::string>& overrides) {
+    return parse_config("data: {train: a}\n" + file, "f.yaml", overrides).config;
+  };
+  CHECK(config({"comm.compress.method=none"}).comm.compress == CompressConfig{});
+  CHECK(config({"comm.compress={method: none}"}).comm.compress == CompressConfig{});
+  CHECK(config({"train.grow.factor=none"}).train.grow == GrowConfig{});
+  CHECK(config({"train.ema.decay=none"}).train.ema == EmaConfig{});
+  const ScheduleConfig schedule = config({"schedule.name=cosine"}).schedule;
+  CHECK((schedule.milestones.empty() && schedule.factor == ScheduleConfig{}.factor));
+  // What the command line gives itself does not.
+  CHECK(contains(message(file, {"comm.compress.method=none", "comm.compress.ratio=.1"}),
+                 "-o: comm.compress.ratio: found 0.1 without comm.compress.method"));
+  CHECK(contains(message(file, {"train.ema.decay=none", "train.ema.every=7"}), "-o: train.ema.every: found 7"));
+  CHECK(contains(message(file, {"train.grow.factor=none", "train.grow.from_epoch=2"}),
+                 "-o: train.grow.from_epoch: found 2 without train.grow.factor, expected both or none"));
+}
+
+TEST_CASE("a schedule is given nothing that belongs to another") {
+  for (const auto& [given, expected] : std::vector<std::pair<std::string, std::string>>{
+           {"name: cosine, power: 3", "power: found 3 with schedule.name cosine, expected schedule.name poly"},
+           {"factor: .5", "factor: found 0.5 with schedule.name poly, expected schedule.name step"},
+           {"name: cosine, milestone_steps: [100, 200]",
+            "milestone_steps: found [100, 200] with schedule.name cosine, expected schedule.name step"},
+           {"name: constant, final_lr: .01",
+            "final_lr: found 0.01 with schedule.name constant, expected schedule.name poly or cosine or one_cycle"}})
+    CHECK(message("schedule: {" + given + "}") == "f.yaml:2: schedule." + expected + ", or the key left out");
+}
+
+TEST_CASE("what shapes the weights and has changed is named") {
+  const auto differences = [](const std::string& now) {
+    return training_differences(parse_config("data: {train: a}\n", "f").config,
+                                parse_config("data: {train: a}\n" + now, "f").config);
+  };
+  CHECK(differences("comm: {dtype: bf16}\n") == std::vector<std::string>{"comm.dtype fp32 -> bf16"});
+  CHECK(differences("comm: {compress: {method: topk}}\n") ==
+        std::vector<std::string>{"comm.compress.method none -> topk"});
+  CHECK(differences("comm: {bucket: 1MiB, timeout: 1min}\nlog: {every_steps: 3}\n").empty());
+}
+
 TEST_CASE("sampled class centres that are updated by lamb cannot be caught up") {
   const auto sampled = [](const char* optimizer) {
     return message("head: {update: dense, sampling: {method: uniform, ratio: .1}}\n" + std::string(optimizer) + "\n");

@@ -211,7 +211,11 @@ std::vector<Change> optimisation_changes() {
         c.schedule.name = "step";
         c.schedule.milestone_steps = {100, 200};
       },
-      [](Config& c) { c.schedule.factor = 0.5; },
+      [](Config& c) {
+        c.schedule.name = "step";
+        c.schedule.milestones = {3};
+        c.schedule.factor = 0.5;
+      },
       [](Config& c) { c.schedule.final_lr = 1e-5; },
       [](Config& c) { c.schedule.compat = "insightface_2022"; },
       [](Config& c) {
