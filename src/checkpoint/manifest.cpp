@@ -216,9 +216,9 @@ Manifest Manifest::parse(const std::string& text, const std::string& where) {
     for (const Json& t : j.at("tensors")) m.tensors.push_back(tensor_from(t));
     return m;
   } catch (const Json::parse_error& e) {
-    damaged(where, text.empty() ? "it is empty"
-                                : fmt::format("it is cut short, or was edited: byte {} of {} is no JSON any more",
-                                              e.byte, text.size()));
+    if (text.empty()) damaged(where, "it is empty");
+    if (e.byte > text.size()) damaged(where, fmt::format("it is cut short, after {} bytes", text.size()));
+    damaged(where, fmt::format("it was edited, or written over: byte {} of {} is no JSON", e.byte, text.size()));
   } catch (const Json::exception& e) {
     const std::string what = e.what();  // "[json.exception.type_error.302] type must be number, but is string"
     damaged(where, what.substr(what.find("] ") + 2));
