@@ -1,6 +1,4 @@
 // plsc-train -c FILE: builds the parts and runs the trainer.
-#include <fmt/ranges.h>
-
 #include <cmath>
 #include <filesystem>
 
@@ -8,14 +6,15 @@
 #include "app/commands.h"
 #include "app/exit_status.h"
 #include "app/plan/headline.h"
+#include "app/resume.h"
 #include "app/world.h"
 #include "base/clock.h"
 #include "base/stop_signal.h"
 #include "head/class_sampler.h"
 #include "nn/module.h"
 #include "optim/optimizer.h"
-#include "train/init_weights.h"
 #include "train/run_folder.h"
+#include "train/step_trace.h"
 #include "train/trainer.h"
 
 namespace plsc {
@@ -43,117 +42,6 @@ RunMeta plan_run(const Config& config, const DataSource& source, int64_t classes
   meta.optimizer = config.optimizer.name;
   meta.config = to_yaml(config);
   return meta;
-}
-
-/// The checkpoint to resume from, the same on every rank; empty: none.
-std::string choose_checkpoint(Context& context, const std::string& resume, const std::string& output) {
-  if (resume == "none") return "";
-  if (resume != "auto") return resume;
-  std::string newest;
-  on_rank_0(context, [&] {
-    const CheckpointList list = list_checkpoints(output);
-    for (const std::string& why : list.rejected)
-      context.log.warn("not resuming from a checkpoint that is not whole: {}", why);
-    if (!list.whole.empty()) {
-      newest = list.whole.back();
-    } else if (!list.rejected.empty()) {
-      // To begin again at step 0 without a word would cost the user the run so far.
-      fail_hint("mend it, name another with --resume DIR, or start anew with --resume none (what is there moves aside)",
-                "{} holds {} checkpoint(s), and none can be used; the newest: {}", output, list.rejected.size(),
-                list.rejected.back());
-    }
-  });
-  return broadcast_text(context.host, newest);
-}
-
-/// What the bits of a step depend on; with exact sums and common statistics neither on ranks nor on threads.
-std::string bits_depend_on(const RunMeta& meta, bool exact) {
-  const std::string versions = ", " + meta.versions;
-  if (!exact) return fmt::format("{} rank(s), {}", meta.ranks, meta.device) + versions;
-  return meta.device.substr(meta.device.rfind(", ") + 2) + versions;  // the instruction set
-}
-
-void warn_of_differences(Context& context, const Config& config, const RunMeta& stored, const RunMeta& now,
-                         int64_t step) {
-  const bool exact = context.sums_in_double && config.model.sync_batch_norm.all_ranks();
-  const std::string then = bits_depend_on(stored, exact), today = bits_depend_on(now, exact);
-  if (then != today) {
-    context.log.warn("resuming, but not bit for bit: the checkpoint was written by {}; this run has {}", then, today);
-  }
-  try {
-    const Config before = parse_config(stored.config, "the checkpoint's configuration").config;
-    if (const auto changed = training_differences(before, config); !changed.empty()) {
-      context.log.warn("changed since the checkpoint: {}", fmt::join(changed, ", "));
-    }
-  } catch (const Error& e) {  // of another version: no reason not to resume
-    context.log.warn("cannot say what has changed since the checkpoint: {}", e.what());
-  }
-  if (stored.samples != now.samples || stored.global_batch != now.global_batch) {
-    context.log.warn(
-        "{} samples in batches of {} now, {} in batches of {} in the checkpoint: epochs are counted anew from "
-        "the step number",
-        now.samples, now.global_batch, stored.samples, stored.global_batch);
-  } else if (const int64_t images = step_map(config.train, now.samples, now.global_batch).images(step),
-             before = stored.images.value_or(step * stored.global_batch);  // the batch never grew before it was stored
-             before != images) {
-    context.log.warn(
-        "the batch grows otherwise now: {} steps are of {} images, and were of {} in the checkpoint; epochs are "
-        "counted anew from the step number",
-        step, images, before);
-  }
-}
-
-/// What a checkpoint is restored into.
-struct Fresh {
-  Backbone& backbone;
-  MarginHead& head;
-  const std::vector<std::string>& class_names;
-  RunFolder& folder;
-};
-
-/// Restores where there is something to restore, else draws first values; returns the first step to run.
-int64_t start_or_resume(Context& context, const CommandLine& line, const Config& config, const Fresh& fresh,
-                        const RunMeta& meta) {
-  const std::string folder = choose_checkpoint(context, line.resume, config.output);
-  if (folder.empty()) {
-    if (!config.head.class_map.empty() && config.init.from.empty())
-      context.log.warn("head.class_map: {} is not used: there is no checkpoint to go on from", config.head.class_map);
-    fresh.folder.set_aside_earlier_run(context);
-    if (context.loss_scaling) set_loss_scale(context.backend, {math::kFirstLossScale, 0});
-    if (!config.init.from.empty()) {
-      init_weights(context, config, fresh.backbone, fresh.head, fresh.class_names);
-    } else {
-      fresh.backbone.init(context);
-      fresh.head.init();
-    }
-    return 0;
-  }
-  const auto reader = CheckpointReader::open(folder);
-  const RunMeta stored = RunMeta::from_json(reader->meta(), folder);
-  const ClassMap classes =
-      plan_classes(*reader, config.head, {fresh.head.shard().total, fresh.class_names}, Leaving::error);
-  require_same_optimizer(*reader, config.optimizer);
-  restore_state(context, *reader, fresh.backbone, fresh.head, classes);
-  if (config.train.ema.decay > 0 && !restore_averages(context, *reader, fresh.backbone)) {
-    context.log.info("{} holds no averaged weights: the average begins with the weights that are in it", folder);
-  }
-  set_updates(context.backend, stored.updates.value_or(reader->step()));
-  if (!classes.same()) context.log.warn("classes changed since the checkpoint: {}", classes.text());
-  if (context.loss_scaling) {
-    // Where the run was not in fp16 before, the search for the scale begins here.
-    set_loss_scale(context.backend, stored.loss_scale.value_or(math::LossScale{math::kFirstLossScale, 0}));
-  }
-  warn_of_differences(context, config, stored, meta, reader->step());
-  // What an abandoned past left behind must not be what `--resume auto` finds next.
-  if (line.resume != "auto") {
-    on_rank_0(context, [&] {
-      for (const std::string& name : set_aside_later(config.output, reader->step())) {
-        context.log.warn("{} is of a later step: it is now in checkpoints/set_aside", name);
-      }
-    });
-  }
-  context.log.info("resuming from {}: step {} of {}", folder, reader->step(), meta.total_steps);
-  return reader->step();
 }
 
 /// The classes of a step's labels take part in any case.
@@ -280,6 +168,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   group_norms(session, config, world);
   group_nodes(session, config, world);
   RunFolder folder(context, config);
+  require_trace_file(context, config.log);
 
   const auto source = [&] {
     try {
@@ -298,24 +187,29 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   meta.class_map = class_map_key(config.head);
 
   const std::string planned = plan::headline_of(session, world, config, classes);  // before any memory is taken
-  const auto backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
-  backbone->freeze(config.init.freeze);
-  backbone->require_batch(context, meta.global_batch / config.train.micro_batches() / world.size());
-  const auto head =
-      make_margin_head(context, config.head, classes, backbone->embedding_size(), head_update(config.optimizer));
-  meta.model = backbone->description();
-  compress_gradients(context, backbone->params(), config.comm.compress);
+  Model model;
+  const auto renew = [&] {
+    model = {};  // first, for its memory
+    model.backbone = make_backbone(context, config.model, config.data.image_size, config.data.channels);
+    model.backbone->freeze(config.init.freeze);
+    model.backbone->require_batch(context, meta.global_batch / config.train.micro_batches() / world.size());
+    model.head = make_margin_head(context, config.head, classes, model.backbone->embedding_size(),
+                                  head_update(config.optimizer));
+    compress_gradients(context, model.backbone->params(), config.comm.compress);
+  };
+  renew();
+  meta.model = model.backbone->description();
   const auto evaluator =
       config.eval.sets.empty() ? nullptr : make_evaluator(context, config.eval, config.data, source->class_names());
   if (!config.checkpoint.best_set.empty()) {
     evaluator->require_metric(config.checkpoint.best_set, config.checkpoint.best_metric);
   }
   const int64_t first_step =
-      start_or_resume(context, line, config, {*backbone, *head, source->class_names(), folder}, meta);
+      start_or_resume(context, line.resume, config, {model, renew, source->class_names(), folder}, meta);
   folder.write_config(context, config);  // what is there stays as it was until the run is accepted
   folder.write_versions(context, meta.versions, world.hosts());
   folder.write_class_names(context, source->class_names());
-  announce(session, config, *source, *backbone, *head, meta, planned);
+  announce(session, config, *source, *model.backbone, *model.head, meta, planned);
   if (first_step >= meta.total_steps) {
     log.info("training is already complete: step {} of {} is in {}/checkpoints", first_step, meta.total_steps,
              config.output);
@@ -327,7 +221,7 @@ int train_command(const CommandLine& line, const LoadedConfig& loaded, World& wo
   context.host.barrier("the start of training");
   stop.take_requests();
   Trainer trainer(context, config,
-                  {*backbone, *head, *loader, evaluator.get(), source->class_names(),
+                  {*model.backbone, *model.head, *loader, evaluator.get(), source->class_names(),
                    Schedule(config.schedule, meta.total_steps, loader->steps(), config.train.accumulate),
                    [&] { return stop.requested(); }, [&](int64_t step, const char* phase) { world.note(step, phase); }},
                   meta);

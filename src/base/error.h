@@ -16,6 +16,9 @@ class Error : public std::runtime_error {
       : std::runtime_error(hint.empty() ? message : message + "\n  hint: " + hint) {}
 };
 
+/// What an Error says, without what to do: for a message that has its own advice.
+inline std::string without_hint(const std::string& what) { return what.substr(0, what.find("\n  hint: ")); }
+
 /// Throws Error with a formatted message; `fail_hint` adds what to do.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {

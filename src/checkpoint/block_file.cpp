@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "checkpoint/checkpoint.h"
 
 namespace plsc {
 namespace {
@@ -20,12 +21,18 @@ int64_t block_length(const BlockFile& file, int64_t index) {
 }
 
 void read_block(const BlockFile& file, const File& source, int64_t index, std::span<std::byte> out) {
-  source.read_at(index * file.block_bytes, out);
+  try {
+    source.read_at(index * file.block_bytes, out);
+  } catch (const Error& e) {  // a sector that the disk cannot read, a file that was cut short while it was read
+    throw DamagedError(without_hint(e.what()), kUseAnother);
+  }
   const uint64_t found = checksum(out), expected = file.checksums[static_cast<size_t>(index)];
   if (found != expected) {
-    fail_hint(kUseAnother, "{}: damaged in block {} (bytes {} to {}): checksum {}, expected {}", file.path, index,
-              index * file.block_bytes, index * file.block_bytes + static_cast<int64_t>(out.size()) - 1,
-              checksum_text(found), checksum_text(expected));
+    throw DamagedError(
+        fmt::format("{}: damaged in block {} (bytes {} to {}): checksum {}, expected {}", file.path, index,
+                    index * file.block_bytes, index * file.block_bytes + static_cast<int64_t>(out.size()) - 1,
+                    checksum_text(found), checksum_text(expected)),
+        kUseAnother);
   }
 }
 

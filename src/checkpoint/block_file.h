@@ -51,8 +51,8 @@ struct BlockCache {
   std::vector<std::byte> bytes;
 };
 
-/// Exactly out.size() bytes at `offset`. Every block that is touched is checked as a whole; Error names the file, the
-/// block and both checksums. Needs memory for one block beside `out`.
+/// Exactly out.size() bytes at `offset`. Every block that is touched is checked as a whole; DamagedError names the
+/// file, the block and both checksums, or what the system says of its reading. Needs memory for one block beside `out`.
 void read_checked(const BlockFile& file, int64_t offset, std::span<std::byte> out, BlockCache& cache);
 
 /// Reads and checks every block.

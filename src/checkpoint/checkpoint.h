@@ -1,12 +1,14 @@
 // Sharded checkpoints: written by all ranks together, read by any number of ranks. Formats: safetensors files and a
 // manifest with a checksum per 16-MiB block; see "Checkpoints" in src/README.md.
 #pragma once
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "comm/errors.h"
 #include "runtime/context.h"
 
 namespace plsc {
@@ -60,7 +62,22 @@ std::string save_checkpoint(Context& context, const std::string& output, const C
 /// Error on all ranks where `output` has no room for a checkpoint of that content. All ranks call it.
 void require_checkpoint_space(Context& context, const std::string& output, const CheckpointContent& content);
 
-/// One checkpoint for reading. Every block that is read is checked against its checksum.
+/// A checkpoint that was whole when it was written does not hold what was written: a checksum or the system's own
+/// reading says so. Another checkpoint may be well.
+class DamagedError : public Error {
+ public:
+  using Error::Error;
+};
+/// A DamagedError of one rank or several, which every rank throws at the same place.
+class AgreedDamage : public AgreedError {
+ public:
+  using AgreedError::AgreedError;
+};
+/// Runs `work`, which reads from checkpoints and meets no other rank, on each rank. Where it fails on one, every rank
+/// throws: AgreedDamage where damage is all that is wrong, else AgreedError. All ranks call it.
+void read_together(Context& context, const std::function<void()>& work);
+
+/// One checkpoint for reading. Every block that is read is checked against its checksum: DamagedError.
 class CheckpointReader {
  public:
   /// Reads the manifest and checks the files' sizes; Error says what is missing. `folder` may also be one
@@ -111,7 +128,7 @@ CheckpointList list_checkpoints(const std::string& output);
 
 /// For a run that goes on from an earlier checkpoint than its newest (`--resume DIR`): moves the checkpoints of later
 /// steps to output/checkpoints/set_aside, where nothing lists, resumes from or prunes them, since they belong to a past
-/// that the run leaves. One process calls it. The names that were moved.
+/// that the run leaves. `latest` then names the newest that stays. One process calls it. The names that were moved.
 std::vector<std::string> set_aside_later(const std::string& output, int64_t step);
 
 }  // namespace plsc

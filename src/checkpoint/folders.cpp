@@ -176,7 +176,14 @@ std::vector<std::string> set_aside_later(const std::string& output, int64_t step
     rename_or_fail((root / c.name).string(), to.string());
     moved.push_back(step_name(c.step));
   }
-  if (!moved.empty()) sync_folder(root.string());
+  if (moved.empty()) return moved;
+  const std::string latest = (root / kLatestName).string();
+  if (const auto whole = list_checkpoints(output).whole; whole.empty()) {
+    remove_quietly(latest);
+  } else {
+    write_text_atomically(latest, fs::path(whole.back()).filename().string() + "\n");
+  }
+  sync_folder(root.string());
   return moved;
 }
 
@@ -190,7 +197,7 @@ CheckpointList list_checkpoints(const std::string& output) {
       if (reader->step() != c.step) fail("{}: its manifest is of step {}", path, reader->step());
       list.whole.push_back(path);
     } catch (const Error& e) {
-      list.rejected.push_back(e.what());
+      list.rejected.push_back(without_hint(e.what()));
     }
   }
   return list;

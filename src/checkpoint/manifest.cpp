@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "checkpoint/block_file.h"
+#include "checkpoint/checkpoint.h"
 
 namespace plsc {
 namespace {
@@ -19,7 +20,7 @@ constexpr int64_t kMaxBlockBytes = int64_t{1} << 30;
 constexpr const char* kHint = "go on from an older checkpoint with --resume DIR";
 
 [[noreturn]] void damaged(const std::string& where, const std::string& what) {
-  fail_hint(kHint, "{}: damaged manifest: {}", where, what);
+  throw DamagedError(fmt::format("{}: damaged manifest: {}", where, what), kHint);
 }
 
 Json to_json(const ManifestFile& f) {
@@ -214,8 +215,13 @@ Manifest Manifest::parse(const std::string& text, const std::string& where) {
     for (const Json& f : j.at("files")) m.files.push_back(file_from(f));
     for (const Json& t : j.at("tensors")) m.tensors.push_back(tensor_from(t));
     return m;
+  } catch (const Json::parse_error& e) {
+    if (text.empty()) damaged(where, "it is empty");
+    if (e.byte > text.size()) damaged(where, fmt::format("it is cut short, after {} bytes", text.size()));
+    damaged(where, fmt::format("it was edited, or written over: byte {} of {} is no JSON", e.byte, text.size()));
   } catch (const Json::exception& e) {
-    damaged(where, e.what());
+    const std::string what = e.what();  // "[json.exception.type_error.302] type must be number, but is string"
+    damaged(where, what.substr(what.find("] ") + 2));
   } catch (const std::logic_error& e) {  // stoull, and the two throws above
     damaged(where, e.what());
   }

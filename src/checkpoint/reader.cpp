@@ -48,13 +48,28 @@ Manifest manifest_of_file(const std::string& path) {
   return m;
 }
 
+/// Of the checkpoints in it, whole or not.
+std::optional<int64_t> newest_step(const std::string& folder) {
+  std::optional<int64_t> newest;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    newest = std::max(newest, step_of(entry.path().filename().string()));
+  return newest;
+}
+
 Manifest manifest_of_folder(const std::string& folder) {
   const std::string path = (fs::path(folder) / kManifestName).string();
   std::error_code ignored;
   if (!fs::exists(path, ignored)) {
     if (fs::is_directory(checkpoints_folder(folder), ignored)) {
-      fail_hint("name one of its checkpoints: " + checkpoints_folder(folder) + "/step_N",
-                "{} is a run, not a checkpoint", folder);
+      const auto newest = newest_step(checkpoints_folder(folder));
+      fail_hint(
+          "name one of its checkpoints: " + checkpoints_folder(folder) + "/" + (newest ? step_name(*newest) : "step_N"),
+          "{} is a run, not a checkpoint", folder);
+    }
+    if (const auto newest = newest_step(folder)) {
+      fail_hint("name one of them, such as the newest: " + (fs::path(folder) / step_name(*newest)).string(),
+                "{} holds checkpoints and is none itself", folder);
     }
     fail_hint(kOlder, "{}: no {}: not a checkpoint, or not a whole one", folder, kManifestName);
   }

@@ -38,6 +38,15 @@ Recorder::Recorder(const Options& options, Log& log) : options_(options), log_(l
   file_ = File::append(path);
 }
 
+Recorder::~Recorder() {
+  if (waiting_.empty()) return;
+  try {
+    if (const auto why = write_waiting()) give_up(*why);
+  } catch (const std::exception& e) {
+    log_.error("{}: its last lines may be missing: {}", file_->path(), e.what());
+  }
+}
+
 void Recorder::note(const StepRecord& record) {
   ++steps_;
   samples_ += record.samples;
@@ -103,7 +112,7 @@ void Recorder::write_line(const StepRecord& last) {
     line["skipped"] = skipped_;
   }
   if (last.graph_age) line["graph_age"] = *last.graph_age;
-  append(line.dump());
+  append(last.step, line.dump());
 }
 
 double Recorder::mean(double sum) const {
@@ -161,7 +170,7 @@ void Recorder::note(const EvalResult& result, int64_t step) {
     line["tar_at_far"] = result.tar_at_far;
   }
   line["seconds"] = result.seconds;
-  append(line.dump());
+  append(step, line.dump());
   log_.info("{}", summary(result));
 }
 
@@ -187,20 +196,36 @@ void Recorder::note(const GraphRecord& record, int64_t step) {
   line["seconds"] = record.seconds;
   line["recall"] = record.recall ? Json(*record.recall) : Json();
   line["age"] = record.age ? Json(*record.age) : Json();
-  append(line.dump());
+  append(step, line.dump());
   log_.info("{}", summary(record));
 }
 
-void Recorder::append(const std::string& line) {
+void Recorder::append(int64_t step, const std::string& line) {
   if (!file_) return;
-  const bool waiting = !unwritten_.empty();
-  unwritten_ += line + "\n";
-  const size_t written = file_->write_some(std::as_bytes(std::span<const char>(unwritten_)));
-  const int code = errno;
-  unwritten_.erase(0, written);
+  const bool waited = !waiting_.empty();
+  waiting_.push_back({step, line + "\n"});
   // A full disk is no reason to lose the training: it may have room again before the run ends.
-  if (!unwritten_.empty() && !waiting)
-    log_.error("cannot write {}: {}; its lines wait", file_->path(), std::strerror(code));
+  if (const auto why = write_waiting(); why && !waited)
+    log_.error("cannot write {}: {}; its lines wait", file_->path(), *why);
+}
+
+std::optional<std::string> Recorder::write_waiting() {
+  while (!waiting_.empty()) {
+    const std::string& text = waiting_.front().text;
+    begun_ += file_->write_some(std::as_bytes(std::span(text).subspan(begun_)));
+    if (begun_ < text.size()) return std::strerror(errno);
+    waiting_.pop_front();
+    begun_ = 0;
+  }
+  return std::nullopt;
+}
+
+void Recorder::give_up(const std::string& why) {
+  const std::string& path = file_->path();
+  const int64_t first = waiting_.front().step, last = waiting_.back().step;
+  log_.error("cannot write {}: {}; never written: {} line(s), {}", path, why, waiting_.size(),
+             first == last ? fmt::format("of step {}", first) : fmt::format("of steps {} to {}", first, last));
+  if (begun_ > 0) std::filesystem::resize_file(path, std::filesystem::file_size(path) - begun_);
 }
 
 }  // namespace plsc

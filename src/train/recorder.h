@@ -1,6 +1,7 @@
 // What a run tells: metrics.jsonl for programs, the progress line and the log for people. Only rank 0 writes.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,11 @@ class Recorder {
   };
   /// Opens metrics.jsonl; lines of steps after `first_step` (a run that was cut off) are removed first.
   Recorder(const Options& options, Log& log);
+  /// Tries once more to write the lines that wait. Those that cannot be are told as an error with their steps, and what
+  /// there is of the first of them is taken away.
+  ~Recorder();
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
 
   /// Every step. Writes a line each `every_steps`, with means over the steps since the last one.
   void note(const StepRecord& record);
@@ -82,12 +88,20 @@ class Recorder {
   double mean(double sum) const;
   double top1() const;
   void show(const StepRecord& record);
-  void append(const std::string& line);
+  void append(int64_t step, const std::string& line);
+  /// The lines that wait, as far as there is room for them; else what the system says.
+  std::optional<std::string> write_waiting();
+  void give_up(const std::string& why);
 
   Options options_;
   Log& log_;
   std::optional<File> file_;  // rank 0
-  std::string unwritten_;     // lines that a full disk did not take
+  struct Line {
+    int64_t step = 0;
+    std::string text;
+  };
+  std::deque<Line> waiting_;  // lines that a full disk did not take
+  size_t begun_ = 0;          // bytes of the first of them that it did
   Stopwatch window_, run_, paused_;
   double idle_ = 0;  // of the window
   double total_idle_ = 0;

@@ -117,6 +117,20 @@ LocalRows local_rows(const ClassMap& classes, const ClassShard& shard) {
   return out;
 }
 
+void restore_moments(Context& context, const CheckpointReader& reader, Backbone& backbone) {
+  const auto read_moment = [&](const std::string& name, const Param& p, Tensor& moment) {
+    if (!reader.has("optimizer", name)) return;
+    if (!moment.defined()) moment = context.device().tensor(p.value.shape());
+    reader.read(context, "optimizer", name, moment);
+  };
+  for (Param* p : backbone.params()) {
+    if (!p->trainable() || p->part.defined()) continue;
+    read_moment(kMomentumPrefix + p->name, *p, p->momentum);
+    read_moment(kMeanPrefix + p->name, *p, p->momentum);
+    read_moment(kSquaresPrefix + p->name, *p, p->squares);
+  }
+}
+
 void restore_head(Context& context, const CheckpointReader& reader, MarginHead& head, RestoreFor purpose,
                   const ClassMap& classes) {
   require_same_head(reader, classes, head);
@@ -125,13 +139,15 @@ void restore_head(Context& context, const CheckpointReader& reader, MarginHead& 
   std::vector<std::string> stored;
   for (const auto& t : reader.tensors())
     if (t.group == "head" || t.group == "head_optimizer") stored.push_back(t.name);
-  for (HeadRows& rows : head.state_to_fill(stored, purpose)) {
-    if (!reader.has(head_group(rows), rows.name)) continue;
-    for (const Run& run : local.runs) {
-      Tensor part = rows.rows.rows(run.row, run.count);
-      reader.read_rows(context, head_group(rows), rows.name, run.stored, part);
+  read_together(context, [&] {
+    for (HeadRows& rows : head.state_to_fill(stored, purpose)) {
+      if (!reader.has(head_group(rows), rows.name)) continue;
+      for (const Run& run : local.runs) {
+        Tensor part = rows.rows.rows(run.row, run.count);
+        reader.read_rows(context, head_group(rows), rows.name, run.stored, part);
+      }
     }
-  }
+  });
   // A lone .safetensors file has no manifest, and rows that do not lag.
   if (reader.ranks() == 0) return;
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
@@ -176,7 +192,7 @@ void restore_graph(Context& context, const CheckpointReader& reader, MarginHead&
     return;
   }
   Tensor lists = graph.lists();
-  read_graph(context, reader, head.shard().begin, lists);
+  read_together(context, [&] { read_graph(context, reader, head.shard().begin, lists); });
   graph.restore(context, lists, *meta.graph);
 }
 
@@ -315,11 +331,13 @@ void restore_backbone(Context& context, const CheckpointReader& reader, Backbone
 
 bool restore_averages(Context& context, const CheckpointReader& reader, Backbone& backbone) {
   if (!has_averages(reader)) return false;
-  for (Param* p : backbone.params()) {
-    if (p->value.dtype() != Dtype::f32) continue;
-    if (!p->average.defined()) p->average = context.device().tensor(p->value.shape());
-    reader.read(context, kAverages, p->name, p->average);
-  }
+  read_together(context, [&] {
+    for (Param* p : backbone.params()) {
+      if (p->value.dtype() != Dtype::f32) continue;
+      if (!p->average.defined()) p->average = context.device().tensor(p->value.shape());
+      reader.read(context, kAverages, p->name, p->average);
+    }
+  });
   return true;
 }
 
@@ -342,20 +360,12 @@ void require_same_optimizer(const CheckpointReader& reader, const OptimizerConfi
 
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes) {
-  restore_backbone(context, reader, backbone);
-  const auto read_moment = [&](const std::string& name, const Param& p, Tensor& moment) {
-    if (!reader.has("optimizer", name)) return;
-    if (!moment.defined()) moment = context.device().tensor(p.value.shape());
-    reader.read(context, "optimizer", name, moment);
-  };
-  for (Param* p : backbone.params()) {
-    if (!p->trainable() || p->part.defined()) continue;
-    read_moment(kMomentumPrefix + p->name, *p, p->momentum);
-    read_moment(kMeanPrefix + p->name, *p, p->momentum);
-    read_moment(kSquaresPrefix + p->name, *p, p->squares);
-  }
   const RunMeta meta = RunMeta::from_json(reader.meta(), reader.folder());
-  restore_compressed(context, reader, backbone.params(), meta.compressed_nodes);
+  read_together(context, [&] {
+    restore_backbone(context, reader, backbone);
+    restore_moments(context, reader, backbone);
+    restore_compressed(context, reader, backbone.params(), meta.compressed_nodes);
+  });
   restore_head(context, reader, head, RestoreFor::training, classes);
   if (head.graph() != nullptr) restore_graph(context, reader, head, classes);
 }

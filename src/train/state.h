@@ -46,11 +46,11 @@ CheckpointContent collect_state(Backbone& backbone, MarginHead& head, int64_t st
 /// The class graph of a head that has one, as a tensor of a checkpoint.
 NamedRows graph_rows(MarginHead& head);
 
-/// Reads all of a run's state. Error when the checkpoint is of another model, naming the first tensor that differs, or
-/// of another kind of head.
-/// Each class goes on with the centre that `classes` gives it; new ones are drawn, with no momentum. A class graph
-/// holds for the very classes that it was built of, and for as many neighbours or fewer: otherwise it is left, with a
-/// warning.
+/// Reads all of a run's state; all ranks together (read_together). After an AgreedDamage network and head hold a part
+/// of it, and are of no more use: new ones take their places. Error when the checkpoint is of another model, naming the
+/// first tensor that differs, or of another kind of head. Each class goes on with the centre that `classes` gives it;
+/// new ones are drawn, with no momentum. A class graph holds for the very classes that it was built of, and for as many
+/// neighbours or fewer: otherwise it is left, with a warning.
 void restore_state(Context& context, const CheckpointReader& reader, Backbone& backbone, MarginHead& head,
                    const ClassMap& classes);
 
@@ -63,7 +63,8 @@ enum class Weights { raw, ema };
 Weights evaluated_weights(const EvalConfig& config);
 void restore_backbone(Context& context, const CheckpointReader& reader, Backbone& backbone,
                       Weights weights = Weights::raw);
-/// Param::average of a run that goes on (train.ema). False where the checkpoint has none.
+/// Param::average of a run that goes on (train.ema); all ranks together, as restore_state. False where the checkpoint
+/// has none.
 bool restore_averages(Context& context, const CheckpointReader& reader, Backbone& backbone);
 /// The class centres alone, caught up: evaluation by class, init. Momentum is read only where they lag, and let go of.
 void restore_centers(Context& context, const CheckpointReader& reader, MarginHead& head, const ClassMap& classes);

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/files.h"
 
 namespace plsc {
@@ -53,11 +55,34 @@ class Tracks {
 
 }  // namespace
 
+void require_trace_file(Context& context, const LogConfig& config) {
+  if (config.trace.empty()) return;
+  on_rank_0(context.host, [&] {
+    try {
+      const auto folder = std::filesystem::path(config.trace).parent_path();
+      if (!folder.empty()) std::filesystem::create_directories(folder);
+      const AtomicFile tried(config.trace);  // it goes with this block, and what has the name stays
+    } catch (const std::exception& e) {
+      fail_hint("choose another log.trace", "log.trace: {}: no file can be written there: {}", config.trace,
+                without_hint(e.what()));
+    }
+  });
+}
+
 StepTrace::StepTrace(Context& context, const LogConfig& config, int64_t first_step)
     : context_(context),
       path_(config.trace),
+      first_step_(first_step),
       begin_(first_step + config.trace_first),
       end_(begin_ + config.trace_steps) {}
+
+void StepTrace::announce(int64_t total_steps) const {
+  if (context_.rank() != 0 || begin_ < total_steps) return;
+  context_.log.warn(
+      "log.trace: there will be none: the run's last step is {}, the first one that is traced would be {}; lower "
+      "log.trace_first, which is {}",
+      total_steps, begin_ + 1, begin_ - first_step_);
+}
 
 bool StepTrace::takes_part() const {
   const int every = (context_.ranks() + kMostRanks - 1) / kMostRanks;
@@ -151,7 +176,8 @@ void StepTrace::write() {
   written_ = true;
   phases_.clear();
   spans_.clear();
-  if (!any || context_.rank() != 0) return;
+  if (context_.rank() != 0) return;
+  if (!any) return context_.log.warn("no trace: the run ends before step {}, the first one that is traced", begin_ + 1);
   std::erase(parts, "");
   std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n";
   for (size_t i = 0; i < parts.size(); ++i) text += (i > 0 ? ",\n" : "") + parts[i];

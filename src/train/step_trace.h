@@ -12,6 +12,10 @@
 
 namespace plsc {
 
+/// Makes the folder of log.trace's file and tries whether a file can be written there: Error on all ranks, which call
+/// it together, before a run that would end without its trace.
+void require_trace_file(Context& context, const LogConfig& config);
+
 class StepTrace {
  public:
   /// Ranks in a trace: of more, as many with even distances.
@@ -21,6 +25,8 @@ class StepTrace {
   /// trace.
   StepTrace(Context& context, const LogConfig& config, int64_t first_step);
 
+  /// Warns where a run of `total_steps` ends before the first traced step.
+  void announce(int64_t total_steps) const;
   /// From here on the rank is in this phase of this step. `name` is a literal; `micro_batch` counts from 0, and is
   /// below it where the phase is of the whole step.
   void phase(int64_t step, const char* name, int64_t micro_batch = -1);
@@ -28,8 +34,8 @@ class StepTrace {
   void add(int64_t step, const std::vector<CommSpan>& spans);
   /// Whether all that it wants is there, once this many steps are done.
   bool complete(int64_t steps_done) const { return !written_ && steps_done >= end_; }
-  /// All ranks together; waits for the device; once. Rank 0 writes the file. A trace without a step is not written,
-  /// and a file that cannot be written is a warning.
+  /// All ranks together; waits for the device; once. Rank 0 writes the file. A trace without a step is not written, nor
+  /// a file that there is no room for: a warning.
   void write();
 
  private:
@@ -47,7 +53,7 @@ class StepTrace {
 
   Context& context_;
   std::string path_;
-  int64_t begin_, end_;                                      // steps
+  int64_t first_step_, begin_, end_;                         // steps; of the run, and of the trace
   double to_rank0_ = 0;                                      // seconds to add to this rank's clock for that of rank 0
   double uncertain_ = 0;                                     // by so much at most
   double origin_ = std::numeric_limits<double>::infinity();  // of the file, by rank 0's clock

@@ -61,6 +61,7 @@ TrainEnd Trainer::run(int64_t first_step) {
   best_ = remembered_best(context_, config_, first_step);
   if (!config_.log.trace.empty()) {
     trace_.emplace(context_, config_.log, first_step);
+    trace_->announce(meta_.total_steps);
     one_.set_trace(&*trace_);
   }
   // Now, and not after the first epoch.

@@ -145,7 +145,9 @@ class Errors(E2eCase):
         manifest = os.path.join(self.checkpoint("beside", 2), "manifest.json")
         with open(manifest, "r+") as f:
             f.truncate(100)
-        self.refused("beside", manifest, "--resume none", overrides=["train.steps=4"])
+        out = self.refused("beside", manifest, "cut short", "--resume none", overrides=["train.steps=4"])
+        self.assertEqual(out.count("hint:"), 1, out)
+        self.assertNotIn("json.exception", out)
         self.assertEqual(len(self.losses("beside")), 2)
         self.train("beside", overrides=["train.steps=3"], resume="none")
         self.assertEqual(len(self.losses("beside")), 3)
@@ -197,6 +199,21 @@ class Errors(E2eCase):
             f.write(bytes([body[-5] ^ 1]))
         self.refused("sum", "checksum", "head.00000-of-00001.safetensors", overrides=["train.steps=4"])
         run([TRAIN, "inspect", "--checkpoint", self.checkpoint("sum", 2)], fails=True)
+
+    def test_a_trace_that_cannot_be(self):
+        """It is told at the start, not when the steps are done."""
+        a_file = self.config("trace")
+        self.refused("trace", f"log.trace: {a_file}/t.json", "choose another log.trace", ranks=2,
+                     overrides=[f"log.trace={a_file}/t.json"])
+        self.assertFalse(os.path.exists(self.folder("trace/metrics.jsonl")))
+        path = self.folder("traces/new/t.json")
+        out = self.train("trace", 2, overrides=["train.steps=5", "eval.sets=[]", f"log.trace={path}"]).stdout
+        told = out.index("log.trace: there will be none: the run's last step is 5, the first one that is traced would be 6")
+        self.assertLess(told, out.index("step 1/5"))
+        self.assertIn("no trace: the run ends before step 6", out)
+        out = self.train("trace", 2, overrides=["train.steps=11", "eval.sets=[]", f"log.trace={path}"]).stdout
+        self.assertNotIn("there will be none", out)
+        self.assertTrue(os.path.getsize(path))
 
     def test_full_disk_keeps_the_old_checkpoint(self):
         disk = self.folder("disk")

@@ -8,6 +8,15 @@ from support import E2eCase, tensors
 UNIFORM = ["head.sampling={method: uniform, ratio: 0.3}"]
 
 
+def damage(path):
+    """One bit of the last bytes, as a disk does it: the length stays."""
+    with open(path, "r+b") as f:
+        f.seek(-5, os.SEEK_END)
+        byte = f.read(1)[0]
+        f.seek(-5, os.SEEK_END)
+        f.write(bytes([byte ^ 1]))
+
+
 class Resume(E2eCase):
     def check_bit_exact(self, name, ranks, overrides):
         """40 steps straight, with other checkpoints on the way, against 20, a new process, and 20 more."""
@@ -73,6 +82,53 @@ class Resume(E2eCase):
         done = self.train("broken", overrides=["train.steps=30"])
         self.assertIn("step_00000020", done.stdout)
         self.assertEqual(len(self.losses("broken")), 30)
+
+    def test_damage_that_only_reading_finds(self):
+        """A changed byte in what one rank reads: all of them go on from the checkpoint before, as if there were no other."""
+        options = UNIFORM + ["checkpoint.keep=2", "eval.sets=[]"]
+        self.train("older", 2, overrides=options + ["train.steps=4"])
+        options.append("train.ema.decay=.9")  # which only the newer one has
+        self.train("older", 2, overrides=options + ["train.steps=8"])
+        shutil.copytree(self.folder("older"), self.folder("alone"))
+        shutil.rmtree(self.checkpoint("alone", 8))
+        options.append("train.steps=10")
+        self.train("alone", 2, overrides=options)
+        expected = tensors(self.checkpoint("alone", 10))
+        # The first and the last that are read, and what the second rank alone reads between them.
+        for file in ("classes.txt", "head.00001-of-00002.safetensors", "backbone_ema.safetensors"):
+            name = "damaged-" + file.split(".")[0]
+            shutil.copytree(self.folder("older"), self.folder(name))
+            damage(os.path.join(self.checkpoint(name, 8), file))
+            out = self.train(name, 2, overrides=options).stdout
+            for words in (f"{self.checkpoint(name, 8)}/{file}: damaged in block 0", "resuming from " + self.checkpoint(name, 4),
+                          f"delete it, or mend it from a backup and go on from it with --resume {self.folder(name)}"
+                          "/checkpoints/set_aside/step_00000008"):
+                self.assertIn(words, out)
+            found = tensors(self.checkpoint(name, 10))
+            self.assertEqual(sorted(found), sorted(expected))
+            self.assertEqual([key for key in found if found[key] != expected[key]], [])
+            self.assertEqual(self.losses(name), self.losses("alone"))
+            # It has not counted as one of those that are kept.
+            self.assertEqual(sorted(n for n in os.listdir(self.folder(name + "/checkpoints")) if n.startswith("s")),
+                             ["set_aside", "step_00000004", "step_00000010"])
+            self.assertEqual(os.listdir(self.folder(name + "/checkpoints/set_aside")), ["step_00000008"])
+
+    def test_damage_in_every_checkpoint_or_in_the_one_that_is_named(self):
+        options = ["checkpoint.every_steps=2", "eval.sets=[]"]
+        self.train("all", 2, overrides=options + ["train.steps=4"])
+        damage(os.path.join(self.checkpoint("all", 4), "head.00001-of-00002.safetensors"))
+        names = sorted(os.listdir(self.folder("all/checkpoints")))
+        options.append("train.steps=6")
+        out = self.train("all", 2, overrides=options, resume=self.checkpoint("all", 4), fails=True).stdout
+        self.assertEqual(out.count("damaged in block 0"), 1, out)
+        self.assertEqual(out.count("error:"), 1, out)
+        damage(os.path.join(self.checkpoint("all", 2), "optimizer.safetensors"))
+        out = self.train("all", 2, overrides=options, fails=True).stdout
+        self.assertEqual(out.count("error:"), 1, out)
+        self.assertEqual(out.count("hint:"), 1, out)
+        for words in ("holds 2 checkpoint(s), and none can be used; the newest: ", "--resume none"):
+            self.assertIn(words, out)
+        self.assertEqual(sorted(os.listdir(self.folder("all/checkpoints"))), names)
 
     def test_explicit_folder_and_none(self):
         self.train("explicit", overrides=["checkpoint.every_steps=10", "checkpoint.keep=10", "train.steps=30"])

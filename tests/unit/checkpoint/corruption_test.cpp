@@ -114,7 +114,13 @@ TEST_CASE("what is not a checkpoint says what it is") {
   CHECK(contains(error_text([&] { CheckpointReader::open(temp / "absent"); }), "no such file or folder"));
   CHECK(contains(error_text([&] { CheckpointReader::open(temp.path()); }), "no manifest.json"));
   save_known(1, temp.path(), {8, 7, 5});
-  CHECK(contains_all(error_text([&] { CheckpointReader::open(temp.path()); }), {"is a run", "checkpoints/step_N"}));
+  save_known(1, temp.path(), {10, 7, 5});
+  const auto why = [](const std::string& folder) { return error_text([&] { CheckpointReader::open(folder); }); };
+  CHECK(contains_all(why(temp.path()), {"is a run", "checkpoints/step_00000010"}));
+  CHECK(
+      contains_all(why(temp / "checkpoints"), {"holds checkpoints", "newest: " + temp / "checkpoints/step_00000010"}));
+  std::filesystem::create_directories(temp / "young/checkpoints");
+  CHECK(contains_all(why(temp / "young"), {"is a run", "checkpoints/step_N"}));
 }
 
 TEST_CASE("files of two checkpoints do not mix") {
@@ -123,6 +129,54 @@ TEST_CASE("files of two checkpoints do not mix") {
   const std::string file = "/head.00001-of-00002.safetensors";
   spit(a + file, slurp(b + file));
   CHECK(contains_all(why_not_verified(a), {file, "checksum"}));
+}
+
+TEST_CASE("damage that one rank finds is every rank's, and is told from other errors") {
+  const TempFolder temp;
+  const std::string folder = save_known(2, temp.path(), {8, 7, 5});
+  const std::string path = folder + "/head.00001-of-00002.safetensors", good = slurp(path);
+  // The second rank's rows alone lie there.
+  const auto outcome = [&](bool another_error) {
+    std::vector<std::string> found(3);
+    run_ranks(3, [&](ThreadRank& self) {
+      FakeContext fake(self);
+      std::string& mine = found[static_cast<size_t>(self.rank)];
+      try {
+        const auto reader = CheckpointReader::open(folder);
+        fake.context.host.barrier();  // the file's size is checked
+        if (self.rank == 1) spit(path, good.substr(0, 20));
+        fake.context.host.barrier();
+        read_together(fake.context, [&] {
+          if (another_error && self.rank == 2) fail("another model");
+          Tensor row(host_allocator(), {1, 5}, Dtype::f32);
+          reader->read_rows(fake.context, "head", "centers", self.rank == 1 ? 6 : 0, row);
+        });
+        mine = "read";
+      } catch (const AgreedDamage& e) {
+        mine = std::string("damage: ") + e.what();
+      } catch (const AgreedError& e) {
+        mine = std::string("error: ") + e.what();
+      }
+    });
+    spit(path, good);
+    for (const std::string& one : found) CHECK(one == found[0]);
+    return found[0];
+  };
+  CHECK(contains_all(outcome(false), {"damage: rank 1: " + path, "only 20 are there", "--resume"}));
+  CHECK(outcome(true) == "error: rank 2: another model");
+}
+
+TEST_CASE("a manifest that is cut short says so in one plain sentence") {
+  const TempFolder temp;
+  const std::string folder = save_known(1, temp.path(), {8, 7, 5}), path = folder + "/manifest.json",
+                    good = slurp(path);
+  for (const size_t length : {size_t{0}, size_t{100}}) {
+    spit(path, good.substr(0, length));
+    const std::string why = error_text([&] { CheckpointReader::open(folder); });
+    CHECK(contains_all(why, {path + ": damaged manifest: it is ", length > 0 ? "cut short" : "empty", "--resume DIR"}));
+    CHECK_FALSE(contains(why, "json.exception"));
+    CHECK_FALSE(contains(list_checkpoints(temp.path()).rejected.at(0), "hint"));
+  }
 }
 
 TEST_CASE("the list holds whole checkpoints and says why others are not") {

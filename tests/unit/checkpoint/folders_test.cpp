@@ -1,9 +1,7 @@
 // What is kept, what is replaced, what a crash or a full disk leaves behind.
 #include "checkpoint/folders.h"
 
-#include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 
 #include <atomic>
 
@@ -11,6 +9,7 @@
 #include "checkpoint_fixture.h"
 #include "support/catch.h"
 #include "support/error_text.h"
+#include "support/file_size_limit.h"
 
 using namespace plsc;
 using namespace plsc::test;
@@ -31,27 +30,6 @@ std::vector<int64_t> kept(int64_t saves, const KeepPolicy& keep) {
 }
 
 using Steps = std::vector<int64_t>;
-
-// Files of this process may not grow beyond `bytes` while it lives: a full disk, without one.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    old_action_ = ::signal(SIGXFSZ, SIG_IGN);
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    struct rlimit now {
-      bytes, old_.rlim_max
-    };
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &now) == 0);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    ::signal(SIGXFSZ, old_action_);
-  }
-
- private:
-  struct rlimit old_ {};
-  void (*old_action_)(int) = nullptr;
-};
 
 // Saves on three ranks and counts those that were told of an error.
 std::pair<int, std::string> failed_save(const std::string& output, const KnownState& state) {
@@ -100,10 +78,13 @@ TEST_CASE("checkpoints of a past that a run leaves are set aside") {
   for (int repeat = 0; repeat < 2; ++repeat) {
     CHECK(set_aside_later(temp.path(), 10) == std::vector<std::string>{"step_00000020", "step_00000030"});
     CHECK(steps_in(temp.path()) == Steps{10});
+    CHECK(slurp(temp / "checkpoints/latest") == "step_00000010\n");
     CHECK(reads_back_on(1, temp / "checkpoints/set_aside/step_00000030", {30, 3, 2}));
     for (int64_t step : {20, 30}) save_known(1, temp.path(), {step, 3, 2}, {.keep = 5, .best_step = {}});
     CHECK(steps_in(temp.path()) == Steps{10, 20, 30});
   }
+  CHECK(set_aside_later(temp.path(), 0).size() == 3);
+  CHECK(names_in(temp / "checkpoints") == std::vector<std::string>{"set_aside"});
   CHECK(set_aside_later(temp / "absent", 0).empty());
 }
 

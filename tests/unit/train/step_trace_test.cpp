@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "support/catch.h"
 #include "support/cpu_context.h"
+#include "support/error_text.h"
 #include "support/temp_folder.h"
 
 using namespace plsc;
@@ -105,10 +106,33 @@ TEST_CASE("a run that ends sooner writes what there is; one without a traced ste
   CHECK(slices(Json::parse(read_text(config.trace)), 2, 3).size() == 2);
 }
 
-TEST_CASE("a trace that cannot be written ends no run") {
+TEST_CASE("a trace that cannot be written ends no run that has begun") {
   const TempFolder folder;
   LogConfig config;
   config.trace = folder / "no/such/folder/trace.json";
   config.trace_first = 0;
   CHECK_NOTHROW(run_ranks(kRanks, [&](ThreadRank& self) { run_steps(self, config, 14); }));
+}
+
+TEST_CASE("a trace's folder is made at the start, and one that cannot be is an error on every rank") {
+  const TempFolder folder;
+  const auto why = [&](const std::string& path) {
+    std::vector<std::string> errors(kRanks);
+    run_ranks(kRanks, [&](ThreadRank& self) {
+      CpuContext rank(self);
+      LogConfig config;
+      config.trace = path;
+      errors[static_cast<size_t>(self.rank)] = error_text([&] { require_trace_file(rank.context, config); });
+    });
+    for (const std::string& error : errors) CHECK(error == errors[0]);
+    return errors[0];
+  };
+  CHECK(why(folder / "new/folder/trace.json").empty());
+  CHECK(std::filesystem::is_empty(folder / "new/folder"));
+  write_text_atomically(folder / "old.json", "old");
+  CHECK(why(folder / "old.json").empty());
+  CHECK(read_text(folder / "old.json") == "old");
+  CHECK(why("").empty());  // none is wanted
+  for (const char* path : {"old.json/trace.json", "new/folder"})
+    CHECK(contains_all(why(folder / path), {"log.trace: " + folder / path, "choose another log.trace"}));
 }
