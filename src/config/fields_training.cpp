@@ -122,7 +122,8 @@ void add_train_fields(std::vector<Field>& fields) {
       .key("deterministic", &TrainConfig::deterministic, one_of({"auto", "true", "false"}),
            "On a CPU gradients are summed over samples and classes exactly, so that the weights are the same to the "
            "last bit on any number of ranks and threads; fp32 alone. auto: with model.sync_batch_norm: true in fp32, "
-           "without which ranks see different statistics; not with comm.dtype: bf16 or comm.compress. A step takes longer: see scripts/bench. On a GPU true picks "
+           "without which ranks see different statistics; not with comm.dtype: bf16 or comm.compress. A step takes "
+           "longer: see scripts/bench. On a GPU true picks "
            "algorithms that repeat to the bit on the same number of ranks; auto: false.",
            {})
       .key("graphs", &TrainConfig::graphs, one_of({"auto", "true", "false"}),
